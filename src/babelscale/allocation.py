@@ -1,0 +1,88 @@
+"""Allocation: what a scaling law reads. N, and per language D (tokens seen) and U (unique tokens)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from babelscale.errors import InputError
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One allocation, or n of them at once.
+
+    Args:
+        params: N, every parameter counted once (tied embedding included). Scalar or shape (n,).
+        tokens: D by language, tokens consumed. Scalars or shape (n,); all shapes broadcast together.
+        unique_tokens: U by language, unique tokens available. A language left out never repeats (U infinite).
+
+    Raises:
+        InputError: N not positive and finite, a D negative or not finite, a U not positive.
+    """
+
+    params: NDArray[np.float64]
+    tokens: Mapping[str, NDArray[np.float64]]
+    unique_tokens: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        params: ArrayLike,
+        tokens: Mapping[str, ArrayLike],
+        unique_tokens: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        given = {code: np.asarray(value, np.float64) for code, value in (unique_tokens or {}).items()}
+        seen = {code: np.asarray(value, np.float64) for code, value in tokens.items()}
+        N = np.asarray(params, np.float64)
+        if not seen:
+            raise InputError("an allocation needs tokens of at least one language")
+        if not (np.isfinite(N).all() and (N > 0).all()):
+            raise InputError("params must be positive and finite")
+        for code, value in seen.items():
+            if not (np.isfinite(value).all() and (value >= 0).all()):
+                raise InputError(f"tokens of {code!r} must be finite and not negative")
+        for code, value in given.items():
+            if not (value > 0).all():
+                raise InputError(f"unique_tokens of {code!r} must be positive")
+        try:
+            shape = np.broadcast_shapes(N.shape, *(v.shape for v in (*seen.values(), *given.values())))
+        except ValueError as error:
+            raise InputError(f"shapes of params, tokens and unique_tokens do not fit: {error}") from None
+        object.__setattr__(self, "params", np.broadcast_to(N, shape))
+        object.__setattr__(self, "tokens", {code: np.broadcast_to(v, shape) for code, v in seen.items()})
+        object.__setattr__(
+            self, "unique_tokens", {code: np.broadcast_to(given.get(code, np.inf), shape) for code in seen}
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.params.shape
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(self.tokens)
+
+    @property
+    def total_tokens(self) -> NDArray[np.float64]:
+        """D_tot, shape of the allocation."""
+        return np.sum(list(self.tokens.values()), axis=0)
+
+    def D(self, language: str) -> NDArray[np.float64]:
+        """Tokens of a language, zero where it is absent."""
+        return self.tokens.get(language, np.zeros(self.shape))
+
+    def U(self, language: str) -> NDArray[np.float64]:
+        """Unique tokens of a language, infinite where unknown."""
+        return self.unique_tokens.get(language, np.full(self.shape, np.inf))
+
+    def epochs(self, language: str) -> NDArray[np.float64]:
+        return self.D(language) / self.U(language)
+
+    def at(self, index: int | slice | NDArray[np.intp] | NDArray[np.bool_]) -> "Allocation":
+        """Some of the allocations of a batch."""
+        return Allocation(
+            self.params[index],
+            {code: value[index] for code, value in self.tokens.items()},
+            {code: value[index] for code, value in self.unique_tokens.items()},
+        )

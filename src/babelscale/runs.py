@@ -1,0 +1,334 @@
+"""Runs: everything the analysis half knows of training. Allocations with measured losses, as three tidy tables."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from babelscale import tables
+from babelscale.allocation import Allocation
+from babelscale.errors import InputError
+from babelscale.languages import UNDETERMINED
+from babelscale.tables import LRState
+
+Metric = Literal["bits_per_byte", "nats_per_token", "unigram_normalised"]
+Axis = Literal["random", "params", "tokens", "compute", "mixture"]
+
+METRICS: dict[Metric, pl.Expr] = {
+    "bits_per_byte": pl.col("nats") / math.log(2) / pl.col("bytes"),
+    "nats_per_token": pl.col("nats") / pl.col("tokens"),
+    # Tao et al. (2024): the mean of -log p(w_i | w_<i) / p(w_i); negative for a useful model.
+    "unigram_normalised": (pl.col("nats") - pl.col("unigram_nats")) / pl.col("tokens"),
+}
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What a law is fitted to: n allocations and the loss measured on one target language at each.
+
+    `run` names the run behind each observation; several checkpoints of a run share it and are resampled together.
+    """
+
+    target: str
+    metric: Metric
+    allocation: Allocation
+    loss: NDArray[np.float64]
+    run: NDArray[np.str_]
+    step: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Three tidy tables (see `babelscale.tables`): `table` one row a run, `exposure`, `losses`."""
+
+    table: pl.DataFrame
+    exposure: pl.DataFrame
+    losses: pl.DataFrame
+
+    @classmethod
+    def of(cls, table: pl.DataFrame, exposure: pl.DataFrame, losses: pl.DataFrame, where: str = "") -> "Runs":
+        """Runs from three frames, checked.
+
+        Raises:
+            InputError: a table is malformed, a row belongs to no run, or a loss has no exposure at its step.
+        """
+        frames = {"runs": table, "exposure": exposure, "losses": losses}
+        return cls._of({name: (frame, f"{where}{name}") for name, frame in frames.items()})
+
+    @classmethod
+    def _of(cls, named: dict[str, tuple[pl.DataFrame, str]]) -> "Runs":
+        checked = {name: tables.conform(frame, name, where) for name, (frame, where) in named.items()}
+        for name in ("exposure", "losses"):
+            orphans = checked[name].join(checked["runs"], on="run", how="anti")
+            if orphans.height:
+                raise InputError(
+                    f"{named[name][1]}: run {orphans['run'][0]!r} is not in {named['runs'][1]}",
+                    hint="every row belongs to a run of the runs table",
+                )
+        bare = checked["losses"].join(checked["exposure"], on=["run", "step"], how="anti")
+        if bare.height:
+            raise InputError(
+                f"{named['losses'][1]}: run {bare['run'][0]!r} has a loss at step {bare['step'][0]} and no exposure",
+                hint="the exposure table gives the tokens seen by language at every step with a loss",
+            )
+        return cls(checked["runs"], checked["exposure"], checked["losses"])
+
+    @classmethod
+    def from_columns(
+        cls,
+        params: ArrayLike,
+        tokens: ArrayLike,
+        loss: ArrayLike,
+        unique_tokens: ArrayLike | None = None,
+        language: str = UNDETERMINED,
+    ) -> "Runs":
+        """A table of one source: one run an entry, `loss` in nats per token (or any fixed unit).
+
+        Args:
+            params, tokens, loss: shape (n,), N, D and the measured loss.
+            unique_tokens: U, shape (n,) or a scalar; left out, nothing repeats.
+        """
+        columns = {"params": params, "tokens": tokens, "loss": loss}
+        if unique_tokens is not None:
+            columns["unique_tokens"] = unique_tokens
+        arrays = {name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in columns.items()}
+        try:
+            shape = np.broadcast_shapes(*(value.shape for value in arrays.values()))
+        except ValueError as error:
+            raise InputError(f"columns of different length: {error}") from None
+        frame = pl.DataFrame({name: np.broadcast_to(value, shape) for name, value in arrays.items()})
+        return cls.from_flat(frame.with_columns(language=pl.lit(language)), "columns", repeated=True)
+
+    @classmethod
+    def from_flat(cls, frame: pl.DataFrame, where: str, *, repeated: bool = False) -> "Runs":
+        """Runs from one flat table: params, tokens, loss, and where there are several languages run and language.
+
+        One row is one language of one run; an empty loss means that the language was trained on and not measured.
+        Without a `run` column every row is a run. `repeated` admits rows that are alike.
+        """
+        lone = "run" not in frame.columns
+        columns = dict(tables.FLAT)
+        if not lone:
+            columns["loss"] = (pl.Float64, False, "positive")
+        flat = tables.check_columns(frame, columns, where, extra=False)
+        if not flat.height:
+            raise InputError(f"{where}: no rows", hint="a run table has one row a run")
+        flat = flat.with_row_index("_row", offset=2 if where.endswith(".csv") else 1)
+        alike = flat.filter(pl.struct(pl.exclude("_row")).is_duplicated())
+        if alike.height and not repeated:
+            first = alike.row(0, named=True)
+            same = alike.filter(pl.all_horizontal(pl.col(c).eq_missing(first[c]) for c in flat.columns if c != "_row"))
+            raise InputError(f"{where}: row {same['_row'][1]} repeats row {same['_row'][0]}", hint="remove one of them")
+        if lone:
+            flat = flat.with_columns(run=pl.format("r{}", pl.col("_row").cast(pl.String).str.zfill(6)))
+        flat = flat.with_columns(pl.col("language").fill_null(UNDETERMINED), step=pl.lit(0, pl.Int64))
+        _check_one_size(flat, where)
+        table = flat.group_by("run", maintain_order=True).agg(
+            pl.first("params"), pl.sum("tokens"), *(pl.first(name) for name in ("flops", "mixture", "seed"))
+        )
+        losses = flat.filter(pl.col("loss").is_not_null()).select(
+            "run", "step", "language", split=pl.lit("validation"), lr_state=pl.lit("decayed"),
+            nats=pl.col("loss"), tokens=pl.lit(1.0),
+        )  # fmt: skip
+        exposure = flat.select("run", "step", "language", "tokens", "unique_tokens")
+        return cls._of({"runs": (table, where), "exposure": (exposure, where), "losses": (losses, where)})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Runs":
+        """Runs from a folder of three tables (or a study's folder that holds one), or from one flat table.
+
+        Raises:
+            InputError: naming the file, the row and the field.
+        """
+        path = Path(path)
+        if path.is_dir() and (path / "runs").is_dir():
+            path = path / "runs"
+        if not path.is_dir():
+            return cls.from_flat(tables.read_frame(path), str(path))
+        try:
+            return cls._read_folder(path)
+        except InputError:
+            # A study may be moving its three tables into place just now; what is wrong for good is wrong twice.
+            time.sleep(0.2)
+            return cls._read_folder(path)
+
+    @classmethod
+    def _read_folder(cls, folder: Path) -> "Runs":
+        paths = {table: tables.find(folder, table) for table in tables.TABLES}
+        return cls._of({table: (tables.read_frame(path), str(path)) for table, path in paths.items()})
+
+    def write(self, folder: str | Path, ending: Literal["parquet", "csv"] = "parquet") -> Path:
+        """Write the three tables into a folder, each file atomically, the runs last."""
+        frames = (("losses", self.losses), ("exposure", self.exposure), ("runs", self.table))
+        tables.write_all(Path(folder), frames, ending)
+        return Path(folder)
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @property
+    def names(self) -> list[str]:
+        return self.table["run"].to_list()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Every language trained on, in alphabetical order."""
+        return tuple(self.exposure.filter(pl.col("tokens") > 0)["language"].unique().sort())
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every language with a measured loss."""
+        return tuple(self.losses["language"].unique().sort())
+
+    @property
+    def metric(self) -> Metric:
+        """Bits per byte where every loss has its bytes, otherwise nats per token."""
+        measured = self.losses.height > 0 and self.losses["bytes"].null_count() == 0
+        return "bits_per_byte" if measured else "nats_per_token"
+
+    @property
+    def hash(self) -> str:
+        """Provenance: SHA-256 of the three tables' contents, the order of rows left aside."""
+        digest = hashlib.sha256()
+        for frame in (self.table, self.exposure, self.losses):
+            digest.update(frame.select(sorted(frame.columns)).write_csv().encode())
+        return digest.hexdigest()
+
+    def select(self, names: Iterable[str]) -> "Runs":
+        """The named runs."""
+        chosen = pl.col("run").is_in(list(names))
+        return Runs(self.table.filter(chosen), self.exposure.filter(chosen), self.losses.filter(chosen))
+
+    def observations(
+        self,
+        target: str | None = None,
+        *,
+        metric: Metric | None = None,
+        split: str = "validation",
+        lr_state: LRState = "decayed",
+        start: Sequence[str] = ("scratch",),
+    ) -> Observations:
+        """Allocations and losses of one target language, learning-rate state and kind of start.
+
+        Args:
+            target: language code; may be left out where only one language was measured.
+            lr_state: losses under a stable and a decayed learning rate are not comparable, so one is chosen.
+            start: runs to take; a run continued from a checkpoint has seen tokens its own exposure does not count.
+        """
+        target = self.target(target)
+        metric = metric or self.metric
+        kept = self.table.filter(pl.col("start").fill_null("scratch").is_in(list(start))).select("run", "params")
+        rows = (
+            self.losses.filter(language=target, split=split, lr_state=lr_state)
+            .join(kept, on="run")
+            .with_columns(loss=METRICS[metric])
+            .sort("run", "step")
+        )
+        if not rows.height:
+            raise InputError(
+                f"no {lr_state} loss on {target!r} in split {split!r}",
+                hint=f"measured languages: {', '.join(self.targets)}",
+            )
+        if rows["loss"].null_count():
+            raise InputError(f"{metric} of {target!r} needs totals that the losses table does not hold")
+        seen = self.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
+        keys = rows.select("run", "step")
+        D = _wide(seen, "tokens", keys, 0.0)
+        # Reported exposures may omit languages; their U does not matter where D is zero.
+        U = _wide(seen, "unique_tokens", keys, math.inf)
+        return Observations(
+            target=target,
+            metric=metric,
+            allocation=Allocation(rows["params"].to_numpy(), D, U),
+            loss=rows["loss"].to_numpy(),
+            run=rows["run"].to_numpy().astype(np.str_),
+            step=rows["step"].to_numpy(),
+        )
+
+    def target(self, target: str | None = None) -> str:
+        """The target language, checked; the only one measured where none is named."""
+        if target is None and len(self.targets) == 1:
+            return self.targets[0]
+        if target not in self.targets or target is None:
+            said = "no target language named" if target is None else f"no loss was measured on {target!r}"
+            raise InputError(said, hint=f"measured languages: {', '.join(self.targets) or 'none'}")
+        return target
+
+    def cosampled(self, target: str, most: int = 3) -> tuple[str, ...]:
+        """The languages most often trained on together with `target`, at most `most` (the study's K_t).
+
+        Mixtures are counted once however many runs share them; ties go by code.
+        """
+        final = self.exposure.filter(pl.col("tokens") > 0).select("run", "language").unique()
+        mixtures = final.sort("language").group_by("run").agg("language").select("language").unique()
+        beside = mixtures.filter(pl.col("language").list.contains(target)).explode("language")
+        counts = beside.filter(pl.col("language") != target)["language"].value_counts()
+        return tuple(counts.sort("count", "language", descending=[True, False])["language"][:most])
+
+    def hold_out(self, axis: Axis, *, share: float = 0.2, seed: int = 0) -> "tuple[Runs, Runs]":
+        """Split whole runs into those to fit and those to predict, along one axis of the study.
+
+        `random` holds out a random share; `params` the largest size; `tokens` the runs in the top share of D;
+        `compute` those in the top share of C; `mixture` every mixture of more than two languages.
+
+        Raises:
+            InputError: the axis would hold out every run or none.
+        """
+        frame = self.table.with_columns(
+            C=pl.coalesce("flops", 6 * pl.col("params") * pl.col("tokens")),
+            spread=pl.Series([self._spread(name) for name in self.names], dtype=pl.Int64),
+        )
+        match axis:
+            case "random":
+                order = np.random.default_rng(seed).permutation(frame.height)
+                mask = pl.Series(order < round(share * frame.height))
+            case "params":
+                mask = frame["params"] == frame["params"].max()
+            case "tokens" | "compute":
+                column = frame["tokens" if axis == "tokens" else "C"]
+                mask = column > (column.quantile(1 - share, "lower") or 0.0)
+            case "mixture":
+                mask = frame["spread"] > 2
+        held = set(frame.filter(mask)["run"])
+        if not held or len(held) == frame.height:
+            raise InputError(f"hold-out axis {axis!r} would hold out {len(held)} of {frame.height} runs")
+        return self.select(name for name in self.names if name not in held), self.select(held)
+
+    def _spread(self, name: str) -> int:
+        seen = self.exposure.filter((pl.col("run") == name) & (pl.col("tokens") > 0))
+        return seen["language"].n_unique()
+
+
+def concat(parts: Sequence[Runs]) -> Runs:
+    """Runs of several sources as one; their names must differ."""
+    frames = [
+        pl.concat([getattr(part, name) for part in parts], how="diagonal") for name in ("table", "exposure", "losses")
+    ]
+    return Runs.of(*frames)
+
+
+def _check_one_size(flat: pl.DataFrame, where: str) -> None:
+    sizes = flat.group_by("run").agg(pl.col("params").n_unique().alias("sizes")).filter(pl.col("sizes") > 1)
+    if sizes.height:
+        raise InputError(f"{where}: run {sizes['run'][0]!r} has rows of different params")
+
+
+def _wide(exposure: pl.DataFrame, column: str, keys: pl.DataFrame, absent: float) -> dict[str, NDArray[np.float64]]:
+    """One array a language, in the order of `keys`."""
+    languages = exposure.filter(pl.col("tokens") > 0)["language"].unique().sort()
+    wide = {}
+    for code in languages:
+        part = exposure.filter(language=code).select("run", "step", column)
+        values = keys.join(part, on=["run", "step"], how="left", maintain_order="left")[column]
+        wide[code] = values.fill_null(absent).to_numpy()
+    return wide

@@ -1,0 +1,219 @@
+"""The three tidy tables behind `Runs`: their columns, and the one door through which they come in and go out.
+
+    runs      one row a run                      run, params, tokens, ...
+    exposure  one row a run, step and language   tokens seen by then, unique tokens available
+    losses    one row a run, step, language and split   totals: nats, tokens, bytes, unigram nats
+
+A folder holds them as `runs`, `exposure` and `losses` with the ending .parquet or .csv. Everything is checked here,
+once; an error names the file, the row (counted as an editor would) and the field.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+import polars as pl
+
+from babelscale.errors import InputError
+from babelscale.languages import is_well_formed
+
+LRState = Literal["warmup", "stable", "decayed"]
+TABLES = ("runs", "exposure", "losses")
+
+Check = Literal["positive", "not negative", "any"]
+# (type, required, check). A column that is not required may be left out or hold nulls.
+Column = tuple[type[pl.DataType], bool, Check]
+_COLUMNS: dict[str, dict[str, Column]] = {
+    "runs": {
+        "run": (pl.String, True, "any"),
+        "params": (pl.Float64, True, "positive"),
+        "tokens": (pl.Float64, True, "positive"),
+        "params_non_embedding": (pl.Float64, False, "positive"),
+        "flops": (pl.Float64, False, "positive"),
+        "flops_6nd": (pl.Float64, False, "positive"),
+        "seed": (pl.Int64, False, "any"),
+        "start": (pl.String, False, "any"),
+        "base": (pl.String, False, "any"),
+        "size": (pl.String, False, "any"),
+        "mixture": (pl.String, False, "any"),
+        "tokenizer": (pl.String, False, "any"),
+        "corpus": (pl.String, False, "any"),
+    },
+    "exposure": {
+        "run": (pl.String, True, "any"),
+        "step": (pl.Int64, True, "not negative"),
+        "language": (pl.String, True, "any"),
+        "tokens": (pl.Float64, True, "not negative"),
+        "unique_tokens": (pl.Float64, False, "positive"),
+    },
+    "losses": {
+        "run": (pl.String, True, "any"),
+        "step": (pl.Int64, True, "not negative"),
+        "language": (pl.String, True, "any"),
+        "split": (pl.String, True, "any"),
+        "lr_state": (pl.String, True, "any"),
+        "nats": (pl.Float64, True, "positive"),
+        "tokens": (pl.Float64, True, "positive"),
+        "bytes": (pl.Float64, False, "positive"),
+        "unigram_nats": (pl.Float64, False, "positive"),
+    },
+}
+FLAT: dict[str, Column] = {
+    "params": (pl.Float64, True, "positive"),
+    "tokens": (pl.Float64, True, "not negative"),
+    "loss": (pl.Float64, True, "positive"),
+    "run": (pl.String, False, "any"),
+    "language": (pl.String, False, "any"),
+    "unique_tokens": (pl.Float64, False, "positive"),
+    "flops": (pl.Float64, False, "positive"),
+    "mixture": (pl.String, False, "any"),
+    "seed": (pl.Int64, False, "any"),
+}
+_KEYS = {
+    "runs": ["run"],
+    "exposure": ["run", "step", "language"],
+    "losses": ["run", "step", "language", "split"],
+}
+
+
+def conform(frame: pl.DataFrame, table: str, where: str) -> pl.DataFrame:
+    """Check one of the three tables and give it its types, column order and row order.
+
+    Raises:
+        InputError: a column is missing, or a value is not a number, NaN, infinite, of the wrong sign or repeated.
+    """
+    frame = check_columns(frame, _COLUMNS[table], where, extra=table == "runs")
+    repeated = frame.with_row_index("_row", offset=_first_row(where)).filter(pl.struct(_KEYS[table]).is_duplicated())
+    if repeated.height:
+        row = repeated.row(0, named=True)
+        key = ", ".join(f"{name} {row[name]}" for name in _KEYS[table])
+        raise InputError(
+            f"{where}: row {repeated['_row'][1]} repeats {key}",
+            hint=f"keep one row for each {', '.join(_KEYS[table])}",
+        )
+    if table == "losses":
+        _check_states(frame, where)
+    return frame.sort(_KEYS[table])
+
+
+def check_columns(frame: pl.DataFrame, columns: dict[str, Column], where: str, *, extra: bool) -> pl.DataFrame:
+    """The named columns with their types, absent ones as nulls; `extra` keeps the others behind them."""
+    missing = [name for name, (_, required, _) in columns.items() if required and name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{where}: missing {'columns' if len(missing) > 1 else 'column'} {', '.join(missing)}",
+            hint=f"it has {', '.join(frame.columns) or 'none'}",
+        )
+    kept: list[pl.Series] = []
+    for name, (kind, required, check) in columns.items():
+        if name not in frame.columns:
+            kept.append(pl.Series(name, [None] * frame.height, dtype=kind))
+            continue
+        series = _cast(frame[name], kind, where)
+        _check_values(series, required, check, where)
+        kept.append(series)
+    if "language" in columns:
+        _check_codes(kept[list(columns).index("language")], where)
+    if extra:
+        kept += [frame[name] for name in frame.columns if name not in columns]
+    return pl.DataFrame(kept)
+
+
+def _cast(series: pl.Series, kind: type[pl.DataType], where: str) -> pl.Series:
+    cast = series.cast(kind, strict=False)
+    bad = (cast.is_null() & series.is_not_null()).arg_max()
+    if cast.null_count() > series.null_count() and bad is not None:
+        raise InputError(
+            f"{where}: row {bad + _first_row(where)}, {series.name}: {series[bad]!r} is not a number",
+            hint="leave a cell empty where nothing was measured",
+        )
+    return cast
+
+
+def _check_values(series: pl.Series, required: bool, check: Check, where: str) -> None:
+    def refuse(mask: pl.Series, what: str) -> None:
+        row = mask.fill_null(False).arg_max()
+        if row is not None and mask[row]:
+            raise InputError(
+                f"{where}: row {row + _first_row(where)}, {series.name} is {what} ({series[row]})",
+                hint="correct or remove the row",
+            )
+
+    if required:
+        refuse(series.is_null(), "empty")
+    if series.dtype.is_float():
+        refuse(series.is_nan(), "NaN")
+        refuse(series.is_infinite(), "infinite")
+    if check == "positive":
+        refuse(series <= 0, "not positive")
+    if check == "not negative":
+        refuse(series < 0, "negative")
+
+
+def _check_codes(series: pl.Series, where: str) -> None:
+    for code in series.drop_nulls().unique(maintain_order=True):
+        if not is_well_formed(code):
+            row = (series == code).arg_max()
+            raise InputError(
+                f"{where}: row {(row or 0) + _first_row(where)}, language {code!r} is not a language code",
+                hint="codes are BCP-47, such as sw or fil; data that is no language takes x-NAME",
+            )
+
+
+def _check_states(losses: pl.DataFrame, where: str) -> None:
+    bad = losses.filter(~pl.col("lr_state").is_in(get_args(LRState)))
+    if bad.height:
+        raise InputError(
+            f"{where}: lr_state {bad['lr_state'][0]!r}", hint=f"it is one of {', '.join(get_args(LRState))}"
+        )
+
+
+def _first_row(where: str) -> int:
+    """Rows of a text table are counted as an editor does: the header is line 1."""
+    return 2 if where.endswith(".csv") else 1
+
+
+def read_frame(path: Path) -> pl.DataFrame:
+    """A Parquet, CSV or JSON-lines table; CSV cells stay text until they are checked."""
+    try:
+        match path.suffix.lower():
+            case ".parquet":
+                return pl.read_parquet(path)
+            case ".csv":
+                return pl.read_csv(path, infer_schema=False)
+            case ".jsonl" | ".ndjson":
+                return pl.read_ndjson(path, infer_schema_length=None)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", hint="name a folder or table of runs") from None
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="is the file whole?") from None
+    raise InputError(f"{path}: {path.suffix or 'no'} ending is not a table", hint="use .parquet, .csv or .jsonl")
+
+
+def find(folder: Path, table: str) -> Path:
+    for ending in (".parquet", ".csv"):
+        if (path := folder / f"{table}{ending}").exists():
+            return path
+    raise InputError(
+        f"{folder}: no {table}.parquet or {table}.csv", hint=f"a folder of runs holds the tables {', '.join(TABLES)}"
+    )
+
+
+def write_all(folder: Path, frames: Iterable[tuple[str, pl.DataFrame]], ending: Literal["parquet", "csv"]) -> None:
+    """Write each table beside its place, then move it there; a reader sees the old file or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for table, frame in frames:
+        handle, temporary = tempfile.mkstemp(prefix=f".{table}-", dir=folder)
+        os.close(handle)
+        try:
+            if ending == "parquet":
+                frame.write_parquet(temporary)
+            else:
+                frame.write_csv(temporary)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(folder / f"{table}.{ending}")
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
