@@ -1,0 +1,219 @@
+"""ATLAS, the adaptive transfer law: other languages' tokens count as a fraction of the target's own.
+
+Longpre et al. (2025), arXiv 2510.22037, section 3. Its fitting recipe, lambda and tau were not published.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from babelscale.allocation import Allocation
+from babelscale.errors import InputError
+from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term
+from babelscale.laws.saturation import LAMBDA, decay, split
+
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Tokens by stream (target, sources, other), each shape (streams, n); see `saturation.split`."""
+
+    log_N: NDArray[np.float64]
+    fresh: NDArray[np.float64]
+    unique: NDArray[np.float64]
+    repeats: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AdaptiveTransfer(ScalingLaw):
+    """L(N, D_eff) = E + A / N^alpha + B / D_eff^beta, with
+
+        D_eff   = S(D_t; U_t) + sum_{i in K_t} tau_i S(D_i; U_i) + tau_other S(D_other; U_other)
+        D_other = D_tot - D_t - sum_{i in K_t} D_i
+
+    and S the saturation S_lambda of `laws.saturation`, one lambda for every stream. U_other is the sum of the unique
+    tokens of the languages in D_other. Three forms: `sources=(), other=False` sees D_t only; `sources=()` adds D_other;
+    with sources each has a tau of its own. `tied` sets beta = alpha, as the authors' group does in its fits.
+
+    Parameters: E, A, B, alpha, beta, lambda (how fast repeats lose worth), tau_<code> (worth of a source's token in
+    target tokens; negative where it interferes), tau_other.
+    """
+
+    target: str
+    sources: tuple[str, ...] = ()
+    other: bool = True
+    tied: bool = True
+    name: ClassVar[str] = "adaptive-transfer"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        if self.target in self.sources or len(set(self.sources)) < len(self.sources):
+            raise InputError(
+                f"sources of {self.target!r} are {', '.join(self.sources)}",
+                hint="each source is named once, and the target is not its own source",
+            )
+
+    @property
+    def tau_names(self) -> tuple[str, ...]:
+        return tuple(f"tau_{code}" for code in (*self.sources, *([OTHER] if self.other else [])))
+
+    @property
+    def shape(self) -> tuple[Parameter, ...]:
+        # 1/lambda from a hundredth of an epoch to a thousand; tau = BTS/(2 - BTS) with BTS <= 1.2 stays below 1.5.
+        return (
+            ALPHA,
+            BETA,
+            Parameter(
+                "lambda",
+                "how fast repeats lose worth; 1/lambda epochs are worth one",
+                1e-3,
+                100.0,
+                (0.03, 0.3),
+                log=True,
+            ),
+            *(
+                Parameter(
+                    name, f"worth of a token of {name[4:]} in target tokens", -2.0, 1.5, (0.0, 0.2), together="tau"
+                )
+                for name in self.tau_names
+            ),
+        )
+
+    @property
+    def ties(self) -> Mapping[str, str]:
+        return {"beta": "alpha"} if self.tied else {}
+
+    def streams(self, allocation: Allocation) -> tuple[list[Array], list[Array]]:
+        """D and U of the target, of each source and of the rest, shape of the allocation each."""
+        named = (self.target, *self.sources)
+        D = [allocation.D(code) for code in named]
+        U = [allocation.U(code) for code in named]
+        if self.other:
+            rest = [code for code in allocation.languages if code not in named]
+            zero = np.zeros(allocation.shape)
+            seen = [allocation.D(code) > 0 for code in rest]
+            D.append(sum((allocation.D(code) for code in rest), zero))
+            unique = sum((np.where(on, allocation.U(code), 0.0) for code, on in zip(rest, seen, strict=True)), zero)
+            U.append(np.where(unique > 0, unique, np.inf))
+        return D, U
+
+    def prepare(self, allocation: Allocation) -> Streams:
+        D, U = self.streams(allocation)
+        return Streams(np.log(allocation.params), *split(np.stack(D), np.stack(U)))
+
+    def D_eff(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> Array:
+        """Effective tokens, in tokens of the target. Not positive where the law has no loss."""
+        return self._effective({k: np.asarray(v) for k, v in parameters.items()}, self.prepare(allocation))[0]
+
+    def _effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
+        """D_eff and its derivatives by lambda and tau."""
+        total: Array = np.zeros(1)
+        by_lambda: Array = np.zeros(1)
+        twice: Array = np.zeros(1)
+        gradient: dict[str, Array] = {}
+        hessian: dict[tuple[str, str], Array] = {}
+        for k, name in enumerate(("", *self.tau_names)):
+            tau = p[name] if name else np.ones(1)
+            worth: Array = x.fresh[k]
+            if x.repeats[k].any():
+                phi, first, second = decay(p["lambda"] * x.repeats[k])
+                extra = x.unique[k] * x.repeats[k]
+                worth = worth + extra * phi
+                slope = extra * x.repeats[k] * first
+                by_lambda = by_lambda + tau * slope
+                twice = twice + tau * extra * x.repeats[k] ** 2 * second
+                if name:
+                    hessian["lambda", name] = slope
+            if name:
+                gradient[name] = worth
+            total = total + tau * worth
+        gradient["lambda"] = by_lambda
+        hessian["lambda", "lambda"] = twice
+        return total, gradient, hessian
+
+    def terms(self, shape: Mapping[str, Array], x: Streams) -> Mapping[str, Term]:
+        total, gradient, hessian = self._effective(shape, x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            total = np.where(np.real(total) > 0, total, np.nan)
+            log_D = np.log(total)
+            g = {name: value / total for name, value in gradient.items()}
+            beta = shape["beta"]
+            first = {"beta": -log_D} | {name: -beta * value for name, value in g.items()}
+            second: dict[tuple[str, str], Array] = {("beta", name): -value for name, value in g.items()}
+            names = list(g)
+            for i, a in enumerate(names):
+                for b in names[i:]:
+                    pair = hessian.get((a, b), hessian.get((b, a)))
+                    curve = g[a] * g[b] if pair is None else g[a] * g[b] - pair / total
+                    second[a, b] = beta * curve
+        return {
+            "E": Term(x.log_N * 0, {}),
+            "A": Term(-shape["alpha"] * x.log_N, {"alpha": -x.log_N}),
+            "B": Term(-beta * log_D, first, second),
+        }
+
+    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+        D, U = self.streams(allocation)
+        found: list[Restriction] = []
+        if not any((d > u).any() for d, u in zip(D, U, strict=True)):
+            found.append(
+                Restriction(
+                    "lambda",
+                    "lambda is not identified, because no run repeats its data; it is held at "
+                    f"{LAMBDA:.3g} (1/R_D* of Muennighoff et al. 2023). Runs of several epochs on little unique data "
+                    "would identify it.",
+                    LAMBDA,
+                )
+            )
+        kept: list[tuple[str, Array]] = []
+        for name, d in zip(self.tau_names, D[1:], strict=True):
+            found += self._tau_restriction(name, d, D[0], kept)
+        return tuple(found)
+
+    def _tau_restriction(self, name: str, d: Array, own: Array, kept: list[tuple[str, Array]]) -> list[Restriction]:
+        who = "any other language" if name == f"tau_{OTHER}" else name[4:]
+        if not (d > 0).any():
+            return [
+                Restriction(
+                    name,
+                    f"{name} is not identified, because no run trains {self.target} beside {who}; it is held at 0. "
+                    f"A run that mixes the two would identify it.",
+                )
+            ]
+        if _proportional(d, own):
+            return [
+                Restriction(
+                    name,
+                    f"{name} is not identified, because {who} always comes in the same ratio to {self.target}; it is "
+                    f"held at 0. A run with another ratio, or of {self.target} alone, would identify it.",
+                )
+            ]
+        for earlier, other in kept:
+            if _proportional(d, other):
+                return [
+                    Restriction(
+                        name,
+                        f"{name} and {earlier} cannot be told apart, because their tokens always come in the same "
+                        "ratio; they share one value. A run with only one of the two would tell them apart.",
+                        tie=earlier,
+                    )
+                ]
+        kept.append((name, d))
+        return []
+
+    @property
+    def domain(self) -> str:
+        return (
+            f"it needs D_eff > 0, and here the target {self.target!r} has too few tokens for what "
+            "negative transfer takes away"
+        )
+
+
+def _proportional(a: Array, b: Array) -> bool:
+    """Whether a = ratio * b to one part in a thousand (token counts are rounded to sequences)."""
+    ratio = (a @ b) / (b @ b)
+    return bool(np.allclose(a, ratio * b, rtol=1e-3, atol=0))

@@ -1,0 +1,55 @@
+"""The multilinguality law: the price of adding languages. ATLAS (arXiv 2510.22037), section 5."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from babelscale.allocation import Allocation
+from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term, logs
+
+
+@dataclass(frozen=True)
+class Multilinguality(ScalingLaw):
+    """L(K, N, D_t) = E + A K^phi / N^alpha + B K^psi / D_t^beta, with K the languages that have tokens.
+
+    phi > 0 is the capacity that each further language takes; psi < 0 means that the others' data help. The paper calls
+    E L_inf. It is derived for even sampling, D_tot = K D_t.
+    """
+
+    target: str | None = None
+    name: ClassVar[str] = "multilinguality"
+
+    @property
+    def shape(self) -> tuple[Parameter, ...]:
+        return (
+            ALPHA,
+            BETA,
+            Parameter("phi", "capacity price of a language: N's term goes as K^phi", -1.0, 1.0, (0.0, 0.2)),
+            Parameter("psi", "data price of a language: D's term goes as K^psi", -1.0, 1.0, (0.0, -0.2)),
+        )
+
+    def K(self, allocation: Allocation) -> Array:
+        """Number of languages with tokens."""
+        return np.sum([tokens > 0 for tokens in allocation.tokens.values()], axis=0)
+
+    def prepare(self, allocation: Allocation) -> tuple[Array, Array, Array]:
+        return (*logs(allocation.params, self.D(allocation)), logs(1.0, self.K(allocation))[1])
+
+    def terms(self, shape: Mapping[str, Array], x: tuple[Array, Array, Array]) -> Mapping[str, Term]:
+        log_N, log_D, log_K = x
+        return {
+            "E": Term(log_N * 0, {}),
+            "A": Term(shape["phi"] * log_K - shape["alpha"] * log_N, {"phi": log_K, "alpha": -log_N}),
+            "B": Term(shape["psi"] * log_K - shape["beta"] * log_D, {"psi": log_K, "beta": -log_D}),
+        }
+
+    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+        if np.ptp(self.K(allocation)) > 0:
+            return ()
+        sentence = (
+            "{} is not identified, because every run has the same number of languages; it is held at 0. "
+            "Runs with more or fewer languages would identify it."
+        )
+        return tuple(Restriction(name, sentence.format(name)) for name in ("phi", "psi"))
