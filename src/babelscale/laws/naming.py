@@ -58,7 +58,9 @@ def from_dict(data: Mapping[str, Any]) -> ScalingLaw:
     Raises:
         InputError: the name or an option is unknown.
     """
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "name"}
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "name"
+    }
     law = LAWS.get(data.get("name", ""))
     if law is None:
         raise InputError(

@@ -1,0 +1,263 @@
+"""The exact objective and its derivatives, for many problems at once.
+
+    F(z) = sum_i w_i huber_delta(log L(z, x_i) - log y_i),     huber_delta(r) = r^2/2            where |r| <= delta
+                                                                             = delta (|r| - delta/2)  elsewhere
+
+A sum, never a mean: an average shrinks with the table and makes optimisers stop early. The coordinates z are the
+coefficients of the centred terms followed by the free shape parameters. Centring term j on its mean over the rows,
+c_j exp(t_j) = c'_j exp(t_j - mean t_j), takes the near-collinearity of A and alpha away, whatever the law and units.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.allocation import Allocation
+from babelscale.fitting.numerical import differentiated
+from babelscale.laws import Parameter, ScalingLaw, Term
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One design (law, allocations, losses) under which problems differ by their weights only.
+
+    `fixed` holds parameters at a value, `ties` makes one parameter equal another; the rest are free.
+    """
+
+    law: ScalingLaw
+    allocation: Allocation
+    log_loss: Array
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    ties: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def x(self) -> Any:
+        return self.law.prepare(self.allocation)
+
+    @cached_property
+    def coefficients(self) -> list[str]:
+        """Names of the free linear parameters, the first columns of z."""
+        return [p.name for p in self.law.linear if p.name not in self.fixed]
+
+    @cached_property
+    def free_shape(self) -> list[Parameter]:
+        """The free shape parameters, the columns of z behind the coefficients."""
+        return [p for p in self.law.shape if p.name not in self.fixed and p.name not in self.ties]
+
+    @cached_property
+    def size(self) -> int:
+        return len(self.coefficients) + len(self.free_shape)
+
+    @cached_property
+    def column(self) -> dict[str, int]:
+        """Shape parameter -> its column of z, tied ones to the column they follow."""
+        start = len(self.coefficients)
+        at = {p.name: start + k for k, p in enumerate(self.free_shape)}
+        for name in self.ties:
+            end = self._end(name)
+            if end in at:
+                at[name] = at[end]
+        return at
+
+    def _end(self, name: str) -> str:
+        while name in self.ties:
+            name = self.ties[name]
+        return name
+
+    @cached_property
+    def bounds(self) -> tuple[Array, Array]:
+        """Of z: zero to infinity for coefficients, those of the law for the rest."""
+        low = [0.0] * len(self.coefficients) + [np.log(p.low) if p.log else p.low for p in self.free_shape]
+        high = [np.inf] * len(self.coefficients) + [np.log(p.high) if p.log else p.high for p in self.free_shape]
+        return np.array(low), np.array(high)
+
+    def shape_values(self, z: Array) -> dict[str, Array]:
+        """Shape parameters by name, shape (problems, 1), from z of shape (problems, size)."""
+        values: dict[str, Array] = {}
+        start = len(self.coefficients)
+        for k, p in enumerate(self.free_shape):
+            column = z[:, start + k, None]
+            values[p.name] = np.exp(column) if p.log else column
+        for p in self.law.shape:
+            if p.name in self.fixed:
+                values[p.name] = np.full((len(z), 1), float(self.fixed[p.name]))
+        for name in self.ties:
+            values[name] = values[self._end(name)]
+        return values
+
+    def coefficient(self, z: Array, name: str) -> Array:
+        """A coefficient of centred terms, shape (problems, 1)."""
+        if name in self.fixed:
+            return np.full((len(z), 1), float(self.fixed[name]))
+        return z[:, self.coefficients.index(name), None]
+
+    def natural(self, z: Array) -> dict[str, Array]:
+        """Every parameter of the law in natural units, shape (problems,)."""
+        found = {name: part.natural for name, part in self.parts(z).items()}
+        values = self.shape_values(z)
+        return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
+
+    def parts(self, z: Array) -> dict[str, "Part"]:
+        """The centred terms at z, by the name of their coefficient."""
+        values = self.shape_values(z)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            terms = differentiated(self.law, values, self.x)
+            return {name: self._part(z, name, term, values) for name, term in terms.items()}
+
+    def _part(self, z: Array, name: str, term: Term, values: Mapping[str, Array]) -> "Part":
+        free = name not in self.fixed
+        centre = np.mean(term.value, axis=-1, keepdims=True) if free else np.zeros((1, 1))
+        log = {p.name for p in self.free_shape if p.log}
+        first: dict[int, Array] = {}
+        second: dict[tuple[int, int], Array] = {}
+
+        def add(k: int, m: int, value: Array) -> None:
+            key = (min(k, m), max(k, m))
+            second[key] = second[key] + value if key in second else value
+
+        for a, slope in (term.gradient or {}).items():
+            if a not in self.column:
+                continue
+            k = self.column[a]
+            slope = slope * values[a] if a in log else slope
+            first[k] = first[k] + slope if k in first else slope
+            if a in log:
+                add(k, k, slope)
+        for (a, b), bend in term.hessian.items():
+            if a not in self.column or b not in self.column:
+                continue
+            k, m = self.column[a], self.column[b]
+            bend = bend * values[a] if a in log else bend
+            bend = bend * values[b] if b in log else bend
+            add(k, m, 2 * bend if k == m and a != b else bend)
+        if free:
+            first = {k: value - np.mean(value, axis=-1, keepdims=True) for k, value in first.items()}
+            second = {km: value - np.mean(value, axis=-1, keepdims=True) for km, value in second.items()}
+        coefficient = self.coefficient(z, name)
+        return Part(
+            own=self.coefficients.index(name) if free else None,
+            coefficient=coefficient,
+            basis=np.exp(term.value - centre) + np.zeros((len(z), 1)),
+            natural=(coefficient * np.exp(-centre))[:, 0],
+            first=first,
+            second=second,
+        )
+
+    def jacobian(self, z: Array) -> Array:
+        """d log L / dz at one point: z (size,), result (size, n)."""
+        parts = list(self.parts(z[None]).values())
+        return _jacobian(self.size, parts, sum((part.coefficient * part.basis for part in parts), np.zeros(1)))[0]
+
+    def evaluate(self, z: Array, weights: Array, delta: float) -> "Evaluation":
+        """F, gradient and Hessian at z (problems, size) under weights (problems, n) or (n,).
+
+        F is infinite, and the derivatives zero, where the law has no loss.
+        """
+        parts = self.parts(z)
+        loss = np.zeros((len(z), len(self.log_loss)))
+        for part in parts.values():
+            loss = loss + part.coefficient * part.basis
+        with np.errstate(invalid="ignore"):
+            good = np.all(np.isfinite(loss) & (loss > 0), axis=1)
+        if not good.all():
+            for part in parts.values():
+                part.blank(good)
+            loss = np.where(good[:, None], loss, 1.0)
+        residual = np.log(loss) - self.log_loss
+        clipped = np.clip(residual, -delta, delta)
+        weights = np.broadcast_to(weights, residual.shape)
+        value = np.einsum("bi,bi->b", weights * clipped, residual - clipped / 2)
+        inside = np.abs(residual) <= delta
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reweighted = np.where(inside, weights, weights * clipped / residual)
+        derivatives = _assemble(self.size, list(parts.values()), loss, weights * clipped, weights * inside, reweighted)
+        return Evaluation(np.where(good, value, np.inf), residual, *derivatives)
+
+
+@dataclass
+class Part:
+    """One centred term: exp of it, and the derivatives of its logarithm by column of z."""
+
+    own: int | None
+    coefficient: Array
+    basis: Array
+    natural: Array
+    first: dict[int, Array]
+    second: dict[tuple[int, int], Array]
+
+    def blank(self, good: NDArray[np.bool_]) -> None:
+        """Replace what is not finite in problems that have left the law's domain."""
+        mask = good[:, None]
+        self.basis = np.where(mask, self.basis, 0.0)
+        self.first = {k: np.where(mask, value, 0.0) for k, value in self.first.items()}
+        self.second = {km: np.where(mask, value, 0.0) for km, value in self.second.items()}
+
+
+@dataclass
+class Evaluation:
+    """F (b,), residual (b, n), gradient (b, p), hessian (b, p, p), scale (b, p): diagonal of sum w grad r^2."""
+
+    value: Array
+    residual: Array
+    gradient: Array
+    hessian: Array
+    scale: Array
+
+    def at(self, keep: NDArray[Any]) -> "Evaluation":
+        return Evaluation(
+            self.value[keep], self.residual[keep], self.gradient[keep], self.hessian[keep], self.scale[keep]
+        )
+
+    def put(self, where: NDArray[Any], other: "Evaluation") -> None:
+        for name in ("value", "residual", "gradient", "hessian", "scale"):
+            getattr(self, name)[where] = getattr(other, name)
+
+
+def _assemble(
+    size: int, parts: list[Part], loss: Array, slope: Array, curve: Array, reweighted: Array
+) -> tuple[Array, Array, Array]:
+    """Gradient, Hessian and scale of F.
+
+    With r = log L - log y: grad r = grad L / L and hess r = hess L / L - grad r grad r^T, so
+    hess F = sum (curve - slope) grad r grad r^T + slope hess L / L.
+    """
+    J = _jacobian(size, parts, loss)
+    H = np.zeros((len(loss), size, size))
+    for part in parts:
+        relative = part.basis / loss
+        grown = part.coefficient * relative
+        for k, g in part.first.items():
+            if part.own is not None:
+                H[:, part.own, k] += _sum(slope * relative, g)
+        pull = slope * grown
+        keys = sorted(part.first)
+        for i, k in enumerate(keys):
+            for m in keys[i:]:
+                bend = part.first[k] * part.first[m]
+                if (k, m) in part.second:
+                    bend = bend + part.second[k, m]
+                H[:, k, m] += _sum(pull, bend)
+    H = np.triu(H) + np.triu(H, 1).transpose(0, 2, 1)
+    H += (J * (curve - slope)[:, None, :]) @ J.transpose(0, 2, 1)
+    return np.einsum("bpi,bi->bp", J, slope), H, np.einsum("bpi,bi->bp", J * J, reweighted)
+
+
+def _jacobian(size: int, parts: list[Part], loss: Array) -> Array:
+    J = np.zeros((len(loss), size, loss.shape[1]))
+    for part in parts:
+        relative = part.basis / loss
+        if part.own is not None:
+            J[:, part.own] = relative
+        for k, g in part.first.items():
+            J[:, k] += part.coefficient * relative * g
+    return J
+
+
+def _sum(a: Array, b: Array) -> Array:
+    return np.einsum("bi,bi->b", a, np.broadcast_to(b, a.shape))

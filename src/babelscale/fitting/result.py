@@ -1,0 +1,256 @@
+"""Fit and Prediction: a law with numbers, how well they are known, and where the runs behind them end."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale import laws
+from babelscale.allocation import Allocation
+from babelscale.errors import InputError
+from babelscale.laws import ScalingLaw
+
+FORMAT = 1
+_TAIL = 0.05  # every interval is the central 90 %
+_UNITS = {"params": "parameters", "tokens": "target tokens", "total_tokens": "tokens", "compute": "FLOPs (6ND)"}
+_BEYOND = 1.05  # a prediction this far past the last run is still called inside
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted loss with its uncertainty, shape of the allocation.
+
+    `low` and `high` bound a newly trained run (90 % prediction interval: uncertain parameters and the scatter of runs
+    around the law); `confidence_low` and `confidence_high` bound the law's own curve. NaN where the fit holds no draws.
+    `extrapolation` says how far the allocation lies beyond the runs, or is None.
+    """
+
+    loss: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    confidence_low: NDArray[np.float64]
+    confidence_high: NDArray[np.float64]
+    metric: str
+    extrapolation: str | None = None
+
+    def __float__(self) -> float:
+        return float(self.loss)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float64]:
+        return np.array(self.loss, dtype=dtype, copy=copy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; what is not known is None."""
+        numbers = {
+            name: _plain(getattr(self, name)) for name in ("loss", "low", "high", "confidence_low", "confidence_high")
+        }
+        return {**numbers, "metric": self.metric, "extrapolation": self.extrapolation}
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A scaling law with its numbers.
+
+    Args:
+        law: the form.
+        parameters: value by name, natural units (parameters, tokens, the metric's unit).
+        objective: the sum of Huber losses at the optimum, None where it is not known (printed figures).
+        draws: bootstrap draws, shape (draws, parameters), columns in the order of `law.parameter_names`.
+        intervals: name -> (low, high), 90 %.
+        residual_sd: standard deviation of log loss around the law, degrees of freedom counted.
+        range: (min, max) of "params", "tokens" (the target's), "total_tokens" and "compute" (6ND) over the runs.
+        metric: unit of the loss. target: language of the loss.
+        notes: plain sentences on what is not identified, on bounds and on the search.
+        provenance: hash of the runs, counts, settings and versions.
+    """
+
+    law: ScalingLaw
+    parameters: Mapping[str, float]
+    objective: float | None = None
+    draws: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    residual_sd: float | None = None
+    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    metric: str = ""
+    target: str | None = None
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = self.law.parameter_names
+        missing = [name for name in names if name not in self.parameters]
+        if missing:
+            raise InputError(f"fit of law {self.law.name!r}: no value for {', '.join(missing)}")
+        draws = np.asarray(self.draws, np.float64)
+        if draws.size == 0:
+            draws = np.empty((0, len(names)))
+        if draws.ndim != 2 or draws.shape[1] != len(names):
+            raise InputError(f"fit of law {self.law.name!r}: draws of shape {draws.shape} for {len(names)} parameters")
+        object.__setattr__(self, "draws", draws)
+        object.__setattr__(self, "parameters", {name: float(self.parameters[name]) for name in names})
+        object.__setattr__(self, "intervals", {k: (float(v[0]), float(v[1])) for k, v in self.intervals.items()})
+        object.__setattr__(self, "range", {k: (float(v[0]), float(v[1])) for k, v in self.range.items()})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fit) and self.law == other.law and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def predict(self, allocation: Allocation) -> Prediction:
+        """The loss of an allocation or a batch of them.
+
+        Raises:
+            DomainError: the law has no loss there.
+        """
+        loss = self.law.loss(self.parameters, allocation)
+        if not len(self.draws):
+            unknown = np.full(loss.shape, np.nan)
+            return Prediction(loss, unknown, unknown, unknown, unknown, self.metric, self.extrapolation(allocation))
+        columns = self.draws.T.reshape(-1, len(self.draws), *[1] * loss.ndim)
+        drawn = self.law.evaluate(dict(zip(self.law.parameter_names, columns, strict=True)), allocation)
+        # A draw that leaves the law's domain says that the loss may be anything, not that it should be skipped.
+        logs = np.log(np.where(np.isfinite(drawn), drawn, np.inf))
+        sure = np.exp(_quantiles(logs))
+        noise = (self.residual_sd or 0.0) * _NORMAL.reshape(-1, *[1] * logs.ndim)
+        new = np.exp(_quantiles((logs + noise).reshape(-1, *loss.shape)))
+        return Prediction(loss, new[0], new[1], sure[0], sure[1], self.metric, self.extrapolation(allocation))
+
+    def extrapolation(self, allocation: Allocation) -> str | None:
+        """How far allocations lie beyond the runs of this fit, the farthest of them; None inside."""
+        if not self.range:
+            return "the range of the runs behind this fit is not known"
+        parts = []
+        for name, values in ranges(self.law, allocation).items():
+            if name not in self.range or (name == "total_tokens" and self.law.target is None):
+                continue
+            low, high = self.range[name]
+            most, fewest = float(np.max(values)), float(np.min(values))
+            if most > _BEYOND * high:
+                parts.append(f"{most / high:.3g}x above the most {_UNITS[name]} of the runs ({high:.3g})")
+            if fewest < low / _BEYOND:
+                factor = f"{low / fewest:.3g}x" if fewest > 0 else "infinitely far"
+                parts.append(f"{factor} below the fewest {_UNITS[name]} of the runs ({low:.3g})")
+        return f"extrapolated: {', '.join(parts)}" if parts else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, draws included."""
+        return {
+            "format": FORMAT,
+            "law": laws.to_dict(self.law),
+            "target": self.target,
+            "metric": self.metric,
+            "parameters": dict(self.parameters),
+            "objective": self.objective,
+            "intervals": {name: list(pair) for name, pair in self.intervals.items()},
+            "residual_sd": self.residual_sd,
+            "range": {name: list(pair) for name, pair in self.range.items()},
+            "notes": list(self.notes),
+            "provenance": dict(self.provenance),
+            "draws": self.draws.tolist(),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write one JSON file, atomically."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(self.to_dict(), file, allow_nan=False)
+                file.write("\n")
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, law: ScalingLaw | None = None) -> "Fit":
+        """Read what `save` wrote; a law of your own is passed as `law`.
+
+        Raises:
+            InputError: the file is no fit, naming the file and the field.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file", hint="name a fit written by Fit.save") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not a fit ({error})", hint="name a fit written by Fit.save") from None
+        try:
+            return cls.from_dict(data, law)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path}: not a fit: {what}", hint="name a fit written by Fit.save") from None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], law: ScalingLaw | None = None) -> "Fit":
+        if data["format"] != FORMAT:
+            raise InputError(f"format {data['format']!r}, this version reads {FORMAT}")
+        law = law or laws.from_dict(data["law"])
+        return cls(
+            law=law,
+            parameters=data["parameters"],
+            objective=data["objective"],
+            draws=np.array(data["draws"], np.float64).reshape(-1, len(law.parameter_names)),
+            intervals=data["intervals"],
+            residual_sd=data["residual_sd"],
+            range=data["range"],
+            metric=data["metric"],
+            target=data["target"],
+            notes=tuple(data["notes"]),
+            provenance=data["provenance"],
+        )
+
+    def __str__(self) -> str:
+        target = f" of {self.target}" if self.target else ""
+        lines = [f"{self.law.name}{target}, loss in {self.metric.replace('_', ' ') or 'an unknown unit'}"]
+        for name, value in self.parameters.items():
+            low, high = self.intervals.get(name, (None, None))
+            between = "" if low is None else f"  90 % {low:.4g} to {high:.4g}"
+            lines.append(f"  {name:<12}{value:>12.6g}{between}")
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
+
+
+def ranges(law: ScalingLaw, allocation: Allocation) -> dict[str, NDArray[np.float64]]:
+    """What a fit's range is about, by name: N, the law's own D, D_tot and C = 6 N D_tot."""
+    own = allocation.total_tokens if law.target is None else allocation.D(law.target)
+    total = allocation.total_tokens
+    return {"params": allocation.params, "tokens": own, "total_tokens": total, "compute": 6 * allocation.params * total}
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The central 90 % of draws."""
+    low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
+    return float(low), float(high)
+
+
+def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Order statistics, not interpolated: infinite draws stay infinite and make no NaN.
+    return np.stack(
+        [np.quantile(values, _TAIL, axis=0, method="lower"), np.quantile(values, 1 - _TAIL, axis=0, method="higher")]
+    )
+
+
+def _normal_points(count: int) -> NDArray[np.float64]:
+    """Mid-quantiles of the standard normal, so that pooling draws with noise needs no random numbers."""
+    from statistics import NormalDist
+
+    return np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
+
+
+_NORMAL = _normal_points(41)
+
+
+def _plain(values: NDArray[np.float64]) -> Any:
+    """Nested lists for JSON, None for what is not finite."""
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()

@@ -1,0 +1,90 @@
+"""Where a search starts: a grid over the shape parameters, the coefficients solved exactly at each point.
+
+For fixed shape parameters a law is linear in its coefficients, so only exponents and their like need a grid (variable
+projection); E, A and B come from non-negative least squares on relative residuals, which log residuals resemble.
+"""
+
+import itertools
+
+import numpy as np
+
+from babelscale.fitting.objective import Array, Problem
+
+
+def grid(problem: Problem) -> Array:
+    """z at every grid point, coefficients solved, shape (points, size)."""
+    shape = shape_grid(problem)
+    k = len(problem.coefficients)
+    z = np.hstack([np.ones((len(shape), k)), shape])
+    parts = problem.parts(z)
+    y = np.exp(problem.log_loss)
+    wanted = np.ones((len(z), len(y)))
+    columns = []
+    for name, part in parts.items():
+        relative = part.basis / y
+        if name in problem.fixed:
+            wanted = wanted - part.coefficient * relative
+        else:
+            columns.append((problem.coefficients.index(name), relative))
+    columns.sort(key=lambda pair: pair[0])
+    M = np.stack([column for _, column in columns], axis=1) if columns else np.empty((len(z), 0, len(y)))
+    usable = np.isfinite(M).all(axis=(1, 2)) & np.isfinite(wanted).all(axis=1)
+    z = z[usable]
+    z[:, :k] = nonnegative(M[usable], wanted[usable])
+    return z
+
+
+def shape_grid(problem: Problem) -> Array:
+    """The product of the free shape parameters' starts; those that go `together` move as one."""
+    groups: dict[str, list[int]] = {}
+    for at, parameter in enumerate(problem.free_shape):
+        groups.setdefault(parameter.together or parameter.name, []).append(at)
+    choices = [problem.free_shape[members[0]].starts for members in groups.values()]
+    rows = list(itertools.product(*choices))
+    values = np.empty((len(rows), len(problem.free_shape)))
+    for at, members in enumerate(groups.values()):
+        column = np.array([row[at] for row in rows])
+        values[:, members] = column[:, None]
+    for at, parameter in enumerate(problem.free_shape):
+        if parameter.log:
+            values[:, at] = np.log(values[:, at])
+    return values
+
+
+def nonnegative(M: Array, y: Array) -> Array:
+    """Least squares with coefficients >= 0 for many small problems: M (b, k, n), y (b, n), result (b, k).
+
+    With k of three or so, trying every set of positive coefficients is exact and needs no loop over problems.
+    """
+    b, k, _ = M.shape
+    best = np.zeros((b, k))
+    if not k:
+        return best
+    norm = np.sqrt(np.einsum("bki,bki->bk", M, M)) + 1e-300
+    unit = M / norm[:, :, None]
+    G = unit @ unit.transpose(0, 2, 1)
+    v = np.einsum("bki,bi->bk", unit, y)
+    gain = np.zeros(b)
+    for count in range(1, k + 1):
+        for chosen in itertools.combinations(range(k), count):
+            at = list(chosen)
+            # The ridge is far below any real column's independence and keeps twins solvable.
+            A = G[:, at][:, :, at] + 1e-13 * np.eye(count)
+            c = np.linalg.solve(A, v[:, at, None])[..., 0]
+            explained = 2 * np.einsum("bk,bk->b", c, v[:, at]) - np.einsum("bk,bkm,bm->b", c, G[:, at][:, :, at], c)
+            better = (c >= 0).all(axis=1) & (explained > gain)
+            gain = np.where(better, explained, gain)
+            full = np.zeros((b, k))
+            full[:, at] = c
+            best = np.where(better[:, None], full, best)
+    return best / norm
+
+
+def choose(z: Array, values: Array, count: int) -> Array:
+    """The best half of `count` starts and as many more spread over the better half of the grid."""
+    order = np.argsort(values, kind="stable")
+    order = order[np.isfinite(values[order])]
+    near = min(count // 2, len(order))
+    rest = order[near : max(near, len(order) // 2)]
+    spread = rest[np.unique(np.linspace(0, len(rest) - 1, count - near).astype(int))] if len(rest) else rest
+    return z[np.concatenate([order[:near], spread])]
