@@ -1,0 +1,108 @@
+"""The phrasebook: text that needs no download, composed at run time from CLDR (through Babel) and num2words.
+
+It is a phrasebook and not prose: names of countries, languages, currencies, cities and units, dates, times, amounts and
+number words, put together by each language's own patterns. It serves demonstrations and tests; conclusions about
+languages need text that people wrote.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from babelscale.corpora.corpus import HELD_OUT_SHARE, Corpus
+from babelscale.errors import InputError
+
+# Languages for which CLDR, as Babel ships it, is rich in names and patterns of their own; 20 scripts.
+LANGUAGES = (
+    "am", "ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he", "hi", "hu", "hy",
+    "id", "it", "ja", "ka", "km", "ko", "lo", "ml", "ms", "my", "nl", "no", "pl", "pt", "ro", "ru", "sv", "sw",
+    "ta", "te", "th", "tr", "uk", "ur", "vi", "zh", "zu",
+)  # fmt: skip
+BYTES_PER_LANGUAGE = 1_000_000
+_EDITION = 1
+_SENTENCE = (
+    "A phrasebook, not prose: sentences composed at run time from CLDR names and patterns (Babel) and number words "
+    "(num2words); good for demonstrations and tests, not for conclusions about languages."
+)
+
+
+class Phrasebook(Corpus):
+    """Composed text in any of `LANGUAGES`, the same bytes for the same seed, language, size and library versions.
+
+    A larger size continues a smaller one, and which other languages are asked for changes nothing.
+
+    Raises:
+        InputError: a language the phrasebook does not speak.
+    """
+
+    def __init__(
+        self,
+        languages: Iterable[str] = LANGUAGES,
+        *,
+        bytes_per_language: int | Mapping[str, int] = BYTES_PER_LANGUAGE,
+        held_out_share: float = HELD_OUT_SHARE,
+        seed: int = 0,
+    ) -> None:
+        languages = tuple(languages)
+        if isinstance(bytes_per_language, Mapping):
+            bytes_per_language = dict.fromkeys(languages, BYTES_PER_LANGUAGE) | dict(bytes_per_language)
+        super().__init__(
+            "phrasebook", languages, bytes_per_language=bytes_per_language, held_out_share=held_out_share, seed=seed
+        )
+        if unknown := [code for code in self.languages if code not in LANGUAGES]:
+            raise InputError(
+                f"the phrasebook does not speak {', '.join(map(repr, unknown))}",
+                hint=f"it speaks {' '.join(LANGUAGES)}; for others give a folder of text",
+            )
+
+    def lines(self, language: str) -> Iterator[str]:
+        """Composed lines without end."""
+        from babelscale.corpora.sentences import Composer
+
+        self.require(language)
+        data, words = _tables(language)
+        rng = np.random.default_rng([self.seed, *language.encode()])
+        composer = Composer(data, words, self.seed, rng)
+        while True:
+            yield composer.line()
+
+    def size(self, language: str) -> int:
+        return self._limits[language]
+
+    def sample(self, language: str, size: int, seed: int = 0) -> Iterator[str]:
+        """The first training lines: every line is composed alike, so no other sample is better."""
+        used = 0
+        for line in self.train(language):
+            used += len(line.encode()) + 1
+            if used > size:
+                return
+            yield line
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        return self._settings() | {"sentence": _SENTENCE, "fingerprint": self.fingerprint}
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "kind": "phrasebook",
+            "edition": _EDITION,
+            "languages": sorted(self.languages),
+            "bytes_per_language": {code: self._limits[code] for code in sorted(self.languages)},
+            "held_out_share": self.held_out_share,
+            "seed": self.seed,
+            "versions": {name: version(name) for name in ("babel", "num2words")},
+        }
+
+
+@functools.cache
+def _tables(language: str) -> tuple[Any, dict[int, str]]:
+    from babelscale.corpora import cldr, numerals
+
+    return cldr.read(language), numerals.words(language)

@@ -1,0 +1,270 @@
+"""Tokenizer: SentencePiece BPE with byte fallback that gives every line back to the byte.
+
+Every token stands for a fixed string of bytes, the end-of-line token for the newline, so the bytes of a stream of
+tokens are a table look-up and their sum is the size of the text.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from babelscale import mixture
+from babelscale.corpora.atomic import new_folder
+from babelscale.corpora.corpus import Corpus
+from babelscale.errors import BabelscaleError, InputError
+
+Progress = Callable[[str, int, int], None]
+
+MODEL, RECORD = "tokenizer.model", "tokenizer.json"
+END_OF_LINE, _UNKNOWN = 0, 1
+_RESERVED = 2 + 256
+# SentencePiece writes a space as U+2581 and cannot tell it from the character itself.
+_SPACE = "\u2581"
+# Of the room beyond the bytes, at most this part goes to single characters: on 12 languages with 2k pieces, 30 % costs
+# 1 % of the bytes a token of the best share, and more starves merges while less starves Han characters.
+_CHARACTER_SHARE = 0.3
+_CHARACTER_COVERAGE = 0.9995
+_SETTINGS: dict[str, Any] = {
+    "model_type": "bpe",
+    "byte_fallback": True,
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    "add_dummy_prefix": False,
+    "allow_whitespace_only_pieces": True,
+    "character_coverage": 1.0,
+    "max_sentence_length": 1 << 24,
+    "shuffle_input_sentence": False,
+    "num_threads": 1,
+    "eos_id": END_OF_LINE,
+    "unk_id": _UNKNOWN,
+    "bos_id": -1,
+    "pad_id": -1,
+    "minloglevel": 2,
+}
+
+
+class Tokenizer:
+    """A trained vocabulary.
+
+    Attributes:
+        vocabulary_size: number of tokens V.
+        hash: SHA-256 (hex) of the model; it names the tokenizer in run tables.
+        end_of_line: id of the token after each line; it stands for the newline.
+        dtype: smallest of uint16 and uint32 that holds every id.
+        token_bytes: (V,) uint16, UTF-8 bytes each token stands for.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import sentencepiece
+
+        sentencepiece.set_min_log_level(2)
+        self.model = model
+        self.hash = hashlib.sha256(model).hexdigest()
+        self._processor = processor = sentencepiece.SentencePieceProcessor()
+        if not processor.load_from_serialized_proto(model):
+            raise InputError("not a SentencePiece model", hint="train the tokenizer again")
+        self.vocabulary_size: int = processor.vocab_size()
+        self.end_of_line: int = processor.eos_id()
+        if self.end_of_line < 0 or not any(processor.is_byte(i) for i in range(self.vocabulary_size)):
+            raise InputError(
+                "the SentencePiece model lacks an end-of-sentence token or byte fallback",
+                hint="train it with babelscale, whose settings lose nothing",
+            )
+        self.dtype = np.dtype("<u2" if self.vocabulary_size <= 1 << 16 else "<u4")
+        self._strings = [self._string(token) for token in range(self.vocabulary_size)]
+        self.token_bytes = np.array([len(string) for string in self._strings], dtype=np.uint16)
+        byte_ids = {string: i for i, string in enumerate(self._strings) if processor.is_byte(i)}
+        self._space_ids = [byte_ids[bytes([byte])] for byte in _SPACE.encode()]
+
+    def _string(self, token: int) -> bytes:
+        piece = self._processor.id_to_piece(token)
+        if self._processor.is_byte(token):
+            return bytes([int(piece[3:5], 16)])
+        if self._processor.is_control(token) or self._processor.is_unknown(token):
+            return b"\n" if token == self.end_of_line else b""
+        return piece.replace(_SPACE, " ").encode()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        """The tokenizer that `train_tokenizer` left in a folder.
+
+        Raises:
+            InputError: the folder holds no tokenizer, or another than its record says.
+        """
+        path = Path(folder) / MODEL
+        if not path.is_file():
+            raise InputError(f"{path}: no such file", hint="train the tokenizer first")
+        tokenizer = cls(path.read_bytes())
+        recorded = read_record(Path(folder)).get("hash")
+        if recorded != tokenizer.hash:
+            raise InputError(f"{path}: not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
+        return tokenizer
+
+    def encode_lines(self, lines: Iterable[str]) -> NDArray[np.unsignedinteger]:
+        """(tokens,) ids of the lines one after the other, the end-of-line token after each.
+
+        Raises:
+            InputError: a line holds a newline.
+            BabelscaleError: the ids do not stand for exactly the bytes of the lines.
+        """
+        lines = list(lines)
+        encoded: list[list[int]] = self._processor.encode(lines, add_eos=True) if lines else []
+        size = 0
+        for i, line in enumerate(lines):
+            size += (len(line) if line.isascii() else len(line.encode())) + 1
+            if _SPACE in line:
+                encoded[i] = self._encode_with_space_mark(line)
+            if "\n" in line:
+                raise InputError(f"line {i} holds a newline: {line[:40]!r}", hint="split the text at its newlines")
+        ids = np.fromiter(itertools.chain.from_iterable(encoded), dtype=self.dtype)
+        if int(self.token_bytes[ids].sum(dtype=np.int64)) != size:
+            raise BabelscaleError(f"tokenizer {self.hash[:12]} does not give back the bytes of the text")
+        return ids
+
+    def _encode_with_space_mark(self, line: str) -> list[int]:
+        parts = self._processor.encode(line.split(_SPACE))
+        ids = list(parts[0])
+        for part in parts[1:]:
+            ids += self._space_ids + part
+        return [*ids, self.end_of_line]
+
+    def decode(self, tokens: ArrayLike) -> str:
+        """The text of a stream of ids, newlines included; bytes that are no UTF-8 (a cut character) become U+FFFD."""
+        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, tokens: ArrayLike) -> bytes:
+        """The bytes that a stream of ids stands for."""
+        return b"".join([self._strings[token] for token in np.asarray(tokens).ravel().tolist()])
+
+
+def train_tokenizer(
+    corpus: Corpus,
+    languages: Iterable[str],
+    vocabulary: int,
+    folder: str | Path,
+    *,
+    temperature: float = 100.0,
+    seed: int = 0,
+    sample_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Train a tokenizer on a sample of the training text and keep it in `folder`.
+
+    The sample gives each language a share proportional to its size^(1/temperature), as far as its text reaches. The
+    same corpus, languages, vocabulary and seed give the same bytes, in whatever order the languages are named.
+
+    Args:
+        vocabulary: number of tokens, exactly; 256 of them are bytes and two are reserved.
+        temperature: 1 samples languages by size, infinity evenly.
+        sample_bytes: size of the sample; by default 1,000 bytes a token and at least 4 MB.
+
+    Raises:
+        InputError: the text supports fewer tokens (the hint names how many), the vocabulary is too small, the folder
+            exists, or a language is not in the corpus.
+    """
+    languages = sorted(set(languages))
+    corpus.require(*languages)
+    if vocabulary <= _RESERVED + 1:
+        raise InputError(f"vocabulary {vocabulary}: {_RESERVED} tokens are reserved", hint="ask for 300 or more")
+    wanted = max(4_000_000, 1000 * vocabulary) if sample_bytes is None else sample_bytes
+    quotas = _quotas({code: corpus.size(code) for code in languages}, wanted, temperature)
+    lines: list[str] = []
+    taken: dict[str, int] = {}
+    for done, code in enumerate(languages):
+        if progress:
+            progress(f"text for the tokenizer: {code}", done, len(languages) + 1)
+        start = len(lines)
+        lines.extend(corpus.sample(code, quotas[code], seed))
+        taken[code] = sum(len(line.encode()) + 1 for line in lines[start:])
+    if progress:
+        progress("training the tokenizer", len(languages), len(languages) + 1)
+    record = {
+        "format": "babelscale tokenizer 1",
+        "kind": "SentencePiece BPE with byte fallback",
+        "vocabulary_size": vocabulary,
+        "languages": languages,
+        "corpus": corpus.fingerprint,
+        "temperature": temperature,
+        "seed": seed,
+        "sample_bytes": taken,
+        "sentencepiece": version("sentencepiece"),
+    }
+    with new_folder(Path(folder)) as partial:
+        tokenizer = Tokenizer(_train(lines, vocabulary))
+        (partial / MODEL).write_bytes(tokenizer.model)
+        record["hash"] = tokenizer.hash
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if progress:
+        progress("training the tokenizer", len(languages) + 1, len(languages) + 1)
+    return tokenizer
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What tokenizer.json says of a trained tokenizer."""
+    path = folder / RECORD
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{path}: not the record of a tokenizer ({error})", hint="train it again") from None
+
+
+def _quotas(sizes: Mapping[str, int], total: float, temperature: float) -> dict[str, int]:
+    """Bytes of each language: shares proportional to size^(1/T), what a small one lacks going to the others."""
+    quotas: dict[str, int] = {}
+    open_sizes = {code: size for code, size in sizes.items() if size > 0}
+    while open_sizes:
+        shares = mixture.temperature(open_sizes, temperature).shares
+        short = {code for code, size in open_sizes.items() if size <= total * shares[code]}
+        if not short:
+            return quotas | {code: int(total * shares[code]) for code in open_sizes}
+        quotas |= {code: open_sizes.pop(code) for code in short}
+        total -= sum(quotas[code] for code in short)
+    return quotas
+
+
+def _train(lines: list[str], vocabulary: int) -> bytes:
+    import sentencepiece
+
+    sentences = list(_without_rare(lines, int(_CHARACTER_SHARE * (vocabulary - _RESERVED))))
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            vocab_size=vocabulary,
+            input_sentence_size=len(sentences) + 1,
+            **_SETTINGS,
+        )
+    except RuntimeError as error:
+        if feasible := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
+            raise InputError(
+                f"vocabulary {vocabulary}: the text supports at most {feasible[1]} tokens",
+                hint=f"ask for {feasible[1]} or fewer, or give more text",
+            ) from None
+        raise BabelscaleError(f"SentencePiece could not train the tokenizer: {error}") from error
+    return model.getvalue()
+
+
+def _without_rare(lines: list[str], most: int) -> Iterator[str]:
+    """Cut the lines at characters too rare for a token of their own; byte fallback spells those."""
+    counts = Counter[str]()
+    for line in lines:
+        counts.update(line)
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    covered = np.cumsum([counts[character] for character in ordered])
+    enough = int(np.searchsorted(covered, _CHARACTER_COVERAGE * covered[-1])) + 1 if ordered else 0
+    cut = dict.fromkeys(map(ord, ordered[max(1, min(most, enough)) :]), "\n")
+    # SentencePiece keeps these three for itself and would skip a whole line for one of them.
+    cut |= dict.fromkeys((0, ord(_SPACE), 0x2585), "\n")
+    for line in lines:
+        yield from filter(None, line.translate(cut).split("\n"))
