@@ -111,13 +111,13 @@ class AdaptiveTransfer(ScalingLaw):
 
     def _effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
         """D_eff and its derivatives by lambda and tau."""
-        total: Array = np.zeros(1)
-        by_lambda: Array = np.zeros(1)
-        twice: Array = np.zeros(1)
+        total: Array = np.zeros(())
+        by_lambda: Array = np.zeros(())
+        twice: Array = np.zeros(())
         gradient: dict[str, Array] = {}
         hessian: dict[tuple[str, str], Array] = {}
         for k, name in enumerate(("", *self.tau_names)):
-            tau = p[name] if name else np.ones(1)
+            tau = p[name] if name else np.ones(())
             worth: Array = x.fresh[k]
             if x.repeats[k].any():
                 phi, first, second = decay(p["lambda"] * x.repeats[k])
