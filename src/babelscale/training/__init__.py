@@ -1,0 +1,1 @@
+"""Recipe, batches, loop, checkpoints, evaluation: how one run is trained."""

@@ -1,0 +1,97 @@
+"""Run a study from end to end before a person's eyes: data, training, analysis, report."""
+
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import TaskID
+
+from babelscale.reporting.progress import Bar, bars
+from babelscale.study import Study
+from babelscale.study.engines import Event, processors
+
+
+def run(study: Study, *, slots: int | None = None, report: bool = True) -> Path:
+    """Prepare the data, train the missing runs, then fit, plan and write the report; returns the report or folder.
+
+    Raises:
+        StudyError: some runs failed. What is finished is kept, and the same call goes on from there.
+    """
+    console = Console(file=sys.stderr)
+    began = time.perf_counter()
+    with Bar() as bar:
+        study.prepare(progress=bar)
+    missing = study.missing
+    console.print(
+        f"study {study.design.name}: {len(study.specs)} runs, {len(missing)} to train, in {study.folder}",
+        highlight=False,
+    )
+    if missing:
+        with _TrainingView(study, console) as view:
+            study.train(slots=slots, on_event=view.on_event)
+    else:
+        study.train()
+    result = study.folder
+    if report:
+        from babelscale import reporting
+
+        with Bar() as bar:
+            result = reporting.report(study.folder, progress=bar)
+    console.print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
+    sys.stdout.write(f"{result}\n")
+    return result
+
+
+class _TrainingView:
+    """One bar for the whole study, measured in FLOPs, and one line a run under way."""
+
+    def __init__(self, study: Study, console: Console) -> None:
+        self._specs = study.specs
+        self._terminal = console.is_terminal
+        self._console = console
+        self._total = len(study.missing)
+        self._done = 0
+        self._began = time.perf_counter()
+        self._progress = bars()
+        self._whole = self._progress.add_task(
+            f"training on {len(processors())} CPUs", total=sum(spec.flops for spec in study.missing)
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._flops: dict[str, float] = {}
+
+    def __enter__(self) -> "_TrainingView":
+        if self._terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_event(self, event: Event) -> None:
+        name = event["run"]
+        spec = self._specs[name]
+        if "step" in event:
+            self._flops[name] = spec.flops * event["step"] / spec.steps
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=spec.steps)
+            self._progress.update(
+                self._tasks[name], completed=event["step"], description=f"  {name}  {event['loss']:.3f} nats"
+            )
+        else:
+            self._done += 1
+            self._flops[name] = spec.flops
+            if name in self._tasks:
+                self._progress.remove_task(self._tasks.pop(name))
+            outcome = "failed" if "failed" in event else "done"
+            left = self._time_left()
+            self._console.print(f"  {self._done}/{self._total} {outcome} {name}{left}", highlight=False)
+        self._progress.update(self._whole, completed=sum(self._flops.values()))
+
+    def _time_left(self) -> str:
+        if self._terminal:
+            return ""
+        gone = time.perf_counter() - self._began
+        whole = self._progress.tasks[0].total or 1.0
+        share = sum(self._flops.values()) / whole
+        return f", about {gone / share * (1 - share):.0f} s left" if share > 0 else ""

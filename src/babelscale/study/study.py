@@ -1,0 +1,193 @@
+"""Study: a design in a folder. Prepare its data, train what is missing, and keep the tables of runs up to date."""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from babelscale.corpora import Tokenizer, TokenStore, build_store, open_corpus, train_tokenizer
+from babelscale.errors import BabelscaleError, InputError, StudyError
+from babelscale.runs import Runs
+from babelscale.study import engines, record
+from babelscale.study.design import Design, RunSpec, expand, load
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A design and the folder it lives in.
+
+    The folder holds design.json, corpus/ (token stores), tokenizer/, working/ (runs under way), finished/ (one folder
+    a run) and runs/ (the three tables of all finished runs).
+    """
+
+    design: Design
+    folder: Path
+
+    @classmethod
+    def create(cls, name: str | Path, folder: str | Path | None = None, corpus: str | Path | None = None) -> "Study":
+        """A study of a design, in its folder, made or gone on with.
+
+        Args:
+            name: of a built-in design, or a TOML file.
+            folder: default studies/NAME.
+            corpus: takes the place of the design's own source of text.
+
+        Raises:
+            InputError: the design is not usable, or the folder holds another study.
+        """
+        design = load(name)
+        if corpus is not None:
+            source = "phrasebook" if str(corpus) == "phrasebook" else str(Path(corpus).expanduser().absolute())
+            design = design.model_copy(update={"corpus": design.corpus.model_copy(update={"source": source})})
+        folder = Path(folder) if folder is not None else Path("studies") / design.name
+        study = cls(design, folder)
+        if (folder / "design.json").exists():
+            other = cls.open(folder).design
+            if other.model_dump(exclude={"analysis", "groups", "title"}) != design.model_dump(
+                exclude={"analysis", "groups", "title"}
+            ):
+                raise InputError(
+                    f"{folder} holds a study with another corpus, tokenizer, recipe or sizes",
+                    hint="name another folder with --out, or remove this one",
+                )
+        return study
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Study":
+        """The study in a folder that was created before."""
+        path = Path(folder) / "design.json"
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+            return cls(Design.model_validate(held["design"]), Path(folder))
+        except FileNotFoundError:
+            raise InputError(f"{folder}: no study here", hint="it is made by `babelscale study run`") from None
+        except (json.JSONDecodeError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a study's design ({error})", hint="remove the folder") from None
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Make the tokenizer and the token stores, unless they are there, and write design.json."""
+        fresh = not self.folder.exists()
+        try:
+            if not (self.folder / "corpus" / "store.json").exists():
+                self._prepare_data(progress)
+            recipe = self.design.training_recipe()
+            TokenStore.open(self.folder / "corpus").require(
+                self.design.languages, recipe.sequence_length + 1, recipe.sequence_length + 1
+            )
+            self._write_design(self._described(), self.groups)
+        except BabelscaleError:
+            if fresh:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _prepare_data(self, progress: Progress | None) -> None:
+        design, folder = self.design, self.folder
+        part = design.corpus
+        corpus = open_corpus(
+            part.source, languages=design.languages, bytes_per_language=part.bytes_per_language, seed=part.seed
+        )
+        if missing := [code for code in design.languages if code not in corpus.languages]:
+            raise InputError(
+                f"the design names language {missing[0]!r}, which corpus {part.source} does not hold",
+                hint=f"it holds {', '.join(corpus.languages)}",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_design(corpus.describe(), {})
+        if not (folder / "tokenizer").exists():
+            train_tokenizer(
+                corpus, design.languages, design.tokenizer.vocabulary, folder / "tokenizer",
+                temperature=design.tokenizer.temperature, seed=part.seed,
+            )  # fmt: skip
+        build_store(
+            corpus, Tokenizer.load(folder / "tokenizer"), design.languages, folder / "corpus", progress=progress
+        )
+
+    def _described(self) -> dict[str, Any]:
+        return json.loads((self.folder / "design.json").read_text(encoding="utf-8"))["corpus"]
+
+    def _write_design(self, corpus: dict[str, Any], specs: Mapping[str, list[RunSpec]]) -> None:
+        design = self.design
+        groups = [
+            {"name": group.name, "why": group.why, "runs": [spec.name for spec in specs.get(group.name, [])]}
+            for group in design.groups
+        ]
+        held = {
+            "name": design.name,
+            "title": design.title,
+            "languages": list(design.languages),
+            "corpus": corpus,
+            "tokenizer": design.tokenizer.model_dump(),
+            "groups": groups,
+            "analysis": design.analysis,
+            "design": design.model_dump(mode="json"),
+        }
+        record.write_atomically(self.folder / "design.json", json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+
+    @functools.cached_property
+    def groups(self) -> dict[str, list[RunSpec]]:
+        """The runs of every group; needs the data prepared, since a run's identity holds its hashes."""
+        store = TokenStore.open(self.folder / "corpus")
+        tokenizer = Tokenizer.load(self.folder / "tokenizer")
+        return expand(self.design, store.unique_tokens, store.corpus_fingerprint, tokenizer.hash)
+
+    @functools.cached_property
+    def specs(self) -> dict[str, RunSpec]:
+        """Every run once, by name."""
+        return {spec.name: spec for specs in self.groups.values() for spec in specs}
+
+    @property
+    def bases(self) -> set[str]:
+        """Names of the runs that others continue from."""
+        return {spec.base.name for spec in self.specs.values() if spec.base}
+
+    def is_finished(self, name: str) -> bool:
+        return (self.folder / "finished" / name / record.RECORD).exists()
+
+    @property
+    def missing(self) -> list[RunSpec]:
+        return [spec for name, spec in self.specs.items() if not self.is_finished(name)]
+
+    def runs(self) -> Runs | None:
+        """The runs finished so far."""
+        return record.read_runs(self.folder / "finished", sorted(self.specs))
+
+    def train(self, *, slots: int | None = None, on_event: Callable[[engines.Event], None] | None = None) -> int:
+        """Train the missing runs and write the tables; returns how many were trained.
+
+        Raises:
+            StudyError: some runs failed, or another process is training this study.
+        """
+        missing = self.missing
+        with self._alone():
+            try:
+                if missing:
+                    engines.run_local(missing, self.folder, slots=slots, on_event=on_event)
+            finally:
+                self._write_tables()
+        return len(missing)
+
+    def _write_tables(self) -> None:
+        runs = self.runs()
+        if runs is not None:
+            runs.write(self.folder / "runs")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder: two processes training one study would write the same working folders."""
+        import fcntl
+
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StudyError(f"{self.folder}: another process is training this study") from None
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield

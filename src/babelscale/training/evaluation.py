@@ -1,0 +1,71 @@
+"""Held-out loss by language, kept as totals: nats, tokens, bytes, unigram nats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.errors import InputError
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out sequences of one language, with what does not depend on the model.
+
+    `sequences` is (n, T + 1); `bytes` and `unigram_nats` are totals over the n x T predicted tokens.
+    """
+
+    language: str
+    sequences: NDArray[np.int32]
+    bytes: int
+    unigram_nats: float
+
+    @classmethod
+    def of(
+        cls,
+        language: str,
+        tokens: NDArray[np.unsignedinteger],
+        token_bytes: NDArray[np.unsignedinteger],
+        unigram_nats: NDArray[np.float64],
+        sequence_length: int,
+        most_tokens: int,
+    ) -> "HeldOut":
+        """The first `most_tokens` held-out tokens as whole sequences.
+
+        Args:
+            tokens: flat held-out tokens.
+            token_bytes, unigram_nats: by token id, shape (V,).
+        """
+        count = min(most_tokens, len(tokens) - 1) // sequence_length
+        if count < 1:
+            raise InputError(
+                f"language {language!r} has {len(tokens)} held-out tokens, fewer than one sequence of "
+                f"{sequence_length}",
+                hint="give it more text, a larger held-out share or shorter sequences",
+            )
+        starts = np.arange(count)[:, None] * sequence_length
+        sequences = tokens[starts + np.arange(sequence_length + 1)].astype(np.int32)
+        predicted = sequences[:, 1:]
+        return cls(language, sequences, int(token_bytes[predicted].sum(dtype=np.int64)), float(unigram_nats[predicted].sum()))
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences.shape[0] * (self.sequences.shape[1] - 1)
+
+    def measure(self, nats: Callable[[NDArray[np.int32]], NDArray[np.float64]], batch_size: int) -> dict[str, float]:
+        """Totals under a model; `nats` maps (batch_size, T + 1) sequences to nats by sequence, shape (batch_size,).
+
+        The last batch is filled up with its own first sequence, so that one compiled shape serves all.
+        """
+        total = 0.0
+        for first in range(0, len(self.sequences), batch_size):
+            part = self.sequences[first : first + batch_size]
+            padding = np.repeat(part[:1], batch_size - len(part), axis=0)
+            total += float(np.sum(nats(np.concatenate([part, padding]))[: len(part)], dtype=np.float64))
+        return {
+            "nats": total,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "unigram_nats": self.unigram_nats,
+        }

@@ -1,0 +1,75 @@
+"""Recipe: everything about a training run that is neither its shape nor its data."""
+
+import math
+from dataclasses import dataclass
+
+from babelscale.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW under a warm-up, stable, decay (WSD) schedule (Hu et al. 2024, arXiv 2404.06395, section 4).
+
+    Args:
+        batch_size: sequences a step.
+        sequence_length: T, predicted tokens a sequence.
+        learning_rate: of the stable phase.
+        warmup_steps: linear from zero; at most a tenth of the run.
+        decay_share: last share of the steps, linear to zero (the ATLAS study decays over the last 10 %).
+        weight_decay: decoupled, on matrices and not on norm vectors.
+        beta1, beta2: of AdamW.
+        clip: global norm of the gradient.
+        evaluations: checkpoints of the stable phase at which held-out loss is measured; one more follows the decay.
+        evaluation_tokens: held-out tokens a language at most, always the first ones.
+        checkpoint_every: steps between saved states; changes no result and so no identity.
+    """
+
+    batch_size: int = 8
+    sequence_length: int = 128
+    learning_rate: float = 3e-3
+    warmup_steps: int = 20
+    decay_share: float = 0.1
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0
+    evaluations: int = 8
+    evaluation_tokens: int = 8192
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        whole = ("batch_size", "sequence_length", "evaluations", "evaluation_tokens", "checkpoint_every")
+        for name in (*whole, "learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"recipe: {name} is {getattr(self, name)}", hint="it must be positive")
+        if not 0 < self.decay_share < 1:
+            raise InputError(f"recipe: decay_share is {self.decay_share}", hint="it lies between 0 and 1")
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise InputError("recipe: warmup_steps and weight_decay must not be negative")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.sequence_length
+
+    def steps(self, tokens: float) -> int:
+        """Steps whose tokens come closest to the number asked for."""
+        return max(1, round(tokens / self.tokens_per_step))
+
+    def phases(self, steps: int) -> tuple[int, int]:
+        """First step after the warm-up, and first step of the decay."""
+        return min(self.warmup_steps, steps // 10), steps - max(1, math.ceil(self.decay_share * steps))
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        warm, decay = self.phases(steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        if step < decay:
+            return self.learning_rate
+        return self.learning_rate * (steps - step) / (steps - decay + 1)
+
+    def evaluation_steps(self, steps: int) -> list[int]:
+        """Steps done when the held-out loss is measured: evenly over the stable phase, its end, and the end."""
+        warm, decay = self.phases(steps)
+        stable = {warm + round((decay - warm) * (k + 1) / self.evaluations) for k in range(self.evaluations)}
+        return sorted({step for step in stable if 0 < step <= decay} | {steps})
