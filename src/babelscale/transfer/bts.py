@@ -1,0 +1,126 @@
+"""The Bilingual Transfer Score of the ATLAS study: how much a source language helps a target.
+
+    BTS(s -> t) = 2 - d_bi / d_mono
+
+L_t(d) is the loss on t of a monolingual t model after d tokens; d_bi is the number of tokens, of both languages
+together, that a 50/50 (s, t) model needs to reach L_t(d_mono). 0 is no transfer, above 0 help, below 0 interference;
+1 says that the source is as good as the target, and no score exceeds 2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from babelscale.errors import InputError
+from babelscale.transfer.curve import LearningCurve
+from babelscale.transfer.status import Status
+
+Z90 = 1.6448536269514722
+
+
+@dataclass(frozen=True)
+class Score:
+    """One transfer score.
+
+    Attributes:
+        value: the score; NaN where it is censored, for then only an interval is known.
+        low, high: 90 % interval (NaN where nothing is known of the noise), or the bounds of a censored score.
+        status: "measured" or "censored".
+        d_mono, d_bi: tokens; d_bi is inf where the loss was never reached, 0 where before the first checkpoint.
+        interval: in words, what the interval was made from.
+    """
+
+    value: float
+    low: float
+    high: float
+    status: Status
+    d_mono: float
+    d_bi: float
+    interval: str
+
+
+def to_tau(bts: float) -> float:
+    """tau = BTS / (2 - BTS), the source's weight in D_eff, if data act through D_eff alone and nothing repeats."""
+    if not bts < 2:
+        raise InputError(f"a transfer score is below 2, got {bts}")
+    return bts / (2 - bts)
+
+
+def from_tau(tau: float) -> float:
+    """BTS = 2 tau / (1 + tau), the inverse of `to_tau`; tau > -1."""
+    if not tau > -1:
+        raise InputError(f"tau {tau} has no transfer score", hint="with tau <= -1 the loss is never reached")
+    return 2.0 if math.isinf(tau) else 2 * tau / (1 + tau)
+
+
+def score(mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4, tokens: float | None = None) -> Score:
+    """BTS from one monolingual and one 50/50 bilingual learning curve of the same target.
+
+    Args:
+        mono: the target's monolingual curve.
+        bilingual: loss on the target of the 50/50 model; its `tokens` count both languages.
+        anchor: d_mono as a share of the monolingual curve's last checkpoint.
+        tokens: d_mono in tokens, instead of `anchor`.
+
+    Where the bilingual model never comes down to the loss the score lies in [-inf, 2 - d_end / d_mono]; where it was
+    there before its first checkpoint, in [2 - d_first / d_mono, 2]. Both are censored and carry no value.
+
+    Raises:
+        InputError: the curves differ in learning-rate state or language, or the anchor lies outside the curve.
+    """
+    if mono.lr_state != bilingual.lr_state:
+        raise InputError(
+            f"transfer on {mono.language!r}: {mono.lr_state} losses of run {mono.run!r} against {bilingual.lr_state} "
+            f"losses of run {bilingual.run!r}",
+            hint="compare stable with stable or decayed with decayed; the schedule alone would look like transfer",
+        )
+    if mono.language != bilingual.language:
+        raise InputError(f"curves of two languages, {mono.language!r} and {bilingual.language!r}")
+    if tokens is None and not 0 < anchor <= 1:
+        raise InputError(f"anchor {anchor} is not a share above 0 and up to 1")
+    d_mono = float(anchor * mono.tokens[-1] if tokens is None else tokens)
+    loss = mono.at(d_mono)
+    d_bi = bilingual.tokens_to(loss)
+    if math.isinf(d_bi):
+        high = 2 - float(bilingual.tokens[-1]) / d_mono
+        return Score(math.nan, -math.inf, high, "censored", d_mono, d_bi, "loss never reached")
+    if d_bi == 0:
+        low = 2 - float(bilingual.tokens[0]) / d_mono
+        return Score(math.nan, low, 2.0, "censored", d_mono, d_bi, "loss reached before the first checkpoint")
+    noise = math.hypot(mono.noise(d_mono), bilingual.noise(d_bi))
+    if math.isnan(noise):
+        low, high, words = math.nan, math.nan, "too few checkpoints to know the noise"
+    else:
+        # The noise in loss is carried through the bilingual curve itself, so a flat curve gives a wide interval.
+        low, high = (2 - bilingual.tokens_to(loss * math.exp(shift)) / d_mono for shift in (-Z90 * noise, Z90 * noise))
+        words = "checkpoint noise"
+    return Score(2 - d_bi / d_mono, low, high, "measured", d_mono, d_bi, words)
+
+
+def combine(scores: Sequence[Score]) -> Score:
+    """One score from several seeds: their mean, with the wider of Student's interval and that of checkpoint noise.
+
+    If any seed is censored, the pair is: its interval spans those of all seeds.
+    """
+    if not scores:
+        raise InputError("no scores to combine")
+    if len(scores) == 1:
+        return scores[0]
+    d_mono, d_bi = (float(np.mean([getattr(each, name) for each in scores])) for name in ("d_mono", "d_bi"))
+    lows, highs = np.array([each.low for each in scores]), np.array([each.high for each in scores])
+    if any(each.status == "censored" for each in scores):
+        values = [each.value for each in scores if each.status != "censored"]
+        low, high = np.nanmin([*lows, *values]), np.nanmax([*highs, *values])
+        return Score(math.nan, float(low), float(high), "censored", d_mono, d_bi, f"{len(scores)} seeds, some censored")
+    from scipy.special import stdtrit
+
+    values, n = np.array([each.value for each in scores]), len(scores)
+    half = float(stdtrit(n - 1, 0.95)) * values.std(ddof=1) / math.sqrt(n)
+    mean = float(values.mean())
+    below, above = (
+        float(np.nanmean(gap)) if np.isfinite(gap).any() else 0.0 for gap in (values - lows, highs - values)
+    )
+    below, above = max(half, below / math.sqrt(n)), max(half, above / math.sqrt(n))
+    return Score(mean, mean - below, mean + above, "measured", d_mono, d_bi, f"{n} seeds")

@@ -1,0 +1,295 @@
+"""TransferMatrix: transfer scores between languages, each with its interval and where it came from."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.errors import InputError
+from babelscale.languages import is_well_formed
+from babelscale.transfer.status import Status
+
+if TYPE_CHECKING:
+    from babelscale.runs import Runs
+    from babelscale.tables import LRState
+
+_COLUMNS = ("target", "source", "score", "low", "high", "status")
+_WIDEST = 14
+
+
+class Helper(NamedTuple):
+    """One source for a target; a censored one has no value (NaN) and only bounds."""
+
+    source: str
+    value: float
+    low: float
+    high: float
+    status: str
+
+
+class Synergy(NamedTuple):
+    """Two languages and what each does for the other: `first` helped by `second`, and `second` by `first`."""
+
+    first: str
+    second: str
+    first_gains: float
+    second_gains: float
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """Transfer scores (BTS), row = target, column = source.
+
+    Args:
+        languages: n codes, in the order of rows and columns.
+        values: shape (n, n); NaN where there is no number (missing, censored, the diagonal).
+        low, high: shape (n, n), 90 % intervals or the bounds of a censored score (infinite where open), NaN where
+            unknown.
+        status: shape (n, n) of "measured", "censored", "predicted", "printed" or "missing".
+        provenance: what the scores were made from (size, anchor, seeds, source).
+
+    Raises:
+        InputError: shapes differ, a code repeats or is malformed, or a status is none of the five.
+    """
+
+    languages: tuple[str, ...]
+    values: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    status: NDArray[np.str_]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.languages)
+        object.__setattr__(self, "languages", tuple(self.languages))
+        if len(set(self.languages)) != n:
+            raise InputError("a language stands twice in the transfer matrix")
+        if bad := [code for code in self.languages if not is_well_formed(code)]:
+            raise InputError(f"{bad[0]!r} is not a language code", hint="codes are BCP-47, such as sw or fil")
+        for name in ("values", "low", "high"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
+        object.__setattr__(self, "status", np.asarray(self.status, np.str_))
+        for name in ("values", "low", "high", "status"):
+            if getattr(self, name).shape != (n, n):
+                raise InputError(f"transfer matrix: {name} has shape {getattr(self, name).shape}, not ({n}, {n})")
+        if unknown := set(np.unique(self.status)) - set(get_args(Status)):
+            raise InputError(
+                f"transfer matrix: status {sorted(unknown)[0]!r}", hint=f"it is one of {', '.join(get_args(Status))}"
+            )
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    @classmethod
+    def from_runs(
+        cls,
+        runs: "Runs",
+        *,
+        params: float | None = None,
+        anchor: float = 0.4,
+        lr_state: "LRState" = "stable",
+        split: str = "validation",
+    ) -> "TransferMatrix":
+        """Every directed pair for which a monolingual and a 50/50 bilingual run of one size and seed exist.
+
+        See `babelscale.transfer.measure.from_runs`.
+        """
+        from babelscale.transfer.measure import from_runs
+
+        return from_runs(runs, params=params, anchor=anchor, lr_state=lr_state, split=split)
+
+    @classmethod
+    def of_scores(
+        cls, languages: Sequence[str], values: NDArray[np.float64], status: Status, provenance: Mapping[str, Any]
+    ) -> "TransferMatrix":
+        """A matrix of bare numbers without intervals; NaN and the diagonal are missing."""
+        values = np.array(values, np.float64)
+        np.fill_diagonal(values, np.nan)
+        unknown = np.full(values.shape, np.nan)
+        return cls(
+            tuple(languages), values, unknown, unknown, np.where(np.isnan(values), "missing", status), provenance
+        )
+
+    def cell(self, target: str, source: str) -> Helper:
+        """One score.
+
+        Raises:
+            InputError: a language is not in the matrix.
+        """
+        i, j = self._index(target), self._index(source)
+        return Helper(
+            source, float(self.values[i, j]), float(self.low[i, j]), float(self.high[i, j]), str(self.status[i, j])
+        )
+
+    def helpers(self, target: str, most: int = 5) -> tuple[Helper, ...]:
+        """The best sources for a target, best first, at most `most`.
+
+        A score censored from below (better than could be measured) stands by its lower bound; one bounded only from
+        above is left out, and so are missing ones.
+        """
+        cells = [self.cell(target, source) for source in self.languages if source != target]
+        ranked = [(cell.low if math.isnan(cell.value) else cell.value, cell) for cell in cells]
+        known = [(rank, cell) for rank, cell in ranked if math.isfinite(rank)]
+        return tuple(cell for _, cell in sorted(known, key=lambda pair: (-pair[0], pair[1].source))[:most])
+
+    def synergies(self, most: int = 10) -> tuple[Synergy, ...]:
+        """Pairs of languages that help each other, ranked by the smaller of the two scores; censored ones left out."""
+        pairs = [
+            Synergy(a, b, float(self.values[i, j]), float(self.values[j, i]))
+            for i, a in enumerate(self.languages)
+            for j, b in enumerate(self.languages)
+            if i < j and min(self.values[i, j], self.values[j, i]) > 0
+        ]
+        return tuple(sorted(pairs, key=lambda pair: -min(pair.first_gains, pair.second_gains))[:most])
+
+    def _index(self, language: str) -> int:
+        if language not in self.languages:
+            raise InputError(f"{language!r} is not in the transfer matrix", hint=f"it has {', '.join(self.languages)}")
+        return self.languages.index(language)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for strict JSON: null for no number, "inf" and "-inf" for open bounds."""
+        return {
+            "kind": "transfer-matrix",
+            "languages": list(self.languages),
+            "values": _plain(self.values),
+            "low": _plain(self.low),
+            "high": _plain(self.high),
+            "status": self.status.tolist(),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "transfer matrix") -> "TransferMatrix":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: a field is missing or has the wrong shape.
+        """
+        try:
+            grids = [np.array([[_number(cell) for cell in row] for row in data[name]]) for name in _COLUMNS_JSON]
+            n = len(data["languages"])
+            values, low, high = (grid.reshape(n, n) for grid in grids)
+            status = np.array(data["status"], np.str_).reshape(n, n)
+            return cls(tuple(data["languages"]), values, low, high, status, data.get("provenance", {}))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{where}: not a transfer matrix ({type(error).__name__}: {error})") from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSON, or CSV (one row a cell; no provenance) where the name ends in .csv. Written atomically."""
+        path = Path(path)
+        if path.suffix.lower() == ".csv":
+            lines = [",".join(_COLUMNS)]
+            for target in self.languages:
+                for source in self.languages:
+                    cell = self.cell(target, source)
+                    numbers = ["" if math.isnan(x) else repr(x) for x in (cell.value, cell.low, cell.high)]
+                    lines.append(",".join([target, source, *numbers, cell.status]))
+            text = "\n".join(lines) + "\n"
+        else:
+            text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        return _write(path, text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TransferMatrix":
+        """Read what `save` wrote."""
+        path = Path(path)
+        if path.suffix.lower() == ".csv":
+            return cls.read(path)
+        try:
+            return cls.from_dict(json.loads(_text(path)), str(path))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: line {error.lineno} is not JSON ({error.msg})") from None
+
+    @classmethod
+    def read(cls, path: str | Path, status: Status = "measured") -> "TransferMatrix":
+        """A matrix from CSV, in one of two layouts.
+
+        Either a row a cell (target, source, score, and if known low, high, status), or the scores as a square with
+        target codes down the first column and source codes along the first row.
+
+        `status` is given to scores of a file that states none. Empty cells are missing.
+
+        Raises:
+            InputError: naming the file, the row and the field.
+        """
+        from babelscale.transfer.csvfile import read_csv
+
+        languages, grids, states, kind = read_csv(_text(Path(path)), str(path), status)
+        return cls(languages, *grids, states, {"source": str(path), "layout": kind})
+
+    def __str__(self) -> str:
+        counts = {state: int((self.status == state).sum()) for state in get_args(Status)}
+        counts["missing"] -= len(self.languages)
+        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0)
+        head = f"transfer scores (BTS: 0 none, above 0 help, 1 as good as the target): {said or 'none'}"
+        body = self._square() if len(self.languages) <= _WIDEST else self._by_target()
+        return "\n".join([head, *body])
+
+    def _square(self) -> list[str]:
+        width = max([7, *(len(code) + 1 for code in self.languages)])
+        lines = ["target\\source".ljust(14) + "".join(code.rjust(width) for code in self.languages)]
+        for i, target in enumerate(self.languages):
+            cells = [_cell(self.values[i, j], self.low[i, j], self.high[i, j]) for j in range(len(self.languages))]
+            lines.append(target.ljust(14) + "".join(cell.rjust(width) for cell in cells))
+        return [*lines, "'<' and '>' mark censored scores: only a bound is known; '.' is not measured"]
+
+    def _by_target(self) -> list[str]:
+        lines = []
+        for target in self.languages:
+            said = (f"{h.source} {_cell(h.value, h.low, h.high)}" for h in self.helpers(target, 5))
+            lines.append(f"  {target:<5}best sources: {', '.join(said) or 'none known'}")
+        return lines
+
+
+_COLUMNS_JSON = ("values", "low", "high")
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    if not math.isnan(value):
+        return f"{value:+.2f}"
+    if math.isfinite(low) and high >= 2:
+        return f">{low:.2f}"
+    if math.isfinite(high):
+        return f"<{high:.2f}"
+    return "."
+
+
+def _plain(grid: NDArray[np.float64]) -> list[list[float | str | None]]:
+    def plain(x: float) -> float | str | None:
+        return None if math.isnan(x) else x if math.isfinite(x) else ("inf" if x > 0 else "-inf")
+
+    return [[plain(cell) for cell in row] for row in grid.tolist()]
+
+
+def _number(cell: float | str | None) -> float:
+    return math.nan if cell is None else float(cell)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})", hint="name a JSON or CSV file of a matrix") from None
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".matrix-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

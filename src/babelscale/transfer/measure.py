@@ -1,0 +1,159 @@
+"""Transfer scores read from runs: which runs belong together, and the matrix they give."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from babelscale.errors import InputError
+from babelscale.runs import Runs
+from babelscale.tables import LRState
+from babelscale.transfer.bts import Score, combine, score
+from babelscale.transfer.curve import LearningCurve
+from babelscale.transfer.matrix import TransferMatrix
+
+# A mixture counts as 50/50 up to this difference of shares.
+_EVEN = 0.02
+
+# What a monolingual and a bilingual run must share: tokenizer, corpus and seed.
+Twin = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Runs of one size, by languages trained on and twin."""
+
+    mono: Mapping[tuple[str, Twin], list[str]]
+    bilingual: Mapping[tuple[str, str, Twin], list[str]]
+
+
+def from_runs(
+    runs: Runs,
+    *,
+    params: float | None = None,
+    anchor: float = 0.4,
+    lr_state: LRState = "stable",
+    split: str = "validation",
+) -> TransferMatrix:
+    """Every directed pair for which a monolingual and a 50/50 bilingual run share size, seed, tokenizer and corpus.
+
+    Args:
+        params: N of the runs to use; left out, the size with the most bilingual runs (the larger of equals).
+        anchor: d_mono as a share of the last checkpoint of the target's monolingual run.
+        lr_state: state of all losses read. "stable" follows the longest run of each kind through its checkpoints;
+            "decayed" needs runs of several lengths.
+
+    Raises:
+        InputError: no size has a monolingual and a bilingual run that belong together.
+    """
+    scratch = runs.select(runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"])
+    size = float(params) if params is not None else _size(scratch)
+    kinds = _sort(scratch, size)
+    scores: dict[tuple[str, str], list[Score]] = defaultdict(list)
+    curves: dict[tuple[str, str], LearningCurve | None] = {}
+
+    def curve(names: list[str], language: str) -> LearningCurve | None:
+        key = ("+".join(names), language)
+        if key not in curves:
+            curves[key] = _curve(scratch, names, language, lr_state, split)
+        return curves[key]
+
+    unmatched = []
+    for (first, second, twin), names in kinds.bilingual.items():
+        for target, source in ((first, second), (second, first)):
+            mono = curve(kinds.mono.get((target, twin), []), target)
+            both = curve(names, target)
+            if mono is None or both is None:
+                unmatched.append(f"{source}->{target}")
+            else:
+                scores[target, source].append(score(mono, both, anchor=anchor))
+    if not scores:
+        raise InputError(
+            f"no transfer score can be read at N = {size:.4g}: {len(kinds.mono)} monolingual and "
+            f"{len(kinds.bilingual)} bilingual kinds of run with {lr_state} losses",
+            hint="a score needs a monolingual run of the target and a 50/50 run of both, of one size and seed, each "
+            "with two checkpoints or more",
+        )
+    return _assemble(
+        scores,
+        {
+            "runs": runs.hash,
+            "params": size,
+            "anchor": anchor,
+            "lr_state": lr_state,
+            "metric": runs.metric,
+            "unmatched": sorted(set(unmatched)),
+        },
+    )
+
+
+def _assemble(scores: Mapping[tuple[str, str], list[Score]], provenance: dict[str, Any]) -> TransferMatrix:
+    languages = sorted({code for pair in scores for code in pair})
+    n = len(languages)
+    values, low, high = (np.full((n, n), np.nan) for _ in range(3))
+    status = np.full((n, n), "missing", dtype="U9")
+    made: dict[str, list[str]] = defaultdict(list)
+    anchors: dict[str, float] = {}
+    for (target, source), parts in sorted(scores.items()):
+        one = combine(parts)
+        i, j = languages.index(target), languages.index(source)
+        values[i, j], low[i, j], high[i, j], status[i, j] = one.value, one.low, one.high, one.status
+        made[one.interval].append(f"{source}->{target}")
+        anchors[target] = one.d_mono
+    provenance |= {"anchor_tokens": anchors, "intervals": dict(made)}
+    return TransferMatrix(tuple(languages), values, low, high, status, provenance)
+
+
+def _curve(runs: Runs, names: list[str], language: str, lr_state: LRState, split: str) -> LearningCurve | None:
+    """The curve of the longest run (stable) or through the ends of all (decayed), None with fewer than two points."""
+    if not names:
+        return None
+    if lr_state != "decayed":
+        lengths = runs.table.filter(pl.col("run").is_in(names)).sort("tokens", "run", descending=[True, False])
+        names = [str(lengths["run"][0])]
+    rows = runs.losses.filter(pl.col("run").is_in(names)).filter(language=language, split=split, lr_state=lr_state)
+    if rows.height < 2:
+        return None
+    return LearningCurve.from_runs(runs, names, language, lr_state=lr_state, split=split)
+
+
+def _final(runs: Runs) -> pl.DataFrame:
+    """One row a run with its size, twin, languages trained on (sorted) and their shares at its last step."""
+    last = runs.exposure.filter(pl.col("tokens") > 0)
+    last = last.filter(pl.col("step") == pl.col("step").max().over("run")).sort("run", "language")
+    mixes = last.group_by("run", maintain_order=True).agg("language", share=pl.col("tokens") / pl.col("tokens").sum())
+    twin = runs.table.select(
+        "run", "params",
+        tokenizer=pl.col("tokenizer").fill_null(""), corpus=pl.col("corpus").fill_null(""),
+        seed=pl.col("seed").fill_null(-1),
+    )  # fmt: skip
+    return mixes.join(twin, on="run").sort("run")
+
+
+def _size(runs: Runs) -> float:
+    pairs = _final(runs).filter(pl.col("language").list.len() == 2)
+    if not pairs.height:
+        raise InputError(
+            "these runs hold no bilingual run", hint="a transfer score compares a 50/50 run with a monolingual one"
+        )
+    counts = pairs.group_by("params").len().sort("len", "params", descending=True)
+    return float(counts["params"][0])
+
+
+def _sort(runs: Runs, size: float) -> _Kinds:
+    mono: dict[tuple[str, Twin], list[str]] = defaultdict(list)
+    bilingual: dict[tuple[str, str, Twin], list[str]] = defaultdict(list)
+    for row in _final(runs).iter_rows(named=True):
+        if not math.isclose(row["params"], size, rel_tol=1e-9):
+            continue
+        twin = (row["tokenizer"], row["corpus"], row["seed"])
+        match row["language"]:
+            case [language]:
+                mono[language, twin].append(row["run"])
+            case [first, second] if abs(row["share"][0] - row["share"][1]) <= 2 * _EVEN:
+                bilingual[first, second, twin].append(row["run"])
+    return _Kinds(mono, bilingual)

@@ -1,0 +1,5 @@
+"""How a transfer score is known."""
+
+from typing import Literal
+
+Status = Literal["measured", "censored", "predicted", "printed", "missing"]

@@ -1,0 +1,181 @@
+"""TransferMatrix: from runs, through files, and what it says."""
+
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from babelscale.errors import InputError
+from babelscale.runs import Runs
+from babelscale.transfer import TransferMatrix, analyse, from_tau
+
+TAU = {
+    ("da", "sv"): 0.5,
+    ("sv", "da"): 0.3,
+    ("da", "no"): 0.6,
+    ("no", "da"): 0.2,
+    ("sv", "no"): -0.95,
+    ("no", "sv"): 0.1,
+}
+
+
+def runs(seeds=(0,), params=1e6, state="stable", noise=0.0, half=0.5) -> Runs:
+    """Monolingual and bilingual runs of three languages with planted tau[target, source]."""
+    codes = ["da", "no", "sv"]
+    table, exposure, losses = [], [], []
+    rng = np.random.default_rng(7)
+    for seed in seeds:
+        mixes = [{c: 1.0} for c in codes] + [{a: half, b: 1 - half} for a in codes for b in codes if a < b]
+        for mix in mixes:
+            name = f"{'+'.join(mix)}-{seed}"
+            table.append({"run": name, "params": params, "tokens": 1e8, "seed": seed})
+            for step, D in enumerate(np.geomspace(1e6, 1e8, 10)):
+                for code, share in mix.items():
+                    exposure.append({"run": name, "step": step, "language": code, "tokens": D * share})
+                    own = D * share + sum(TAU[code, o] * D * w for o, w in mix.items() if o != code)
+                    loss = (1 + 50 * own**-0.3) * math.exp(noise * rng.standard_normal())
+                    losses.append(
+                        {
+                            "run": name, "step": step, "language": code, "split": "validation", "lr_state": state,
+                            "nats": loss, "tokens": 1.0,
+                        }
+                    )  # fmt: skip
+    return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))
+
+
+@pytest.fixture(scope="module")
+def matrix() -> TransferMatrix:
+    return TransferMatrix.from_runs(runs())
+
+
+def test_from_runs_finds_every_directed_pair(matrix: TransferMatrix):
+    assert matrix.languages == ("da", "no", "sv")
+    for (target, source), tau in TAU.items():
+        cell = matrix.cell(target, source)
+        if tau == -0.95:
+            assert cell.status == "censored"
+            assert (cell.low, cell.high) == (-math.inf, pytest.approx(-0.5))
+            assert math.isnan(cell.value)
+        else:
+            assert cell.status == "measured"
+            assert cell.value == pytest.approx(from_tau(tau), abs=0.02)
+    assert matrix.cell("da", "da").status == "missing"
+    assert matrix.provenance["params"] == 1e6
+    assert matrix.provenance["anchor_tokens"]["da"] == pytest.approx(4e7)
+    assert "checkpoint noise" in matrix.provenance["intervals"]
+
+
+def test_several_seeds_say_so():
+    found = TransferMatrix.from_runs(runs(seeds=(0, 1, 2), noise=0.002))
+    assert "3 seeds" in found.provenance["intervals"]
+    cell = found.cell("da", "sv")
+    assert cell.low < from_tau(0.5) < cell.high
+
+
+def test_seeds_are_matched():
+    # Bilingual runs of seed 1 find no monolingual run of seed 1.
+    mono, both = runs(seeds=(0,)), runs(seeds=(1,))
+    parts = mono.select([n for n in mono.names if "+" not in n]), both.select([n for n in both.names if "+" in n])
+    frames = [pl.concat([getattr(p, name) for p in parts]) for name in ("table", "exposure", "losses")]
+    with pytest.raises(InputError, match="no transfer score can be read"):
+        TransferMatrix.from_runs(Runs.of(*frames))
+
+
+def test_the_size_with_most_bilingual_runs_is_taken():
+    small, large = runs(), runs(seeds=(5,), params=9e6)
+    large = large.select([n for n in large.names if n.count("+") == 0 or n.startswith("da+sv")])
+    frames = [pl.concat([getattr(p, name) for p in (small, large)]) for name in ("table", "exposure", "losses")]
+    both = Runs.of(*frames)
+    assert TransferMatrix.from_runs(both).provenance["params"] == 1e6
+    assert TransferMatrix.from_runs(both, params=9e6).languages == ("da", "sv")
+
+
+def test_other_shares_are_no_bilingual_pair():
+    with pytest.raises(InputError, match="0 bilingual kinds"):
+        TransferMatrix.from_runs(runs(half=0.45))
+
+
+def test_a_continued_run_is_not_read():
+    frame = runs()
+    table = frame.table.with_columns(start=pl.lit("checkpoint"))
+    with pytest.raises(InputError, match="no bilingual run"):
+        TransferMatrix.from_runs(Runs.of(table, frame.exposure, frame.losses))
+
+
+def test_helpers_leave_out_what_is_only_bounded_above(matrix: TransferMatrix):
+    assert [h.source for h in matrix.helpers("da")] == ["no", "sv"]
+    assert [h.source for h in matrix.helpers("sv")] == ["da"]
+    assert matrix.synergies()[0][:2] == ("da", "sv")
+    with pytest.raises(InputError, match="not in the transfer matrix"):
+        matrix.helpers("fr")
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_files_keep_everything(matrix: TransferMatrix, tmp_path, ending: str):
+    path = matrix.save(tmp_path / f"m.{ending}")
+    back = TransferMatrix.load(path)
+    assert back.languages == matrix.languages
+    for name in ("values", "low", "high"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(matrix, name))
+    assert (back.status == matrix.status).all()
+    assert back.cell("sv", "no").low == -math.inf
+    if ending == "json":
+        json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+        assert back.provenance == matrix.provenance
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_awkward_codes_survive_a_square_csv(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("t,no,nan,NA,on\nno,,0.1,,-0.2\nnan,0.3,,0.1,0\nNA,0,0,,0\non,0.5,0,0,\n")
+    matrix = TransferMatrix.read(path)
+    assert matrix.languages == ("no", "nan", "NA", "on")
+    assert matrix.cell("nan", "no").value == 0.3
+    assert matrix.cell("no", "NA").status == "missing"
+    assert TransferMatrix.load(matrix.save(tmp_path / "again.csv")).cell("on", "no").value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no rows"),
+        ("t,da,sv\nda,,x\nsv,0,\n", "row 2, sv: 'x' is not a number"),
+        ("t,da,sv\nda,,nan\nsv,0,\n", "'nan' is not a number"),
+        ("t,da,sv\nda,,0\nfr,0,\n", "different languages"),
+        ("t,da,sv\nda,0\nsv,0,\n", "row 2 has 2 cells"),
+        ("target,source,score\nda,sv,1\nda,sv,0\n", "row 3 repeats"),
+        ("target,source,score,status\nda,sv,1,guessed\n", "status 'guessed'"),
+    ],
+)
+def test_bad_csv_names_row_and_field(tmp_path, text: str, said: str):
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        TransferMatrix.read(path)
+
+
+def test_bad_json_is_refused(tmp_path):
+    path = tmp_path / "m.json"
+    for text in ("{", "[]", '{"languages": ["da"]}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"m\.json"):
+            TransferMatrix.load(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        TransferMatrix.load(tmp_path / "absent.json")
+
+
+def test_it_prints_censoring(matrix: TransferMatrix):
+    said = str(matrix)
+    assert "5 measured, 1 censored" in said
+    assert "<-0.50" in said
+
+
+def test_censored_cells_are_in_no_mean(matrix: TransferMatrix):
+    found = analyse(matrix)
+    assert (found.scores, found.left_out) == (5, 1)
+    known = [from_tau(tau) for tau in TAU.values() if tau != -0.95]
+    assert found.contrasts[0].same == pytest.approx(np.mean(known), abs=0.02)
+    assert math.isnan(found.contrasts[0].different)
+    assert found.to_dict()["contrasts"][0]["different"] is None
