@@ -1,0 +1,115 @@
+"""Fitted laws as one planning problem: the numbers of each law's equation in the arrays that `Problem` reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, Multilingual, Multilinguality
+from babelscale.planning.problem import Problem
+
+Array = NDArray[np.float64]
+Group = frozenset[str]
+
+
+class Draws(NamedTuple):
+    """One law's numbers, each shape (R,); `worth` gives the groups of languages that its D_eff sums over."""
+
+    E: Array
+    A: Array
+    alpha: Array
+    B: Array
+    beta: Array
+    gamma: Array
+    lam: Array
+    size_cap: Array
+    size_lam: Array
+    worth: Mapping[Group, Array]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a plan is asked for, checked."""
+
+    languages: tuple[str, ...]
+    weights: Mapping[str, float]
+    unique_tokens: Mapping[str, float]
+    compute: float
+
+
+def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
+    """Stack the laws of all targets into one problem."""
+    targets, codes = list(laws), setting.languages
+    groups = list(dict.fromkeys(group for law in laws.values() for group in law.worth))
+    rows = len(next(iter(laws.values())).E)
+    worth = np.zeros((rows, len(targets), len(groups)))
+    for t, law in enumerate(laws.values()):
+        for group, values in law.worth.items():
+            worth[:, t, groups.index(group)] = values
+    member = np.array([[float(code in group) for code in codes] for group in groups])
+    unique = np.array([sum(setting.unique_tokens.get(code, np.inf) for code in group) for group in groups])
+
+    def stacked(name: str) -> Array:
+        return np.stack([getattr(law, name) for law in laws.values()], axis=1)
+
+    return Problem(
+        languages=codes,
+        weights=np.array([setting.weights[target] for target in targets]),
+        **{name: stacked(name) for name in ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")},
+        worth=worth,
+        groups=member,
+        unique=unique,
+        own=np.array([codes.index(target) for target in targets]),
+        compute=setting.compute,
+    )
+
+
+def of_fit(fit: Fit, setting: Setting, values: Array) -> Draws:
+    """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`.
+
+    Raises:
+        InputError: the law has no form that can be planned.
+    """
+    p = dict(zip(fit.law.parameter_names, np.asarray(values, np.float64).T, strict=True))
+    one, zero, never = np.ones(len(values)), np.zeros(len(values)), np.full(len(values), np.inf)
+    everything, law = frozenset(setting.languages), fit.law
+    own: Group = everything if law.target is None else frozenset([law.target])
+    # lambda 0, of laws that know no repetition, makes a repeated token worth a new one.
+    plain = Draws(p["E"], p["A"], p["alpha"], p["B"], p["beta"], zero, zero, never, zero, {own: one})
+    match law:
+        case Chinchilla():
+            return plain
+        case DataConstrained():
+            U = sum(setting.unique_tokens.get(code, np.inf) for code in own)
+            cap = never if law.sizes is None else np.full(len(values), law.sizes[0] * U ** law.sizes[1])
+            excess = zero if law.sizes is None else 1 / p["R_N"]
+            return plain._replace(lam=1 / p["R_D"], size_cap=cap, size_lam=excess)
+        case Multilingual():
+            return plain._replace(gamma=p["gamma"], worth={everything: one})
+        case Multilinguality():
+            K = len(setting.languages)
+            return plain._replace(A=p["A"] * K ** p["phi"], B=p["B"] * K ** p["psi"])
+        case AdaptiveTransfer():
+            worth: dict[Group, Array] = {own: one}
+            worth |= {frozenset([code]): p[f"tau_{code}"] for code in law.sources if code in everything}
+            rest = everything - own - set(law.sources)
+            if law.other and rest:
+                worth[rest] = p["tau_other"]
+            return plain._replace(lam=p["lambda"], worth=worth)
+    raise InputError(
+        f"law {law.name!r} cannot be planned with yet",
+        hint="plan with chinchilla, data-constrained, multilingual, multilinguality or adaptive-transfer",
+    )
+
+
+def languages_of(fits: Sequence[Fit]) -> tuple[str, ...]:
+    """The targets, then the sources their laws name."""
+    codes = [fit.target or "und" for fit in fits]
+    for fit in fits:
+        if isinstance(fit.law, AdaptiveTransfer):
+            codes += fit.law.sources
+    return tuple(dict.fromkeys(codes))
