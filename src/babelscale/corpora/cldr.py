@@ -91,12 +91,14 @@ def read(code: str) -> Cldr:
     dates, short_dates, times = _templates(get, fields)
     patterns = get("list_patterns")
     languages = {key: name for key, name in get("languages").items() if "_" not in key and key not in _NO_LANGUAGE}
+    currencies = {key: name for key, name in get("currency_names").items() if key != "XXX"}
+    plurals = get("currency_names_plural")
     return Cldr(
         territories={key: name for key, name in get("territories").items() if key not in _NO_TERRITORY},
         languages=languages,
         scripts=get("scripts"),
-        currencies={key: name for key, name in get("currency_names").items() if key != "XXX"},
-        currency_forms=get("currency_names_plural"),
+        currencies=currencies,
+        currency_forms={key: {"other": name} | plurals.get(key, {}) for key, name in currencies.items()},
         money=get("currency_unit_patterns"),
         units=_units(get),
         zones=_zones(get),
@@ -191,7 +193,8 @@ def _units(get: Callable[..., Any]) -> dict[str, Unit]:
             forms = {kind: text for kind, text in widths.get(width, {}).items() if "{0}" in text}
             per = forms.pop("per", None)
             if "other" in forms:
-                units[f"{key}-{width}"] = Unit(names.get(key, {}).get(width, ""), forms, per)
+                units[key] = Unit(names.get(key, {}).get(width, ""), forms, per)
+                break
     return units
 
 
@@ -286,7 +289,8 @@ def _field_tables(get: Callable[..., Any], digits: Mapping[int, str]) -> dict[st
     table["E"] = table["EE"] = table["EEE"]
     quarters = get("quarters", "format", "wide")
     table["QQQQ"] = (_MONTH, {month: quarters[(month + 2) // 3] for month in range(1, 13)})
-    table["G"] = (_MONTH, dict.fromkeys(range(1, 13), get("eras", "abbreviated")[1]))
+    era = str(get("eras", "abbreviated")[1])
+    table["G"] = (_MONTH, dict.fromkeys(range(1, 13), era))
     for letter, part, values in (
         ("y", _YEAR, {year: year for year in range(1, 2400)}),
         ("M", _MONTH, {month: month for month in range(1, 13)}),

@@ -48,6 +48,8 @@ class Corpus(ABC):
         self.seed = seed
         if repeated := sorted({code for code in self.languages if self.languages.count(code) > 1}):
             raise InputError(f"corpus {name!r}: {', '.join(repeated)} asked for twice", hint="name each language once")
+        if seed < 0:
+            raise InputError(f"corpus {name!r}: seed {seed} is negative", hint="give 0 or more")
         if not self.languages:
             raise InputError(f"corpus {name!r} has no language", hint="name at least one")
         if not 0 < held_out_share < 1:
@@ -80,6 +82,8 @@ class Corpus(ABC):
 
     def split(self, language: str) -> Iterator[tuple[str, bool]]:
         """Every distinct line of a language with whether it is held out: one pass for both splits.
+
+        Takes about 100 bytes of memory a line, to know the repeated ones.
 
         Raises:
             InputError: the language is not in the corpus, or too small for both splits to hold a line.
@@ -167,7 +171,8 @@ def open_corpus(
     """The corpus a design names: "phrasebook", or the path of a folder of text.
 
     Args:
-        spec: "phrasebook" or a folder (see `folder.FolderCorpus` for what may stand in it).
+        spec: "phrasebook", or a folder (see `folder.FolderCorpus` for what may stand in it; "./phrasebook" for one of
+            that name).
         languages: codes wanted; None takes all there are.
         bytes_per_language: at most so many UTF-8 bytes of each language; the phrasebook's default is 1 MB.
         held_out_share: share of the lines kept from training.
@@ -176,7 +181,7 @@ def open_corpus(
     Raises:
         InputError: names the file or the code that cannot be used, and what to do.
     """
-    if str(spec) == PHRASEBOOK:
+    if spec == PHRASEBOOK:
         from babelscale.corpora.phrasebook import BYTES_PER_LANGUAGE, LANGUAGES, Phrasebook
 
         return Phrasebook(

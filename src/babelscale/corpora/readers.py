@@ -53,6 +53,11 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 def _decoded(path: Path) -> Iterator[tuple[int, str]]:
     for number, offset, data in _raw_lines(path):
+        if b"\0" in data:
+            raise InputError(
+                f"{path}, line {number}: a NUL byte at {offset + data.index(0)}, so not UTF-8 text",
+                hint="convert the file from UTF-16, or take it away if it is no text",
+            )
         start = 3 if number == 1 and data.startswith(b"\xef\xbb\xbf") else 0
         try:
             yield number, data[start:].decode("utf-8")

@@ -75,7 +75,7 @@ class Composer:
         self._places = Ranked([code for code in places if code.isalpha()], seed)
         self._regions = Ranked(list(places), seed)
         self._tongues = Ranked(list(tongues), seed)
-        self._money = Ranked([code for code in data.currency_forms if code in data.currencies], seed)
+        self._money = Ranked(list(data.currencies), seed)
         self._units = Ranked(list(data.units), seed)
         self._zones = Ranked(list(data.zones), seed)
         self._plural = functools.lru_cache(maxsize=1 << 16)(data.plural)
@@ -201,11 +201,7 @@ class Composer:
                 facts.append(self._list([f"{data.languages[tongue]} {self._share(share)}" for tongue, share in some]))
         if code in self._tender and self._chance(0.6):
             tender = self._tender[code]
-            facts.append(
-                self._sum_of_money(tender)
-                if self._chance(0.5) and tender in data.currency_forms
-                else data.currencies[tender]
-            )
+            facts.append(self._sum_of_money(tender) if self._chance(0.5) else data.currencies[tender])
         if code in self._zones_of and self._chance(0.5):
             zones = self._zones_of[code]
             start = self._below(len(zones))

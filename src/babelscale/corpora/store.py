@@ -9,15 +9,14 @@ token_bytes.bin       uint16 (V,): UTF-8 bytes each token stands for
 
 import functools
 import hashlib
-import itertools
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from babelscale.corpora.atomic import new_folder
 from babelscale.corpora.corpus import Corpus
@@ -26,11 +25,40 @@ from babelscale.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 
-FORMAT = "babelscale token store 1"
+Split = Literal["train", "held_out"]
+
 STORE = "store.json"
-SPLITS = ("train", "held_out")
+SPLITS: tuple[Split, ...] = ("train", "held_out")
 _TOKEN_BYTES = "token_bytes.bin"
-_BATCH_LINES = 8192
+_BATCH_CHARACTERS = 1 << 20
+
+
+class SplitFacts(BaseModel):
+    """Size of one split of one language; bytes are of its UTF-8 text, newlines counted."""
+
+    tokens: int
+    bytes: int
+    lines: int
+
+
+class FileFacts(BaseModel):
+    """Size and checksum of one file."""
+
+    bytes: int
+    sha256: str
+
+
+class StoreRecord(BaseModel):
+    """What store.json says. `tokenizer` and `corpus` are hashes; `languages` goes by code and split."""
+
+    format: Literal["babelscale token store 1"] = "babelscale token store 1"
+    dtype: Literal["<u2", "<u4"]
+    vocabulary_size: int
+    end_of_line: int
+    tokenizer: str
+    corpus: str
+    languages: dict[str, dict[Split, SplitFacts]]
+    files: dict[str, FileFacts]
 
 
 class TokenStore:
@@ -42,15 +70,15 @@ class TokenStore:
         hash: SHA-256 (hex) of the record, and so of every token through the checksums in it.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, record: StoreRecord) -> None:
         self.folder = folder
         self.record = record
-        self.hash = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-        self.dtype = np.dtype(record["dtype"])
-        self.vocabulary_size: int = record["vocabulary_size"]
-        self.end_of_line: int = record["end_of_line"]
-        self.tokenizer_hash: str = record["tokenizer"]
-        self.corpus_fingerprint: str = record["corpus"]
+        self.hash = hashlib.sha256(record.model_dump_json().encode()).hexdigest()
+        self.dtype = np.dtype(record.dtype)
+        self.vocabulary_size = record.vocabulary_size
+        self.end_of_line = record.end_of_line
+        self.tokenizer_hash = record.tokenizer
+        self.corpus_fingerprint = record.corpus
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = False) -> "TokenStore":
@@ -62,31 +90,29 @@ class TokenStore:
         folder = Path(folder)
         path = folder / STORE
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            record = StoreRecord.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError) as error:
             raise InputError(f"{path}: not a token store ({error})", hint="build the store again") from None
-        if record.get("format") != FORMAT:
-            raise InputError(f"{path}: format {record.get('format')!r}, not {FORMAT!r}", hint="build the store again")
-        for name, facts in record["files"].items():
+        for name, facts in record.files.items():
             _check_file(folder / name, facts, verify=verify)
         return cls(folder, record)
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return tuple(self.record["languages"])
+        return tuple(self.record.languages)
 
     @functools.cached_property
     def unique_tokens(self) -> Mapping[str, int]:
         """U by language: the tokens of its training part."""
         return MappingProxyType({code: self.count(code, "train") for code in self.languages})
 
-    def count(self, language: str, split: str) -> int:
+    def count(self, language: str, split: Split) -> int:
         """Tokens of a language's split ("train" or "held_out")."""
-        return self._facts(language)[split]["tokens"]
+        return self._facts(language)[split].tokens
 
-    def bytes(self, language: str, split: str) -> int:
+    def bytes(self, language: str, split: Split) -> int:
         """UTF-8 bytes of a language's split, newlines counted."""
-        return self._facts(language)[split]["bytes"]
+        return self._facts(language)[split].bytes
 
     def train(self, language: str) -> NDArray[np.unsignedinteger]:
         """(tokens,) memory-mapped training ids."""
@@ -121,15 +147,15 @@ class TokenStore:
                         hint="give the language more text, or ask for fewer tokens",
                     )
 
-    def _facts(self, language: str) -> dict[str, Any]:
-        if language not in self.record["languages"]:
+    def _facts(self, language: str) -> dict[Split, SplitFacts]:
+        if language not in self.record.languages:
             raise InputError(
                 f"token store {self.folder} has no {language!r}", hint=f"it holds {', '.join(self.languages)}"
             )
-        return self.record["languages"][language]
+        return self.record.languages[language]
 
-    def _mapped(self, language: str, split: str) -> NDArray[np.unsignedinteger]:
-        tokens = self._facts(language)[split]["tokens"]
+    def _mapped(self, language: str, split: Split) -> NDArray[np.unsignedinteger]:
+        tokens = self._facts(language)[split].tokens
         return np.memmap(self.folder / f"{language}.{split}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
 
 
@@ -151,58 +177,68 @@ def build_store(
     corpus.require(*languages)
     folder = Path(folder)
     with new_folder(folder) as partial:
-        record: dict[str, Any] = {
-            "format": FORMAT,
-            "dtype": tokenizer.dtype.str,
-            "vocabulary_size": tokenizer.vocabulary_size,
-            "end_of_line": tokenizer.end_of_line,
-            "tokenizer": tokenizer.hash,
-            "corpus": corpus.fingerprint,
-            "languages": {},
-            "files": {},
-        }
+        record = StoreRecord(
+            dtype="<u2" if tokenizer.dtype.itemsize == 2 else "<u4",
+            vocabulary_size=tokenizer.vocabulary_size,
+            end_of_line=tokenizer.end_of_line,
+            tokenizer=tokenizer.hash,
+            corpus=corpus.fingerprint,
+            languages={},
+            files={},
+        )
         for done, code in enumerate(languages):
             if progress:
                 progress(f"tokenizing {code}", done, len(languages))
-            record["languages"][code] = _write_language(corpus, tokenizer, code, partial)
+            record.languages[code] = _write_language(corpus, tokenizer, code, partial)
         tokenizer.token_bytes.astype("<u2").tofile(partial / _TOKEN_BYTES)
         for path in sorted(partial.iterdir()):
-            record["files"][path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        (partial / STORE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            record.files[path.name] = FileFacts(bytes=path.stat().st_size, sha256=_sha256(path))
+        (partial / STORE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if progress:
         progress("tokenizing", len(languages), len(languages))
     return TokenStore.open(folder)
 
 
-def _write_language(corpus: Corpus, tokenizer: Tokenizer, language: str, folder: Path) -> dict[str, Any]:
-    facts = {split: {"tokens": 0, "bytes": 0, "lines": 0} for split in SPLITS}
+def _write_language(corpus: Corpus, tokenizer: Tokenizer, language: str, folder: Path) -> dict[Split, SplitFacts]:
+    facts: dict[Split, SplitFacts] = {split: SplitFacts(tokens=0, bytes=0, lines=0) for split in SPLITS}
     counts = np.zeros(tokenizer.vocabulary_size, dtype=np.uint64)
-    distinct = corpus.split(language)
     with (
         (folder / f"{language}.train.bin").open("wb") as train,
-        (folder / f"{language}.held_out.bin").open("wb") as held,
+        (folder / f"{language}.held_out.bin").open("wb") as held_out,
     ):
-        files: dict[str, BinaryIO] = {"train": train, "held_out": held}
-        while batch := list(itertools.islice(distinct, _BATCH_LINES)):
-            for split in SPLITS:
-                lines = [line for line, held_out in batch if held_out == (split == "held_out")]
-                ids = tokenizer.encode_lines(lines)
-                ids.tofile(files[split])
-                facts[split]["tokens"] += len(ids)
-                facts[split]["bytes"] += int(tokenizer.token_bytes[ids].sum(dtype=np.int64))
-                facts[split]["lines"] += len(lines)
-                if split == "train":
-                    counts += np.bincount(ids, minlength=len(counts)).astype(np.uint64)
+        files: dict[Split, BinaryIO] = {"train": train, "held_out": held_out}
+        for split, lines in _batches(corpus.split(language)):
+            ids = tokenizer.encode_lines(lines)
+            ids.tofile(files[split])
+            facts[split].tokens += len(ids)
+            facts[split].bytes += int(tokenizer.token_bytes[ids].sum(dtype=np.int64))
+            facts[split].lines += len(lines)
+            if split == "train":
+                counts += np.bincount(ids, minlength=len(counts)).astype(np.uint64)
     counts.astype("<u8").tofile(folder / f"{language}.counts.bin")
     return facts
 
 
-def _check_file(path: Path, facts: Mapping[str, Any], *, verify: bool) -> None:
+def _batches(lines: Iterable[tuple[str, bool]]) -> Iterator[tuple[Split, list[str]]]:
+    """Lines of one split at a time, in order, about a megabyte together."""
+    waiting: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    sizes = dict.fromkeys(SPLITS, 0)
+    for line, held_out in lines:
+        split: Split = "held_out" if held_out else "train"
+        waiting[split].append(line)
+        sizes[split] += len(line) + 1
+        if sizes[split] >= _BATCH_CHARACTERS:
+            yield split, waiting[split]
+            waiting[split], sizes[split] = [], 0
+    yield from waiting.items()
+
+
+def _check_file(path: Path, facts: FileFacts, *, verify: bool) -> None:
     if not path.is_file():
         raise InputError(f"{path}: missing from the token store", hint="build the store again")
-    if path.stat().st_size != facts["bytes"]:
-        raise InputError(f"{path}: {path.stat().st_size:,} bytes, not {facts['bytes']:,}", hint="build the store again")
-    if verify and _sha256(path) != facts["sha256"]:
+    if path.stat().st_size != facts.bytes:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes, not {facts.bytes:,}", hint="build the store again")
+    if verify and _sha256(path) != facts.sha256:
         raise InputError(f"{path}: its checksum is not that of store.json", hint="build the store again")
 
 

@@ -186,6 +186,8 @@ def train_tokenizer(
         start = len(lines)
         lines.extend(corpus.sample(code, quotas[code], seed))
         taken[code] = sum(len(line.encode()) + 1 for line in lines[start:])
+    if not lines:
+        raise InputError(f"a tokenizer sample of {wanted:,} bytes holds no line", hint="raise sample_bytes")
     if progress:
         progress("training the tokenizer", len(languages), len(languages) + 1)
     record = {
@@ -213,9 +215,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     """What tokenizer.json says of a trained tokenizer."""
     path = folder / RECORD
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError) as error:
         raise InputError(f"{path}: not the record of a tokenizer ({error})", hint="train it again") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: not the record of a tokenizer", hint="train it again")
+    return record
 
 
 def _quotas(sizes: Mapping[str, int], total: float, temperature: float) -> dict[str, int]:
