@@ -200,6 +200,15 @@ def test_extrapolation_says_how_far():
     assert best.extrapolation is not None
     assert f"{best.params / 1e6:.3g}x above" in best.extrapolation
     assert plan(chinchilla_fit(), compute=1e21).extrapolation is None
+    # What every target shares is said once.
+    ends = {"params": (1e5, 1e6), "tokens": (1e5, 1e20)}
+    fits = [
+        Fit(Chinchilla(code), CHINCHILLA, target=code, range=ends | more)
+        for code, more in (("sw", {}), ("en", {"tokens": (1e5, 1e6)}))
+    ]
+    said = plan(fits, compute=1e21).extrapolation or ""
+    assert said.count("parameters") == 1
+    assert said.endswith("for en")
 
 
 def test_same_seed_same_bytes(tmp_path):

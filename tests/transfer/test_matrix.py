@@ -21,7 +21,7 @@ TAU = {
 }
 
 
-def runs(seeds=(0,), params=1e6, state="stable", noise=0.0, half=0.5) -> Runs:
+def runs(seeds=(0,), params=1e6, state="stable", noise=0.0, half=0.5, longer=None) -> Runs:
     """Monolingual and bilingual runs of three languages with planted tau[target, source]."""
     codes = ["da", "no", "sv"]
     table, exposure, losses = [], [], []
@@ -30,8 +30,9 @@ def runs(seeds=(0,), params=1e6, state="stable", noise=0.0, half=0.5) -> Runs:
         mixes = [{c: 1.0} for c in codes] + [{a: half, b: 1 - half} for a in codes for b in codes if a < b]
         for mix in mixes:
             name = f"{'+'.join(mix)}-{seed}"
-            table.append({"run": name, "params": params, "tokens": 1e8, "seed": seed})
-            for step, D in enumerate(np.geomspace(1e6, 1e8, 10)):
+            table.append({"run": name, "params": params, "tokens": 9e8 if list(mix) == [longer] else 1e8, "seed": seed})
+            end = 9e8 if list(mix) == [longer] else 1e8
+            for step, D in enumerate(np.geomspace(1e6, end, 10)):
                 for code, share in mix.items():
                     exposure.append({"run": name, "step": step, "language": code, "tokens": D * share})
                     own = D * share + sum(TAU[code, o] * D * w for o, w in mix.items() if o != code)
@@ -92,6 +93,12 @@ def test_the_size_with_most_bilingual_runs_is_taken():
     assert TransferMatrix.from_runs(both, params=9e6).languages == ("da", "sv")
 
 
+def test_one_longer_run_does_not_move_the_anchor_out_of_reach():
+    found = TransferMatrix.from_runs(runs(longer="da"))
+    assert set(found.provenance["anchor_tokens"].values()) == {4e7}
+    assert found.cell("da", "sv").value == pytest.approx(from_tau(0.5), abs=0.02)
+
+
 def test_other_shares_are_no_bilingual_pair():
     with pytest.raises(InputError, match="0 bilingual kinds"):
         TransferMatrix.from_runs(runs(half=0.45))
@@ -107,6 +114,10 @@ def test_a_continued_run_is_not_read():
 def test_helpers_leave_out_what_is_only_bounded_above(matrix: TransferMatrix):
     assert [h.source for h in matrix.helpers("da")] == ["no", "sv"]
     assert [h.source for h in matrix.helpers("sv")] == ["da"]
+    best = matrix.helpers("da")[0]
+    assert str(best).startswith("no")
+    assert json.loads(json.dumps(best.to_dict(), allow_nan=False))["value"] == best.value
+    assert matrix.cell("sv", "no").to_dict()["low"] == "-inf"
     assert matrix.synergies()[0][:2] == ("da", "sv")
     with pytest.raises(InputError, match="not in the transfer matrix"):
         matrix.helpers("fr")

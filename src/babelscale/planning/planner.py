@@ -205,12 +205,12 @@ def _assemble(
     tokens = {code: float(value) for code, value in zip(setting.languages, D, strict=True)}
     unique = {code: setting.unique_tokens.get(code, math.inf) for code in setting.languages}
     allocation = Allocation(N, tokens, unique)
-    losses, extrapolated = {}, []
+    losses, beyond = {}, {}
     for target, fit in fits.items():
         said = fit.predict(allocation)
         losses[target] = Expected(float(said.loss), float(said.low), float(said.high))
         if said.extrapolation:
-            extrapolated.append(said.extrapolation if len(fits) == 1 else f"{target}: {said.extrapolation}")
+            beyond[target] = said.extrapolation
     params_interval, tokens_interval = intervals(replanned, best, setting.compute, setting.languages)
     return Plan(
         params=N,
@@ -223,11 +223,22 @@ def _assemble(
         objective=float(sum(setting.weights[t] * each.loss for t, each in losses.items())),
         compute=setting.compute,
         metric=next(iter(fits.values())).metric or "the unit of the fits",
-        extrapolation="; ".join(extrapolated) or None,
+        extrapolation=_extrapolation(beyond, len(fits)),
         notes=(*notes, *_notes(fits, setting, point, best, replanned)),
         source=f"{len(fits)} fitted law{'s' if len(fits) > 1 else ''} "
         f"({', '.join(sorted({fit.law.name for fit in fits.values()}))})",
     )
+
+
+def _extrapolation(sentences: Mapping[str, str], targets: int) -> str | None:
+    """The fits' sentences as one; what holds for every target is said once."""
+    prefix = "extrapolated: "
+    parts: dict[str, list[str]] = {}
+    for target, sentence in sentences.items():
+        for part in sentence.removeprefix(prefix).split(", "):
+            parts.setdefault(part, []).append(target)
+    said = [part if len(who) == targets else f"{part} for {' and '.join(who)}" for part, who in parts.items()]
+    return f"{prefix}{', '.join(said)}" if said else None
 
 
 def _notes(

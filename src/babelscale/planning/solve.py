@@ -107,7 +107,6 @@ def _scan(problem: Problem, shares: Array, low: float, high: float) -> tuple[Arr
 def _follow(problem: Problem, p: Array, n: Array, low: float, high: float) -> tuple[Array, Array]:
     """Newton steps along the barrier's path."""
     scale = np.maximum(problem.objective(p, n), 1e-300)
-    # The part of the loss that can still move sets the barrier's first weight, not the irreducible part.
     for weight in BARRIERS:
         p, n = _newton(problem, p, n, weight * scale, low, high)
     return p, n

@@ -17,6 +17,8 @@ def count(value: float) -> str:
         return "unknown"
     if math.isinf(value):
         return "unlimited"
+    if abs(value) < 0.5:
+        return "0"
     for step, letter in _STEPS:
         if abs(value) >= step * 0.9995:
             return f"{value / step:.3g}{letter}" if abs(value) < 999.5 * step else f"{value / step:.0f}{letter}"

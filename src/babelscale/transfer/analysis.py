@@ -55,11 +55,11 @@ class Analysis:
         lines = [f"{self.scores} scores (BTS); {self.left_out} censored cells are in no mean"]
         for c in self.contrasts:
             lines.append(
-                f"  same {c.trait:<7}{c.same:+.3f} ({c.same_pairs} pairs), different {c.different:+.3f} "
-                f"({c.different_pairs}); less target means {c.same_centred:+.3f} and {c.different_centred:+.3f}"
+                f"  same {c.trait:<7}{_said(c.same)} ({c.same_pairs} pairs), different {_said(c.different)} "
+                f"({c.different_pairs}); less target means {_said(c.same_centred)} and {_said(c.different_centred)}"
             )
         lines.append(
-            f"  reciprocity r = {self.reciprocity:+.2f}, less target means {self.reciprocity_centred:+.2f}; "
+            f"  reciprocity r = {_said(self.reciprocity)}, less target means {_said(self.reciprocity_centred)}; "
             f"target means hold {100 * self.target_variance:.0f} % of the variance"
         )
         return "\n".join(lines)
@@ -116,6 +116,10 @@ def _reciprocity(grid: NDArray[np.float64]) -> float:
     if both.sum() < 3 or np.ptp(there[both]) == 0 or np.ptp(back[both]) == 0:
         return math.nan
     return float(np.corrcoef(there[both], back[both])[0, 1])
+
+
+def _said(x: float) -> str:
+    return "unknown" if math.isnan(x) else f"{x:+.3f}"
 
 
 def _json(value: Any) -> Any:

@@ -25,7 +25,8 @@ _COLUMNS = ("target", "source", "score", "low", "high", "status")
 _WIDEST = 14
 
 
-class Helper(NamedTuple):
+@dataclass(frozen=True)
+class Helper:
     """One source for a target; a censored one has no value (NaN) and only bounds."""
 
     source: str
@@ -33,6 +34,17 @@ class Helper(NamedTuple):
     low: float
     high: float
     status: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for strict JSON, as in `TransferMatrix.to_dict`."""
+        numbers = {name: _json_number(getattr(self, name)) for name in ("value", "low", "high")}
+        return {"source": self.source, **numbers, "status": self.status}
+
+    def __str__(self) -> str:
+        said = f"{self.source:<8}{_cell(self.value, self.low, self.high):>7}"
+        if math.isfinite(self.value) and math.isfinite(self.low) and math.isfinite(self.high):
+            said += f"  90 % {self.low:+.2f} to {self.high:+.2f}"
+        return f"{said}  {self.status}"
 
 
 class Synergy(NamedTuple):
@@ -263,11 +275,12 @@ def _cell(value: float, low: float, high: float) -> str:
     return "."
 
 
-def _plain(grid: NDArray[np.float64]) -> list[list[float | str | None]]:
-    def plain(x: float) -> float | str | None:
-        return None if math.isnan(x) else x if math.isfinite(x) else ("inf" if x > 0 else "-inf")
+def _json_number(x: float) -> float | str | None:
+    return None if math.isnan(x) else x if math.isfinite(x) else ("inf" if x > 0 else "-inf")
 
-    return [[plain(cell) for cell in row] for row in grid.tolist()]
+
+def _plain(grid: NDArray[np.float64]) -> list[list[float | str | None]]:
+    return [[_json_number(cell) for cell in row] for row in grid.tolist()]
 
 
 def _number(cell: float | str | None) -> float:

@@ -43,7 +43,8 @@ def from_runs(
 
     Args:
         params: N of the runs to use; left out, the size with the most bilingual runs (the larger of equals).
-        anchor: d_mono as a share of the last checkpoint of the target's monolingual run.
+        anchor: d_mono as a share of the shortest monolingual curve, one number of tokens for the whole matrix, as in
+            the study. A target with a longer run of its own would otherwise be asked for what no bilingual run saw.
         lr_state: state of all losses read. "stable" follows the longest run of each kind through its checkpoints;
             "decayed" needs runs of several lengths.
 
@@ -62,6 +63,7 @@ def from_runs(
             curves[key] = _curve(scratch, names, language, lr_state, split)
         return curves[key]
 
+    pairs: list[tuple[str, str, LearningCurve, LearningCurve]] = []
     unmatched = []
     for (first, second, twin), names in kinds.bilingual.items():
         for target, source in ((first, second), (second, first)):
@@ -70,14 +72,19 @@ def from_runs(
             if mono is None or both is None:
                 unmatched.append(f"{source}->{target}")
             else:
-                scores[target, source].append(score(mono, both, anchor=anchor))
-    if not scores:
+                pairs.append((target, source, mono, both))
+    if not pairs:
         raise InputError(
             f"no transfer score can be read at N = {size:.4g}: {len(kinds.mono)} monolingual and "
             f"{len(kinds.bilingual)} bilingual kinds of run with {lr_state} losses",
             hint="a score needs a monolingual run of the target and a 50/50 run of both, of one size and seed, each "
             "with two checkpoints or more",
         )
+    if not 0 < anchor <= 1:
+        raise InputError(f"anchor {anchor} is not a share above 0 and up to 1")
+    d_mono = anchor * min(float(mono.tokens[-1]) for _, _, mono, _ in pairs)
+    for target, source, mono, both in pairs:
+        scores[target, source].append(score(mono, both, tokens=d_mono))
     return _assemble(
         scores,
         {
