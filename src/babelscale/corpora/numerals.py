@@ -15,7 +15,7 @@ def words(language: str) -> dict[int, str]:
     found = {}
     for number in (*range(_MOST), *range(_MOST, 10_000, 37), *range(10_000, 1_000_000, 7_919)):
         try:
-            found[number] = num2words(number, lang=name)
+            found[number] = " ".join(num2words(number, lang=name).split())
         except TypeError:  # Amharic beyond a thousand (num2words 0.5.14)
             continue
     return found

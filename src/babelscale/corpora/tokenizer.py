@@ -71,8 +71,10 @@ class Tokenizer:
         self.model = model
         self.hash = hashlib.sha256(model).hexdigest()
         self._processor = processor = sentencepiece.SentencePieceProcessor()
-        if not processor.load_from_serialized_proto(model):
-            raise InputError("not a SentencePiece model", hint="train the tokenizer again")
+        try:
+            processor.load_from_serialized_proto(model)
+        except RuntimeError as error:
+            raise InputError(f"not a SentencePiece model ({error})", hint="train the tokenizer again") from None
         self.vocabulary_size: int = processor.vocab_size()
         self.end_of_line: int = processor.eos_id()
         if self.end_of_line < 0 or not any(processor.is_byte(i) for i in range(self.vocabulary_size)):
@@ -104,11 +106,10 @@ class Tokenizer:
         path = Path(folder) / MODEL
         if not path.is_file():
             raise InputError(f"{path}: no such file", hint="train the tokenizer first")
-        tokenizer = cls(path.read_bytes())
-        recorded = read_record(Path(folder)).get("hash")
-        if recorded != tokenizer.hash:
+        model = path.read_bytes()
+        if read_record(path.parent).get("hash") != hashlib.sha256(model).hexdigest():
             raise InputError(f"{path}: not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
-        return tokenizer
+        return cls(model)
 
     def encode_lines(self, lines: Iterable[str]) -> NDArray[np.unsignedinteger]:
         """(tokens,) ids of the lines one after the other, the end-of-line token after each.
