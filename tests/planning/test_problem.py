@@ -53,6 +53,9 @@ def test_derivatives(seed: int):
 def test_saturation_is_the_laws():
     D, U, lam = np.array([[1e8, 5e9, 3e10]]), np.array([1e9, 1e9, np.inf]), np.array([[0.065]])
     np.testing.assert_allclose(saturated(D, U, lam)[0][:, 0], effective_tokens(D, U, 0.065), rtol=1e-14)
+    several = saturated(D, U, np.array([[0.0, 1e-9, 0.065]]))[0][0]
+    for value, found in zip((0.0, 1e-9, 0.065), several, strict=True):
+        np.testing.assert_allclose(found, effective_tokens(D, U, value)[0], rtol=1e-14)
 
 
 @pytest.mark.parametrize(("seed", "low"), [(0, 0.0), (1, 0.0), (2, -0.3), (3, -0.3)])

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.laws.saturation import decay
-
 Array = NDArray[np.float64]
 
 
@@ -100,8 +98,8 @@ class Problem:
         v = (self.worth * slope) @ self.groups  # (R, T, K): dD_eff / dD_l
         bend = np.einsum("rt,rtg,rtg->rg", first, self.worth, curve)
         by_D = np.einsum("rt,rtk->rk", first, v)
-        H = np.einsum("rt,rtk,rtl->rkl", second, v, v, optimize=True)
-        H += np.einsum("gk,rg,gl->rkl", self.groups, bend, self.groups, optimize=True)
+        H = (second[:, :, None] * v).swapaxes(1, 2) @ v
+        H += (self.groups.T * bend[:, None, :]) @ self.groups
         # Capacity by n, through N: d log S(N) / dn and its derivative.
         rate = N_slope / N
         size_first = -weight * self.alpha * capacity * rate
@@ -138,16 +136,21 @@ class Problem:
 
 
 def saturated(D: Array, unique: Array, lam: Array) -> tuple[Array, Array, Array]:
-    """S, S' and S'' by D. `D` (R, G), `unique` (G,), `lam` (R, T); results (R, T, G)."""
-    D = D[:, None, :]
+    """S, S' and S'' by D. `D` (R, G), `unique` (G,), `lam` (R, T); results (R, T, G), or (R, 1, G) for one lambda."""
+    if (lam == lam[:, :1]).all():
+        lam = lam[:, :1]
+    D, lam = D[:, None, :], lam[..., None]
     over = unique < D
     repeats = np.where(over, D / unique - 1, 0.0)
-    base = np.where(over, unique, 0.0)
-    z = lam[..., None] * repeats
-    S = np.minimum(D, unique) + base * repeats * decay(z)[0]
-    slope = np.exp(-z)
-    curve = np.where(over, -lam[..., None] / unique * slope, 0.0)
+    S = np.minimum(D, unique) + np.where(over, unique, 0.0) * _worth(repeats, lam)
+    slope = np.exp(-lam * repeats)
+    curve = np.where(over, -lam / unique * slope, 0.0)
     return S, slope, curve
+
+
+def _worth(repeats: Array, lam: Array) -> Array:
+    """(1 - exp(-lambda x)) / lambda, the worth of x repeats in epochs; x where lambda is 0."""
+    return np.where(lam > 0, -np.expm1(-lam * repeats) / np.where(lam > 0, lam, 1.0), repeats)
 
 
 def _size(n: Array, cap: Array, lam: Array) -> tuple[Array, Array, Array]:
@@ -155,9 +158,8 @@ def _size(n: Array, cap: Array, lam: Array) -> tuple[Array, Array, Array]:
     N = np.broadcast_to(np.exp(n)[:, None], cap.shape)
     over = cap < N
     repeats = np.where(over, N / cap - 1, 0.0)
-    z = lam * repeats
-    S = np.minimum(N, cap) + np.where(over, cap, 0.0) * repeats * decay(z)[0]
-    fading = np.exp(-z)
+    S = np.minimum(N, cap) + np.where(over, cap, 0.0) * _worth(repeats, lam)
+    fading = np.exp(-lam * repeats)
     slope = N * fading
     curve = slope - np.where(over, lam / cap, 0.0) * N**2 * fading
     return S, slope, curve

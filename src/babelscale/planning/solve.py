@@ -83,13 +83,17 @@ def _starts(problem: Problem, seed: int) -> list[Array]:
 
 
 def _cleaned(problem: Problem, shares: Array, n: Array, best: Array) -> Array:
-    """Drop the barrier's shadow: tiny shares, except of targets, where that costs nothing."""
-    tiny = shares < NEGLIGIBLE
-    tiny[:, problem.own] = False
-    clean = np.where(tiny, 0.0, shares)
-    clean /= clean.sum(1, keepdims=True)
-    free = problem.objective(clean, n) <= best * (1 + 1e-9)
-    return np.where(free[:, None], clean, shares)
+    """Drop the barrier's shadow, tiny shares, where that costs nothing; of targets only if they can do without."""
+    found = shares
+    for spare_targets in (True, False):
+        tiny = shares < NEGLIGIBLE
+        if spare_targets:
+            tiny[:, problem.own] = False
+        clean = np.where(tiny, 0.0, shares)
+        clean /= clean.sum(1, keepdims=True)
+        free = problem.objective(clean, n) <= best * (1 + 1e-9)
+        found = np.where(free[:, None], clean, found)
+    return found
 
 
 def _inside(shares: Array) -> Array:
