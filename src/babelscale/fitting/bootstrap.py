@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.fitting.newton import minimise
+from babelscale.fitting.newton import RESAMPLE, minimise
 from babelscale.fitting.objective import Array, Problem
 
 Progress = Callable[[str, int, int], None]
@@ -27,7 +27,9 @@ def draws(
     found = []
     for start in range(0, len(weights), _CHUNK):
         part = weights[start : start + _CHUNK]
-        found.append(minimise(problem, np.repeat(optimum[None], len(part), axis=0), part, delta, wider=False).z)
+        found.append(
+            minimise(problem, np.repeat(optimum[None], len(part), axis=0), part, delta, RESAMPLE, wider=False).z
+        )
         if progress:
             progress("resamples", start + len(part), len(weights))
     return problem.natural(np.concatenate(found))

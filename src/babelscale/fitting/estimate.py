@@ -3,10 +3,11 @@
 import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from babelscale import laws
 from babelscale.errors import InputError
@@ -18,19 +19,23 @@ from babelscale.laws import ScalingLaw
 from babelscale.runs import Metric, Observations, Runs
 from babelscale.tables import LRState
 
-_STARTS = 8
 _AGREE = 1e-8  # relative difference of objectives that still counts as the same optimum
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit: Huber's delta on log loss (infinite: least squares), bootstrap draws, seed, parameters held fixed."""
+    """How to fit.
+
+    Huber's `delta` on log loss (infinite: least squares), bootstrap draws, seed, parameters held fixed, and how hard
+    to search.
+    """
 
     delta: float = 1e-3
     resamples: int = 200
     seed: int = 0
     fixed: Mapping[str, float] | None = None
     progress: Progress | None = None
+    effort: newton.Effort = newton.EXACT
 
 
 def fit(
@@ -112,7 +117,7 @@ def fit_observations(
     notes += identifiability.notes_on_sources(law, allocation, observations.run, [*held.fixed, *held.ties])
     notes += identifiability.notes_before(law, allocation)
 
-    z, objective, residual, agreement = _optimum(problem, settings.delta)
+    z, objective, residual, agreement = _optimum(problem, settings.delta, settings.effort)
     parameters = {name: float(value[0]) for name, value in problem.natural(z[None]).items()}
     drawn = np.empty((0, len(law.parameter_names)))
     intervals: dict[str, tuple[float, float]] = {}
@@ -176,19 +181,24 @@ def _usable(law: ScalingLaw, observations: Observations) -> tuple[Observations, 
         return observations, []
     if not keep.any():
         raise InputError(f"no run with a loss on {observations.target!r} was trained on it")
-    kept = Observations(
-        observations.target,
-        observations.metric,
-        observations.allocation.at(keep),
-        observations.loss[keep],
-        observations.run[keep],
-        observations.step[keep],
-    )
     left = int((~keep).sum())
-    return kept, [f"{left} of {len(keep)} losses left out: their runs were not trained on {observations.target}."]
+    return subset(observations, keep), [
+        f"{left} of {len(keep)} losses left out: their runs were not trained on {observations.target}."
+    ]
 
 
-def _optimum(problem: Problem, delta: float) -> tuple[Array, float, Array, str]:
+def subset(observations: Observations, keep: NDArray[np.bool_]) -> Observations:
+    """Some of the observations."""
+    return replace(
+        observations,
+        allocation=observations.allocation.at(keep),
+        loss=observations.loss[keep],
+        run=observations.run[keep],
+        step=observations.step[keep],
+    )
+
+
+def _optimum(problem: Problem, delta: float, effort: newton.Effort) -> tuple[Array, float, Array, str]:
     """The best of several starts: z, objective, residuals, and a sentence on how many agree."""
     unit = np.ones(len(problem.log_loss))
     if not problem.size:
@@ -196,13 +206,13 @@ def _optimum(problem: Problem, delta: float) -> tuple[Array, float, Array, str]:
         return np.empty(0), float(only.value[0]), only.residual[0], "every parameter is fixed; nothing was searched."
     points = starts.grid(problem)
     values = problem.evaluate(points, unit, delta).value
-    chosen = starts.choose(points, values, _STARTS)
+    chosen = starts.choose(points, values, effort.starts)
     if not len(chosen):
         raise InputError(
             f"law {problem.law.name!r} has no loss at any start of the search",
             hint="are fixed parameters in its domain?",
         )
-    found = newton.minimise(problem, chosen, unit, delta)
+    found = newton.minimise(problem, chosen, unit, delta, effort)
     best = int(np.argmin(found.value))
     agree = int((found.value <= found.value[best] * (1 + _AGREE) + 1e-20).sum())
     sentence = f"{agree} of {len(chosen)} starts agree on the optimum."

@@ -123,13 +123,14 @@ def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float,
     low, high = problem.bounds
     for parameter in problem.free_shape:
         k = problem.column[parameter.name]
-        for edge, bound, word in ((low[k], parameter.low, "lowest"), (high[k], parameter.high, "highest")):
-            if abs(z[k] - edge) <= 1e-9 * max(1.0, abs(edge)):
-                notes.append(
-                    f"{parameter.name} is at {bound:g}, the {word} it may be: these runs do not identify it; "
-                    f"it is {parameter.meaning}."
-                )
-        if parameter.name in intervals:
+        edges = ((low[k], parameter.low, "lowest"), (high[k], parameter.high, "highest"))
+        hit = [(bound, word) for edge, bound, word in edges if abs(z[k] - edge) <= 1e-9 * max(1.0, abs(edge))]
+        for bound, word in hit:
+            notes.append(
+                f"{parameter.name} is at {bound:g}, the {word} it may be, so these runs do not identify it "
+                f"({parameter.meaning}); {_more(parameter.name)} would."
+            )
+        if parameter.name in intervals and not hit:
             notes += _wide(parameter.name, intervals[parameter.name], parameter.log, parameter.high - parameter.low)
     lost = lost_direction(problem, z)
     if lost:
@@ -153,9 +154,24 @@ def _zero(name: str) -> str:
 def _wide(name: str, interval: tuple[float, float], log: bool, room: float) -> list[str]:
     low, high = interval
     if (log and high > _WIDE * low) or (not log and high - low > 0.8 * room):
-        what = "runs that repeat their data more" if name in ("lambda", "R_D") else "more runs that vary what it weighs"
-        return [f"{name} is hardly identified (90 %: {low:.3g} to {high:.3g}); {what} would identify it."]
+        return [f"{name} is hardly identified (90 %: {low:.3g} to {high:.3g}); {_more(name)} would identify it."]
     return []
+
+
+def _more(name: str) -> str:
+    """What runs speak about a shape parameter."""
+    if name in ("lambda", "R_D"):
+        return "runs that repeat their data more"
+    if name.startswith("tau_"):
+        return f"runs with more different amounts of {'other languages' if name == 'tau_other' else name[4:]}"
+    return {
+        "alpha": "runs of more different sizes",
+        "beta": "runs of more different token counts",
+        "R_N": "larger models on the same data",
+        "gamma": "runs with more different shares",
+        "phi": "runs with more different numbers of languages",
+        "psi": "runs with more different numbers of languages",
+    }.get(name, "more runs that vary what it acts on")
 
 
 def lost_direction(problem: Problem, z: Array) -> list[str]:

@@ -13,10 +13,26 @@ from numpy.typing import NDArray
 
 from babelscale.fitting.objective import Array, Evaluation, Problem
 
-_MOST = 200  # steps at one delta; a fit from a good start takes 10 to 40
-_TIGHT = 1e-15  # a step that promises less than this share of F ends the search
-_LOOSE = 1e-4
 _WIDER = (64.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to search: starts, the share of F below which a step's promise ends the search, and the most steps.
+
+    A table with few losses a parameter has kinked, nearly flat valleys that take hundreds of steps for the fourth
+    digit of F; only the reported optimum is worth that.
+    """
+
+    starts: int
+    tolerance: float
+    most: int
+
+
+EXACT = Effort(starts=8, tolerance=1e-15, most=600)
+QUICK = Effort(starts=4, tolerance=1e-7, most=100)
+RESAMPLE = Effort(starts=1, tolerance=1e-9, most=200)
+ROUGH = Effort(starts=1, tolerance=1e-4, most=60)
 
 
 @dataclass(frozen=True)
@@ -30,7 +46,9 @@ class Optimum:
     converged: NDArray[np.bool_]
 
 
-def minimise(problem: Problem, z: Array, weights: Array, delta: float, *, wider: bool = True) -> Optimum:
+def minimise(
+    problem: Problem, z: Array, weights: Array, delta: float, effort: Effort = EXACT, *, wider: bool = True
+) -> Optimum:
     """Local minima of the objective from each row of z, shape (problems, size).
 
     `wider` approaches delta from larger values, which keeps far starts from stalling on kinks.
@@ -40,13 +58,13 @@ def minimise(problem: Problem, z: Array, weights: Array, delta: float, *, wider:
     taken = 0
     if wider and np.isfinite(delta):
         for factor in _WIDER:
-            rough = _descend(problem, z, weights, factor * delta, _LOOSE)
+            rough = _descend(problem, z, weights, factor * delta, ROUGH)
             z, taken = rough.z, taken + rough.steps
-    exact = _descend(problem, z, weights, delta, _TIGHT)
+    exact = _descend(problem, z, weights, delta, effort)
     return Optimum(exact.z, exact.value, exact.residual, taken + exact.steps, exact.converged)
 
 
-def _descend(problem: Problem, z: Array, weights: Array, delta: float, tolerance: float) -> Optimum:
+def _descend(problem: Problem, z: Array, weights: Array, delta: float, effort: Effort) -> Optimum:
     low, high = problem.bounds
     z = z.copy()
     here = problem.evaluate(z, weights, delta)
@@ -54,11 +72,11 @@ def _descend(problem: Problem, z: Array, weights: Array, delta: float, tolerance
     converged = np.zeros(len(z), bool)
     open_ = np.isfinite(here.value)
     steps = 0
-    while open_.any() and steps < _MOST:
+    while open_.any() and steps < effort.most:
         steps += 1
         rows = np.flatnonzero(open_)
         now = here.at(rows)
-        step, promise = _step(z[rows], now, mu[rows], low, high)
+        step, promise, decrement = _step(z[rows], now, mu[rows], low, high)
         trial = np.clip(z[rows] + step, low, high)
         there = problem.evaluate(trial, weights[rows], delta)
         gain = now.value - there.value
@@ -69,17 +87,20 @@ def _descend(problem: Problem, z: Array, weights: Array, delta: float, tolerance
         good = better & (gain > 0.25 * promise)
         mu[rows] = np.where(good, mu[rows] / 8, np.where(better, mu[rows], np.maximum(mu[rows], 1e-8) * 6))
         mu[rows] = np.clip(mu[rows], 1e-14, 1e14)
-        done = promise <= tolerance * now.value
+        done = decrement <= effort.tolerance * now.value
         # A step too small for the arithmetic to see its gain: the minimum as far as float64 can tell.
-        done |= ~better & (promise <= 1e-13 * now.value)
+        done |= ~better & (decrement <= 1e-13 * now.value)
         done |= now.value <= 1e-28
         converged[rows[done]] = True
         open_[rows[done | (mu[rows] >= 1e14)]] = False
     return Optimum(z, here.value, here.residual, steps, converged)
 
 
-def _step(z: Array, now: Evaluation, mu: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """The damped Newton step inside the bounds and the decrease it promises."""
+def _step(z: Array, now: Evaluation, mu: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:
+    """The damped Newton step inside the bounds, the decrease it promises, and the decrease without damping.
+
+    The last tells how far the minimum is; the promise shrinks with damping and would end a search that is merely slow.
+    """
     held = ((z <= low) & (now.gradient > 0)) | ((z >= high) & (now.gradient < 0))
     floor = 1e-12 * now.scale.max(axis=1, keepdims=True) + 1e-300
     root = np.sqrt(np.maximum(now.scale, floor))
@@ -93,4 +114,5 @@ def _step(z: Array, now: Evaluation, mu: Array, low: Array, high: Array) -> tupl
     along = np.einsum("bpk,bp->bk", vectors, g)
     move = -np.einsum("bpk,bk->bp", vectors, along / curved)
     promise = 0.5 * (along**2 / curved).sum(axis=1)
-    return move / root, promise
+    decrement = 0.5 * (along**2 / np.maximum(np.abs(values), 1e-10)).sum(axis=1)
+    return move / root, promise, decrement
