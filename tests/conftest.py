@@ -1,4 +1,4 @@
-"""A small study whose law is known, for the rooms that draw and report: its runs, and its folder."""
+"""What the rooms' tests share: the reference data beside the checkout, and a small study whose law is known."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,17 @@ import polars as pl
 import pytest
 
 from babelscale.runs import Runs
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("the reference data is not beside this checkout (../shared)")
+    return SHARED
+
 
 UNIQUE = {"sv": 4e5, "da": 3e5, "id": 5e5, "sw": 1.5e5}
 HELP = {("sv", "da"): 0.6, ("da", "sv"): 0.6, ("id", "sw"): 0.1, ("sw", "id"): 0.15}
