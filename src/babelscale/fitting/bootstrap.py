@@ -27,9 +27,7 @@ def draws(
     found = []
     for start in range(0, len(weights), _CHUNK):
         part = weights[start : start + _CHUNK]
-        found.append(
-            minimise(problem, np.repeat(optimum[None], len(part), axis=0), part, delta, RESAMPLE, wider=False).z
-        )
+        found.append(minimise(problem, np.repeat(optimum[None], len(part), axis=0), part, delta, RESAMPLE).z)
         if progress:
             progress("resamples", start + len(part), len(weights))
     return problem.natural(np.concatenate(found))

@@ -1,5 +1,6 @@
 """fit: the numbers of a law from runs, with intervals and with what the runs do not say."""
 
+import functools
 import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
@@ -147,9 +148,14 @@ def fit_observations(
             "seed": settings.seed,
             "fixed": dict(held.fixed),
             "ties": dict(held.ties),
-            "versions": {name: importlib.metadata.version(name) for name in ("babelscale", "numpy")},
+            "versions": dict(_versions()),
         },
     )
+
+
+@functools.cache
+def _versions() -> Mapping[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("babelscale", "numpy")}
 
 
 def _checked(law: ScalingLaw, settings: Settings) -> dict[str, float]:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from babelscale.fitting.objective import Array, Evaluation, Problem
 
-_WIDER = (64.0, 8.0)
-
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to search: starts, the share of F below which a step's promise ends the search, and the most steps.
+    """How hard to search: starts, the share of F below which a step's gain ends the search, the most steps.
+
+    `wider`: multiples of delta to solve first, which keeps far starts from stalling on kinks.
 
     A table with few losses a parameter has kinked, nearly flat valleys that take hundreds of steps for the fourth
     digit of F; only the reported optimum is worth that.
@@ -27,10 +27,11 @@ class Effort:
     starts: int
     tolerance: float
     most: int
+    wider: tuple[float, ...] = ()
 
 
-EXACT = Effort(starts=8, tolerance=1e-15, most=600)
-QUICK = Effort(starts=4, tolerance=1e-7, most=100)
+EXACT = Effort(starts=8, tolerance=1e-15, most=600, wider=(64.0, 8.0))
+QUICK = Effort(starts=3, tolerance=1e-5, most=60, wider=(16.0,))
 RESAMPLE = Effort(starts=1, tolerance=1e-9, most=200)
 ROUGH = Effort(starts=1, tolerance=1e-4, most=60)
 
@@ -46,18 +47,13 @@ class Optimum:
     converged: NDArray[np.bool_]
 
 
-def minimise(
-    problem: Problem, z: Array, weights: Array, delta: float, effort: Effort = EXACT, *, wider: bool = True
-) -> Optimum:
-    """Local minima of the objective from each row of z, shape (problems, size).
-
-    `wider` approaches delta from larger values, which keeps far starts from stalling on kinks.
-    """
+def minimise(problem: Problem, z: Array, weights: Array, delta: float, effort: Effort = EXACT) -> Optimum:
+    """Local minima of the objective from each row of z, shape (problems, size)."""
     z = np.clip(z, *problem.bounds)
     weights = np.broadcast_to(weights, (len(z), len(problem.log_loss)))
     taken = 0
-    if wider and np.isfinite(delta):
-        for factor in _WIDER:
+    if np.isfinite(delta):
+        for factor in effort.wider:
             rough = _descend(problem, z, weights, factor * delta, ROUGH)
             z, taken = rough.z, taken + rough.steps
     exact = _descend(problem, z, weights, delta, effort)

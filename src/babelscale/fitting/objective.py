@@ -112,7 +112,7 @@ class Problem:
 
     def _part(self, z: Array, name: str, term: Term, values: Mapping[str, Array]) -> "Part":
         free = name not in self.fixed
-        centre = np.mean(term.value, axis=-1, keepdims=True) if free else np.zeros((1, 1))
+        centre = _mean(term.value) if free else np.zeros((1, 1))
         log = {p.name for p in self.free_shape if p.log}
         first: dict[int, Array] = {}
         second: dict[tuple[int, int], Array] = {}
@@ -137,8 +137,8 @@ class Problem:
             bend = bend * values[b] if b in log else bend
             add(k, m, 2 * bend if k == m and a != b else bend)
         if free:
-            first = {k: value - np.mean(value, axis=-1, keepdims=True) for k, value in first.items()}
-            second = {km: value - np.mean(value, axis=-1, keepdims=True) for km, value in second.items()}
+            first = {k: value - _mean(value) for k, value in first.items()}
+            second = {km: value - _mean(value) for km, value in second.items()}
         coefficient = self.coefficient(z, name)
         return Part(
             own=self.coefficients.index(name) if free else None,
@@ -234,7 +234,9 @@ def _assemble(
         grown = part.coefficient * relative
         for k, g in part.first.items():
             if part.own is not None:
-                H[:, part.own, k] += _sum(slope * relative, g)
+                both = _sum(slope * relative, g)
+                H[:, part.own, k] += both
+                H[:, k, part.own] += both
         pull = slope * grown
         keys = sorted(part.first)
         for i, k in enumerate(keys):
@@ -242,8 +244,10 @@ def _assemble(
                 bend = part.first[k] * part.first[m]
                 if (k, m) in part.second:
                     bend = bend + part.second[k, m]
-                H[:, k, m] += _sum(pull, bend)
-    H = np.triu(H) + np.triu(H, 1).transpose(0, 2, 1)
+                both = _sum(pull, bend)
+                H[:, k, m] += both
+                if k != m:
+                    H[:, m, k] += both
     H += (J * (curve - slope)[:, None, :]) @ J.transpose(0, 2, 1)
     return np.einsum("bpi,bi->bp", J, slope), H, np.einsum("bpi,bi->bp", J * J, reweighted)
 
@@ -260,4 +264,8 @@ def _jacobian(size: int, parts: list[Part], loss: Array) -> Array:
 
 
 def _sum(a: Array, b: Array) -> Array:
-    return np.einsum("bi,bi->b", a, np.broadcast_to(b, a.shape))
+    return np.add.reduce(a * b, axis=-1)
+
+
+def _mean(values: Array) -> Array:
+    return np.add.reduce(values, axis=-1, keepdims=True) / values.shape[-1]
