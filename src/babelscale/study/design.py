@@ -5,7 +5,7 @@ import itertools
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -78,10 +78,16 @@ class Design(_Part):
     analysis: dict[str, Any] = Field(default_factory=dict)
 
     def training_recipe(self) -> Recipe:
-        unknown = sorted(set(self.recipe) - {field.name for field in fields(Recipe)})
-        if unknown:
-            raise InputError(f"recipe: unknown field {unknown[0]!r}")
-        return Recipe(**self.recipe)  # pyright: ignore[reportArgumentType]
+        standard = asdict(Recipe())
+        given: dict[str, Any] = {}
+        for name, value in self.recipe.items():
+            if name not in standard:
+                raise InputError(f"recipe: unknown field {name!r}", hint=f"it has {', '.join(standard)}")
+            # 1 and 1.0 are one learning rate, and so one identity.
+            given[name] = type(standard[name])(value)
+            if given[name] != value:
+                raise InputError(f"recipe: {name} is {value}", hint="it is a whole number")
+        return Recipe(**given)
 
     def shape(self, size: str) -> Shape:
         return Shape(**self.sizes[size].model_dump(), vocabulary=self.tokenizer.vocabulary)

@@ -47,7 +47,8 @@ class HeldOut:
         starts = np.arange(count)[:, None] * sequence_length
         sequences = tokens[starts + np.arange(sequence_length + 1)].astype(np.int32)
         predicted = sequences[:, 1:]
-        return cls(language, sequences, int(token_bytes[predicted].sum(dtype=np.int64)), float(unigram_nats[predicted].sum()))
+        total_bytes = int(token_bytes[predicted].sum(dtype=np.int64))
+        return cls(language, sequences, total_bytes, float(unigram_nats[predicted].sum()))
 
     @property
     def tokens(self) -> int:

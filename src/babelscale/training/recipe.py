@@ -22,6 +22,8 @@ class Recipe:
         evaluations: checkpoints of the stable phase at which held-out loss is measured; one more follows the decay.
         evaluation_tokens: held-out tokens a language at most, always the first ones.
         checkpoint_every: steps between saved states; changes no result and so no identity.
+
+    A run's identity leaves out what stands at its default, so the defaults never change.
     """
 
     batch_size: int = 8
@@ -63,10 +65,10 @@ class Recipe:
         """Learning rate of a step, counted from 0."""
         warm, decay = self.phases(steps)
         if step < warm:
-            return self.learning_rate * (step + 1) / warm
+            return self.learning_rate * ((step + 1) / warm)
         if step < decay:
             return self.learning_rate
-        return self.learning_rate * (steps - step) / (steps - decay + 1)
+        return self.learning_rate * ((steps - step) / (steps - decay + 1))
 
     def evaluation_steps(self, steps: int) -> list[int]:
         """Steps done when the held-out loss is measured: evenly over the stable phase, its end, and the end."""

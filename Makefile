@@ -1,0 +1,33 @@
+# Two commands do everything: `make demo` and `make test`. Both make .venv first, from the committed lock.
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check lock clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.made
+	$(BIN)/babelscale study run quickstart
+
+test: .venv/.made
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.made
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: .venv/.made
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python tools/scan.py
+
+.venv/.made: requirements/lock.txt pyproject.toml tools/environment.sh
+	sh tools/environment.sh
+	touch $@
+
+# For maintainers: resolve the lock anew (needs uv).
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-header \
+	  --extra lab --group dev -c requirements/constraints.txt pyproject.toml -o requirements/lock.txt
+
+clean:
+	rm -rf .venv studies

@@ -1,0 +1,90 @@
+"""The decoder against an independent float64 NumPy one, and against what its equations promise."""
+
+import jax
+import numpy as np
+import pytest
+
+from babelscale.model import Shape, decoder
+
+SHAPE = Shape(layers=2, heads=3, d_model=24, d_ff=40, d_head=8, vocabulary=50)
+
+
+@pytest.fixture(scope="module")
+def parameters() -> decoder.Parameters:
+    return decoder.initialise(SHAPE, jax.random.key(3))
+
+
+@pytest.fixture(scope="module")
+def sequences() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, SHAPE.vocabulary, (4, 17))
+
+
+def reference_nats(parameters, sequences: np.ndarray, shape: Shape) -> np.ndarray:
+    """The same decoder, one sequence, one position and one head at a time, in float64."""
+    p = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
+    width = shape.heads * shape.d_head
+    half = shape.d_head // 2
+
+    def turned(vector: np.ndarray, position: int) -> np.ndarray:
+        angle = position * 10_000.0 ** (-2 * np.arange(half) / shape.d_head)
+        first, second = vector[:half], vector[half:]
+        cos, sin = np.cos(angle), np.sin(angle)
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin])
+
+    result = np.empty((len(sequences), sequences.shape[1] - 1))
+    for row, sequence in enumerate(sequences):
+        x = p["embedding"][sequence[:-1]]
+        for layer in range(shape.layers):
+            normed = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-6) * p["norm"][layer]
+            inner = normed @ p["into"][layer]
+            q, k, v, gate, up = np.split(inner, np.cumsum([width, width, width, shape.d_ff]), axis=1)
+            attended = np.zeros((len(x), width))
+            for head in range(shape.heads):
+                part = slice(head * shape.d_head, (head + 1) * shape.d_head)
+                keys = [turned(k[j, part], j) for j in range(len(x))]
+                for i in range(len(x)):
+                    scores = np.array([turned(q[i, part], i) @ keys[j] for j in range(i + 1)]) / shape.d_head**0.5
+                    weights = np.exp(scores - scores.max())
+                    attended[i, part] = weights / weights.sum() @ v[: i + 1, part]
+            forward = gate / (1 + np.exp(-gate)) * up
+            x = x + np.concatenate([attended, forward], axis=1) @ p["out_of"][layer]
+        scores = x @ p["embedding"].T
+        largest = scores.max(axis=1)
+        total = largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))
+        result[row] = total - scores[np.arange(len(x)), sequence[1:]]
+    return result
+
+
+def test_the_loss_equals_an_independent_float64_decoder(parameters, sequences):
+    ours = decoder.nats(parameters, sequences, SHAPE)
+    np.testing.assert_allclose(ours, reference_nats(parameters, sequences, SHAPE), rtol=1e-5)
+
+
+def test_the_gradient_matches_central_differences(parameters, sequences):
+    with jax.enable_x64(True):
+        exact = {name: jax.numpy.asarray(np.asarray(value, np.float64)) for name, value in parameters.items()}
+
+        def loss(p):
+            return decoder.nats(p, sequences, SHAPE).mean()
+
+        gradient = jax.grad(loss)(exact)
+        rng = np.random.default_rng(1)
+        for name in exact:
+            direction = rng.standard_normal(exact[name].shape)
+            step = 1e-5
+            ahead = loss(exact | {name: exact[name] + step * direction})
+            behind = loss(exact | {name: exact[name] - step * direction})
+            slope = float((ahead - behind) / (2 * step))
+            assert slope == pytest.approx(float(np.sum(np.asarray(gradient[name]) * direction)), rel=1e-6)
+
+
+def test_parameters_are_as_many_as_the_shape_counts(parameters):
+    assert sum(value.size for value in parameters.values()) == SHAPE.params
+
+
+def test_no_position_sees_a_later_token(parameters, sequences):
+    changed = sequences.copy()
+    changed[:, 10] = (changed[:, 10] + 1) % SHAPE.vocabulary
+    before, after = (decoder.logits(parameters, part[:, :-1], SHAPE) for part in (sequences, changed))
+    np.testing.assert_array_equal(before[:, :10], after[:, :10])
+    assert not np.allclose(before[:, 10], after[:, 10])

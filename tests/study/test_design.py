@@ -1,0 +1,118 @@
+import re
+
+import pytest
+
+from babelscale.errors import InputError
+from babelscale.study import design as designs
+from babelscale.study.design import expand, parse
+
+# Never edit these: whoever has finished runs finds them by name.
+GOLDEN = [
+    "xs-sv-3.97k-s0-68f22bfc70",
+    "xs-da-3.97k-s0-6c532bc329",
+    "xs-da+sv-3.97k-s0-68cedab11e",
+    "xs-3langs-3.97k-s0-6112790db0",
+    "s-3langs-3.97k-s0-1162f683fc",
+    "s-3langs-to-sw-2.05k-s0-0b473f1d00",
+]
+SIZES = {"sv": 2e4, "da": 2e4, "sw": 1e4}
+
+
+def specs(text: str):
+    return expand(parse(text, "tiny.toml"), SIZES, "corpus", "tokenizer")
+
+
+def test_quickstart_covers_what_it_promises():
+    design = designs.load("quickstart")
+    groups = expand(design, dict.fromkeys(design.languages, 3e5), "c", "t")
+    unique = {spec.hash: spec for group in groups.values() for spec in group}
+    assert len(unique) >= 24
+    assert len({spec.shape for spec in unique.values()}) >= 2
+    assert any(len(spec.mixture.languages) == 12 for spec in unique.values())
+    assert any(spec.base is not None for spec in unique.values())
+    assert all(len(spec.name) < 80 for spec in unique.values())
+
+
+def test_groups_share_runs():
+    design = designs.load("quickstart")
+    groups = expand(design, dict.fromkeys(design.languages, 3e5), "c", "t")
+    assert {s.hash for s in groups["monolingual"]} & {s.hash for s in groups["scaling"]}
+
+
+def test_identities_are_golden(tiny_text: str):
+    """Stable across versions: a study must find its finished runs again."""
+    names = [spec.name for group in specs(tiny_text).values() for spec in group]
+    assert names == GOLDEN
+
+
+def test_what_changes_no_result_moves_no_identity(tiny_text: str):
+    names = {spec.name for group in specs(tiny_text).values() for spec in group}
+    for before, after in [
+        ("checkpoint_every = 10", "checkpoint_every = 20"),
+        ("batch_size = 4\nsequence_length = 32", "sequence_length = 32\nbatch_size = 4\nbeta2 = 0.95"),
+        ('languages = ["sv", "da"]\nsizes', 'languages = ["da", "sv"]\nsizes'),
+        ('[["sv", "da"]]', '[["da", "sv"]]'),
+        ('name = "mono"', 'name = "single"'),
+    ]:
+        assert {spec.name for group in specs(tiny_text.replace(before, after)).values() for spec in group} == names
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("learning_rate = 1e-2", "learning_rate = 2e-2"),
+        ("d_ff = 16", "d_ff = 24"),
+        ("tokens = [4e3]", "tokens = [5e3]"),
+        ('tokens = [4e3]\n\n[[groups]]\nname = "pair"', 'tokens = [4e3]\nseeds = [1]\n\n[[groups]]\nname = "pair"'),
+        ("evaluation_tokens = 256", "evaluation_tokens = 288"),
+    ],
+)
+def test_what_changes_the_result_moves_the_identity(tiny_text: str, before: str, after: str):
+    first = specs(tiny_text)["mono"][0].hash
+    assert before in tiny_text
+    assert specs(tiny_text.replace(before, after))["mono"][0].hash != first
+
+
+def test_a_continued_run_depends_on_its_base(tiny_text: str):
+    first = specs(tiny_text)["continued"][0]
+    assert first.base is not None
+    assert first.base.shape == first.shape
+    other = expand(parse(tiny_text, "tiny.toml"), SIZES | {"sw": 50.0}, "corpus", "tokenizer")["continued"][0]
+    assert other.hash != first.hash
+
+
+BAD = {
+    "not TOML": ("name = ", "name 7 ", "not TOML"),
+    "unknown language": ('"sv", "da", "sw"]', '"sv", "da", "qqq"]', "unknown language code 'qqq'"),
+    "missing language": ('pairs = [["sv", "da"]]', 'pairs = [["sv", "fi"]]', "language 'fi' is not among"),
+    "unknown size": ('sizes = ["xs", "s"]', 'sizes = ["xl"]', "size 'xl' is not in [sizes]"),
+    "unknown field": ('mixture = "unimax"', 'mixture = "unimax"\ncolour = 3', "colour"),
+    "unknown mixture": ('mixture = "unimax"', 'mixture = "soup"', "mixture"),
+    "unknown recipe": ("batch_size", "batch_sise", "unknown field 'batch_sise'"),
+    "no tokens": ("tokens = [2e3]", "tokens = []", "tokens"),
+    "negative tokens": ("tokens = [2e3]", "tokens = [-2e3]", "tokens must be positive"),
+    "later base": ('continue_from = "all"', 'continue_from = "later"', "not an earlier group"),
+    "two groups of a name": ('name = "all"', 'name = "mono"', "a second group of this name"),
+    "odd head": ("d_head = 8 }\ns", "d_head = 7 }\ns", "rotary"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_design_names_the_file_and_the_field(tiny_text: str, case: str):
+    before, after, said = BAD[case]
+    assert before in tiny_text
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        parse(tiny_text.replace(before, after, 1), "tiny.toml")
+    assert caught.value.message.startswith("tiny.toml")
+
+
+def test_an_unknown_name_lists_the_built_in_designs():
+    with pytest.raises(InputError) as caught:
+        designs.load("quickstrat")
+    assert "quickstart" in (caught.value.hint or "")
+
+
+def test_a_base_without_its_size_is_refused(tiny_text: str):
+    text = tiny_text.replace('sizes = ["xs", "s"]', 'sizes = ["xs"]')
+    with pytest.raises(InputError, match="no run of size 's'"):
+        specs(text)
