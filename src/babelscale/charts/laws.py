@@ -1,14 +1,14 @@
 """Charts of fitted laws: what they say against what was measured, their curves, and how they fare on held-out runs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import altair as alt
 import numpy as np
 
 from babelscale.allocation import Allocation
 from babelscale.charts import style
-from babelscale.runs import Runs
+from babelscale.runs import Metric, Observations, Runs
 
 if TYPE_CHECKING:
     from babelscale.fitting import Comparison, Fit
@@ -31,7 +31,7 @@ def prediction_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
     """One row an observation of each fit: measured and predicted loss with the interval, and the error in per cent."""
     found: list[style.Row] = []
     for fit in fits:
-        seen = runs.observations(fit.target, metric=fit.metric)
+        seen = _observed(fit, runs)
         # A law says nothing of runs that never see its target; they were not fitted either.
         kept = np.flatnonzero(fit.law.defined(seen.allocation))
         told = fit.predict(seen.allocation.at(kept))
@@ -80,7 +80,7 @@ def measured_predicted(fits: "Sequence[Fit]", runs: Runs) -> alt.TopLevelMixin:
             alt.Tooltip("tokens:Q", title="tokens seen in all", format=",.0f"),
         ],
     )
-    bars = base.mark_rule(opacity=0.4).encode(x="low:Q", x2="high:Q")
+    bars = base.mark_rule(opacity=0.4, clip=True).encode(x="low:Q", x2="high:Q")
     laws = list(dict.fromkeys(fit.law.name for fit in fits))
     chart = (
         alt.layer(line, bars, points, data=style.rows(data))
@@ -91,12 +91,13 @@ def measured_predicted(fits: "Sequence[Fit]", runs: Runs) -> alt.TopLevelMixin:
     return style.finish(chart, "Measured against predicted, on the runs fitted", description)
 
 
-def curve_rows(fit: "Fit", runs: Runs, *, sizes: int = 5, steps: int = 40) -> list[style.Row]:
+def curve_rows(fit: "Fit", runs: Runs, *, sizes: int = 5, steps: int = 30) -> list[style.Row]:
     """The law's loss at up to `sizes` measured sizes, training on the target alone, to 4 times the largest D."""
-    seen = runs.observations(fit.target, metric=fit.metric)
+    seen = _observed(fit, runs)
     own = seen.allocation.D(seen.target)
     largest = float(own.max())
-    D = np.geomspace(float(own[own > 0].min()), largest * _BEYOND, steps)
+    inside = np.geomspace(float(own[own > 0].min()), largest, steps)
+    D = np.concatenate([inside, np.geomspace(largest, largest * _BEYOND, steps // 3)[1:]])
     # The target's own U, where its runs were told it: repeated tokens then bend the curve.
     U = float(seen.allocation.U(seen.target).min())
     found: list[style.Row] = []
@@ -118,7 +119,7 @@ def law_curves(fit: "Fit", runs: Runs) -> alt.TopLevelMixin:
     Beyond the largest run the curve is dashed: there the law extrapolates.
     """
     data = curve_rows(fit, runs)
-    seen = runs.observations(fit.target, metric=fit.metric)
+    seen = _observed(fit, runs)
     sizes = list(dict.fromkeys(str(row["size"]) for row in data))
     alone = np.isclose(seen.allocation.D(seen.target), seen.allocation.total_tokens)
     measured: list[style.Row] = [
@@ -145,14 +146,17 @@ def law_curves(fit: "Fit", runs: Runs) -> alt.TopLevelMixin:
     tips = [alt.Tooltip("size:N", title="parameters"), alt.Tooltip("tokens:Q", format=",.0f")]
     curve = alt.Chart(style.rows(data))
     band = curve.mark_area(opacity=0.15).encode(x=axes["x"], y=alt.Y("low:Q"), y2="high:Q", color=colour)
+    edge = max(row["tokens"] for row in data if not row["beyond"])
     inside = curve.transform_filter("!datum.beyond").mark_line(strokeWidth=2).encode(**axes)
-    beyond = curve.transform_filter("datum.beyond").mark_line(strokeWidth=2, strokeDash=[5, 4]).encode(**axes)
+    beyond = (
+        curve.transform_filter(f"datum.tokens >= {edge}").mark_line(strokeWidth=2, strokeDash=[5, 4]).encode(**axes)
+    )
     points = (
         alt.Chart(style.rows(measured))
         .mark_point(filled=True, size=45, opacity=1, stroke=style.INK, strokeWidth=0.5)
         .encode(**axes, tooltip=[alt.Tooltip("run:N"), *tips, alt.Tooltip("loss:Q", title="measured", format=".4f")])
     )
-    chart = alt.layer(band, inside, beyond, points).properties(width=430, height=280)
+    chart = alt.layer(band, inside, beyond, points).properties(width=310, height=230)
     description = (
         f"Loss on {style.name(seen.target)} against its own tokens under the {fit.law.name} law for {len(sizes)} "
         f"sizes, with {len(measured)} measured monolingual runs; dashed beyond the largest run."
@@ -176,27 +180,28 @@ def held_out(comparison: "Comparison") -> alt.TopLevelMixin:
     laws, axes = (list(dict.fromkeys(str(row[key]) for row in data)) for key in ("law", "axis"))
     base = alt.Chart().encode(
         y=alt.Y("law:N", sort=laws, title=None, axis=alt.Axis(labelLimit=160, grid=True)),
-        x=alt.X(
-            "shown:Q", scale=alt.Scale(domain=[_WORST, 1]), axis=alt.Axis(title="R² on held-out runs", tickCount=4)
-        ),
+        x=alt.X("shown:Q", scale=alt.Scale(domain=[_WORST, 1]), axis=alt.Axis(title="R²", tickCount=4)),
     )
+    tips = [
+        alt.Tooltip("law:N"),
+        alt.Tooltip("language:N", title="target"),
+        alt.Tooltip("axis:N", title="held out by"),
+        alt.Tooltip("R2:Q", title="R²", format=".3f"),
+        alt.Tooltip("n_train:Q", title="observations fitted"),
+        alt.Tooltip("n_test:Q", title="observations held out"),
+    ]
+    sides = alt.Scale(domain=[False, True], range=["circle", "triangle-left"])
     points = base.mark_point(filled=True, size=55, opacity=0.75).encode(
         color=_by_target([{"target": row["language"]} for row in data], "language"),
-        shape=alt.Shape(
-            "off:N",
-            scale=alt.Scale(domain=[False, True], range=["circle", "triangle-left"]),
-            legend=None,
-        ),
-        tooltip=[
-            alt.Tooltip("law:N"),
-            alt.Tooltip("language:N", title="target"),
-            alt.Tooltip("axis:N", title="held out by"),
-            alt.Tooltip("R2:Q", title="R²", format=".3f"),
-            alt.Tooltip("n_train:Q", title="observations fitted"),
-            alt.Tooltip("n_test:Q", title="observations held out"),
-        ],
+        shape=alt.Shape("off:N", scale=sides, legend=None),
+        tooltip=tips,
     )
-    middle = base.mark_tick(thickness=2, color=style.INK, height=16).encode(x=alt.X("median(shown):Q"))
+    # The median of the figures themselves, then cut off at the edge like them.
+    middle = (
+        base.transform_aggregate(median="median(R2)", groupby=["law", "axis"])
+        .transform_calculate(shown=f"max(datum.median, {_WORST})")
+        .mark_tick(thickness=2, color=style.INK, height=16)
+    )
     chart = (
         alt.layer(points, middle, data=style.rows(data))
         .properties(width=130, height=alt.Step(26))
@@ -204,6 +209,10 @@ def held_out(comparison: "Comparison") -> alt.TopLevelMixin:
     )
     description = f"R squared of {len(laws)} laws on runs held out along {len(axes)} axes; 1 is perfect."
     return style.finish(chart, "Held-out comparison of laws", description)
+
+
+def _observed(fit: "Fit", runs: Runs) -> Observations:
+    return runs.observations(fit.target, metric=cast(Metric, fit.metric))
 
 
 def _by_target(data: Sequence[style.Row], field: str = "target") -> alt.Color | alt.ColorValue:

@@ -17,9 +17,8 @@ def token_rows(plan: "Plan") -> list[style.Row]:
     for code, tokens in sorted(plan.tokens.items(), key=lambda pair: -float(pair[1])):
         unique = float(plan.unique_tokens.get(code, np.inf))
         epochs = float(tokens) / unique
-        told = f"{style.human(float(tokens))}, " + (
-            f"{epochs:.2g} {'epoch' if epochs == 1 else 'epochs'}" if np.isfinite(unique) else "epochs unknown"
-        )
+        repeats = f"{epochs:.2g} {'epoch' if epochs == 1 else 'epochs'}" if np.isfinite(unique) else "epochs unknown"
+        told = f"{style.human(float(tokens))}, {repeats}" if tokens > 0 else "none"
         found.append(
             {
                 "language": code, "name": style.name(code), "tokens": float(tokens),
@@ -50,7 +49,7 @@ def plan_tokens(plan: "Plan") -> alt.TopLevelMixin:
     )
     labels = base.mark_text(align="left", dx=6, color=style.INK).encode(x="tokens:Q", text="label:N")
     ends = (
-        base.transform_filter(f"datum.unique !== null && datum.unique <= {top}")
+        base.transform_filter(f"datum.tokens > 0 && datum.unique !== null && datum.unique <= {top}")
         .mark_tick(color=style.PALETTE[1], thickness=3, height=20)
         .encode(x=alt.X("unique:Q"))
     )

@@ -25,6 +25,14 @@ METRIC_TITLES: dict[str, str] = {
     "nats_per_token": "loss (nats per token)",
     "unigram_normalised": "loss less the unigram's (nats per token)",
 }
+_TICKS = (
+    (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0),
+    (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 3.0),
+    (1.0,),
+)
 _SI = "replace(format(datum.value, '~s'), 'G', 'B')"
 
 
@@ -71,7 +79,8 @@ def human(value: float) -> str:
 
 def metric_title(metric: str) -> str:
     """The loss and its unit, for an axis or a table."""
-    return METRIC_TITLES.get(metric, f"loss ({metric.replace('_', ' ') or 'unit unknown'})")
+    told = metric.replace("_", " ") or "unit unknown"
+    return METRIC_TITLES.get(metric, f"loss, {told}" if "(" in told else f"loss ({told})")
 
 
 def balanced(panels: int, most: int) -> int:
@@ -80,14 +89,14 @@ def balanced(panels: int, most: int) -> int:
 
 
 def log_ticks(values: Iterable[float], most: int = 6) -> list[float]:
-    """Round ticks of a logarithmic axis over the range of `values`: 1-2-5, else 1-3, else powers of ten."""
+    """Round ticks of a logarithmic axis over the range of `values`, as dense as `most` allows."""
     given = [float(value) for value in values if value > 0 and math.isfinite(value)]
     if not given:
         return []
     low, high = min(given) / 1.001, max(given) * 1.001
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     best: list[float] = []
-    for steps in ((1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+    for steps in _TICKS:
         best = [tick for power in decades for step in steps if low <= (tick := step * 10.0**power) <= high]
         if len(best) <= most:
             return best
@@ -110,8 +119,9 @@ def loss_axis(metric: str, values: Iterable[float] = (), *, prefix: str = "") ->
 
 def log_scale(values: Iterable[float]) -> alt.Scale:
     """Logarithmic where every value is positive, otherwise linear (the unigram-normalised loss is negative)."""
-    kind = "log" if all(value > 0 for value in values) else "linear"
-    return alt.Scale(type=kind, zero=False, nice=False, padding=8)
+    if all(value > 0 for value in values):
+        return alt.Scale(type="log", nice=False, padding=8)
+    return alt.Scale(type="linear", zero=False, nice=False, padding=8)
 
 
 def finish(

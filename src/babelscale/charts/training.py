@@ -70,7 +70,9 @@ def learning_curves(runs: Runs, *, metric: Metric | None = None, columns: int = 
     shapes, sizes = zip(*(looks[state] for state in states), strict=True)
     points = base.mark_point(filled=True, opacity=1).encode(
         shape=alt.Shape("lr_state:N", title="learning rate", scale=alt.Scale(domain=states, range=list(shapes))),
-        size=alt.Size("lr_state:N", title="learning rate", scale=alt.Scale(domain=states, range=list(sizes))),
+        size=alt.Size(
+            "lr_state:N", sort=states, title="learning rate", scale=alt.Scale(domain=states, range=list(sizes))
+        ),
     )
     panels = style.by_kinship(frame["language"].unique())
     chart = (

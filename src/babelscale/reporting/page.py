@@ -1,0 +1,143 @@
+"""A page from sections: one HTML file that holds its text, tables, charts and the code that draws them.
+
+Nothing is loaded from anywhere: Vega's JavaScript comes out of the installed vl-convert, once a page, and a content
+security policy in the page itself forbids any request. Charts are evaluated without `eval` (Vega's interpreter).
+"""
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import altair as alt
+
+# Draws every chart of the page; a chart that fails says so in its place, and its table stays.
+_DRAW = """
+"use strict";
+for (const data of document.querySelectorAll('script[type="application/json"][data-chart]')) {
+  const place = document.getElementById(data.dataset.chart);
+  const options = {renderer: "svg", ast: true, downloadFileName: data.dataset.chart,
+    actions: {export: {svg: true, png: true}, source: false, compiled: false, editor: false}};
+  vegaEmbed(place, JSON.parse(data.textContent), options).catch((error) => {
+    place.textContent = "This chart cannot be drawn here (" + error.message + "). Its numbers are in the table below.";
+  });
+}
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column titles and rows of text and numbers; numbers stand right. `caption` says what the table holds."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    # Columns whose cells are numbers, written as text with their digits already chosen.
+    numeric: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, how to read it, and the numbers behind it; `half` ones stand two in a row where there is room."""
+
+    name: str
+    chart: alt.TopLevelMixin
+    reading: str
+    table: Table
+    half: bool = False
+
+    @functools.cached_property
+    def spec(self) -> dict[str, Any]:
+        # Specs are checked against the schema in the tests; at run time the check would cost more than the drawing.
+        return self.chart.to_dict(validate=False)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a page. `lines` are a list of points, `notes` stand apart, `warning` stands out."""
+
+    title: str
+    name: str
+    paragraphs: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    warning: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+@functools.cache
+def bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    import vl_convert
+
+    return _inline(vl_convert.javascript_bundle())  # pyright: ignore[reportCallIssue]
+
+
+def content_policy() -> str:
+    """The content security policy of a page: its two scripts by their hashes, its own style, no request at all."""
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (bundle(), _DRAW))
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'self'"
+    )
+
+
+def render(
+    title: str,
+    subtitle: str,
+    sections: Sequence[Section],
+    *,
+    footer: str = "",
+    asked: Mapping[str, str] | None = None,
+) -> str:
+    """The page as text; every word of it escaped, charts as JSON that no tag can leave.
+
+    Args:
+        asked: the planner's form stands before the sections, filled in with these `languages` and `compute`.
+    """
+    import jinja2
+
+    loader = jinja2.FunctionLoader(
+        lambda name: resources.files("babelscale.reporting").joinpath(name).read_text("utf-8")
+    )
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["script_json"] = _script_json
+    return environment.get_template("page.html").render(
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        footer=footer,
+        asked=asked,
+        policy=content_policy(),
+        scripts=[_markup(bundle()), _markup(_DRAW)] if any(section.figures for section in sections) else [],
+    )
+
+
+def _markup(text: str):
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _script_json(value: object):
+    """JSON for a script element: no `<`, `>` or `&` stands as itself, so nothing can end the element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return _markup(text)
+
+
+def _inline(script: str) -> str:
+    """A script that may stand inside an element: inside its strings and patterns, `<\\/` means `</`."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,147 @@
+"""Walk: what a study's runs gave; and its place on disk, written whole and read while nothing it rests on changes."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from babelscale.fitting import Comparison, Fit
+from babelscale.planning import Expected, Plan
+from babelscale.runs import Runs
+from babelscale.transfer import TransferMatrix
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a study's runs gave.
+
+    `limits` says in plain sentences what could not be done and why; `reused` whether the results were on disk already.
+    """
+
+    name: str
+    runs: Runs
+    design: Mapping[str, Any] = field(default_factory=dict)
+    matrix: TransferMatrix | None = None
+    fits: tuple[Fit, ...] = ()
+    comparison: Comparison | None = None
+    plan: Plan | None = None
+    limits: tuple[str, ...] = ()
+    reused: bool = False
+
+    @property
+    def title(self) -> str:
+        return str(self.design.get("title") or self.design.get("name") or self.name)
+
+    def of_law(self, name: str) -> tuple[Fit, ...]:
+        """The fits of one law, by target."""
+        return tuple(found for found in self.fits if found.law.name == name)
+
+    @property
+    def best_fits(self) -> tuple[Fit, ...]:
+        """For each target the richest law that could be fitted: adaptive transfer, otherwise Chinchilla."""
+        by_target: dict[str | None, Fit] = {}
+        for law in ("chinchilla", "adaptive-transfer"):
+            by_target |= {found.target: found for found in self.of_law(law)}
+        return tuple(by_target.values())
+
+
+def read(folder: Path, settings: Mapping[str, Any], start: Walk) -> Walk | None:
+    """The results on disk, if they are whole and were made from the same runs, settings and version."""
+    try:
+        walk = json.loads((folder / "walk.json").read_text(encoding="utf-8"))
+        if walk["settings"] != settings:
+            return None
+        matrix = TransferMatrix.load(folder / "transfer.json") if walk["transfer"] else None
+        fits = tuple(Fit.load(folder / "fits" / name) for name in walk["fits"])
+        comparison = _comparison(folder / "comparison.json") if walk["comparison"] else None
+        made = _plan(folder / "plan.json") if walk["plan"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        # Not there, half there or of another version: the walk is made again, so nothing is lost.
+        return None
+    return replace(
+        start, matrix=matrix, fits=fits, comparison=comparison, plan=made, limits=tuple(walk["limits"]), reused=True
+    )
+
+
+def save(walk: Walk, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write every result, walk.json last: it vouches for the others."""
+    (folder / "fits").mkdir(parents=True, exist_ok=True)
+    (folder / "walk.json").unlink(missing_ok=True)
+    names = [f"{found.law.name}-{found.target or 'all'}.json" for found in walk.fits]
+    for old in (folder / "fits").glob("*.json"):
+        if old.name not in names:
+            old.unlink()
+    for name, found in zip(names, walk.fits, strict=True):
+        found.save(folder / "fits" / name)
+    there = {"transfer": walk.matrix, "comparison": walk.comparison, "plan": walk.plan}
+    for name, found in there.items():
+        if found is None:
+            (folder / f"{name}.json").unlink(missing_ok=True)
+        else:
+            write_text(folder / f"{name}.json", json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    record = {
+        "settings": settings, "fits": names, "limits": list(walk.limits),
+        **{name: found is not None for name, found in there.items()},
+    }  # fmt: skip
+    write_text(folder / "walk.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _comparison(path: Path) -> Comparison:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    frame = pl.DataFrame(data["rows"], infer_schema_length=None)
+    # A column of nothing but nulls has lost its type.
+    return Comparison(frame.cast(dict.fromkeys(("R2", "mean_relative_error", "bias"), pl.Float64)), data["metric"])
+
+
+def _plan(path: Path) -> Plan:
+    """A plan as `Plan.save` wrote it."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    each = data["languages"]
+    return Plan(
+        params=data["params"],
+        tokens=data["tokens"],
+        unique_tokens={code: _else(row["unique_tokens"], math.inf) for code, row in each.items()},
+        losses={
+            code: Expected(*(_else(row[name], math.nan) for name in Expected._fields))
+            for code, row in data["losses"].items()
+        },
+        weights={code: row["weight"] for code, row in data["losses"].items()},
+        params_interval=_pair(data["params_interval"]),
+        tokens_interval={code: pair for code, row in each.items() if (pair := _pair(row["tokens_interval"]))},
+        objective=data["objective"],
+        compute=data["compute"],
+        metric=data["metric"],
+        extrapolation=data["extrapolation"],
+        notes=tuple(data["notes"]),
+        source=data["source"],
+        estimated=tuple(code for code, row in each.items() if row["unique_tokens_estimated"]),
+        pooled=tuple(code for code, row in data["losses"].items() if row["pooled"]),
+    )
+
+
+def _else(value: float | None, absent: float) -> float:
+    return absent if value is None else float(value)
+
+
+def _pair(value: list[float] | None) -> tuple[float, float] | None:
+    return None if value is None else (float(value[0]), float(value[1]))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write beside the place, then move there: a reader sees the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
