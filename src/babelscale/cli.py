@@ -5,6 +5,7 @@ Tables and progress go to people; with --json a command prints one JSON object o
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +17,8 @@ from babelscale.errors import BabelscaleError, InputError
 app = App(
     name="babelscale",
     version=__version__,
-    help="Scaling laws and cross-lingual transfer for multilingual language models, and the decisions that follow.",
-    help_epilogue="""Examples:
-
-    babelscale study run quickstart
-    babelscale plan --languages sw,yo,ha --compute 1e21 --published
-    babelscale fit studies/quickstart --law adaptive-transfer --target sv
-    babelscale transfer --published --target sw
-""",
+    help="Scaling laws and cross-lingual transfer for multilingual language models, and the decisions that follow. "
+    "Start with `babelscale study run quickstart` or `babelscale plan --languages sw,yo,ha --compute 1e21`.",
     help_format="plaintext",
 )
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
@@ -45,7 +40,11 @@ def _codes(languages: str | None) -> list[str] | None:
 def _show(result: Any, as_json: bool, save: Path | None = None) -> None:
     if save is not None:
         result.save(save)
-    sys.stdout.write((json.dumps(result.to_dict(), ensure_ascii=False) if as_json else str(result)) + "\n")
+    sys.stdout.write((_dumps(result.to_dict()) if as_json else str(result)) + "\n")
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _bar() -> Any:
@@ -66,12 +65,18 @@ def fit(
 
     Parameters
     ----------
-    runs: A folder of runs, a study's folder, or one table (CSV, Parquet, JSON lines) with params, tokens and loss.
-    law: chinchilla, data-constrained, multilingual or adaptive-transfer.
-    target: Language whose loss is fitted; may be left out where only one was measured.
-    metric: bits_per_byte, nats_per_token or unigram_normalised (default: the first that the table holds).
-    resamples: Bootstrap refits over whole runs, for the intervals.
-    save: Write the fit to this JSON file; `babelscale plan` reads it.
+    runs
+        A folder of runs, a study's folder, or one table (CSV, Parquet, JSON lines) with params, tokens and loss.
+    law
+        chinchilla, data-constrained, multilingual or adaptive-transfer.
+    target
+        Language whose loss is fitted; may be left out where only one was measured.
+    metric
+        bits_per_byte, nats_per_token or unigram_normalised (default: the first that the table holds).
+    resamples
+        Bootstrap refits over whole runs, for the intervals.
+    save
+        Write the fit to this JSON file; `babelscale plan` reads it.
     """
     from babelscale import fitting, laws
     from babelscale.runs import METRICS, Runs
@@ -94,8 +99,10 @@ def compare(
 
     Parameters
     ----------
-    laws: Names, separated by commas.
-    targets: Languages, separated by commas (default: every measured one).
+    laws
+        Names, separated by commas.
+    targets
+        Languages, separated by commas (default: every measured one).
     """
     from babelscale import fitting
     from babelscale.runs import Runs
@@ -114,9 +121,12 @@ def transfer(
 
     Parameters
     ----------
-    runs: A folder of runs with monolingual and 50/50 bilingual ones, or a CSV matrix (rows targets, columns sources).
-    target: Show only this language's helpers, best first.
-    save: Write the matrix to this JSON file.
+    runs
+        A folder of runs with monolingual and 50/50 bilingual ones, or a CSV matrix (rows targets, columns sources).
+    target
+        Show only this language's helpers, best first.
+    save
+        Write the matrix to this JSON file.
     """
     from babelscale.runs import Runs
     from babelscale.transfer import TransferMatrix
@@ -135,14 +145,10 @@ def transfer(
         return
     helpers = matrix.helpers(target, most=len(matrix.languages))
     if json:
-        sys.stdout.write(_dumps({"target": target, "helpers": [vars(helper) for helper in helpers]}) + "\n")
+        sys.stdout.write(_dumps({"target": target, "helpers": [helper.to_dict() for helper in helpers]}) + "\n")
         return
     for helper in helpers:
         sys.stdout.write(f"{helper}\n")
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 @app.command
@@ -158,10 +164,14 @@ def plan(
 
     Parameters
     ----------
-    sources: Saved fits (one a target language), or a folder of runs to fit first; none means --published.
-    compute: Training budget in FLOPs.
-    languages: Languages that may be trained on, helpers included, separated by commas.
-    law: The law fitted when a folder of runs is given.
+    sources
+        Saved fits (one a target language), or a folder of runs to fit first; none means --published.
+    compute
+        Training budget in FLOPs.
+    languages
+        Languages that may be trained on, helpers included, separated by commas.
+    law
+        The law fitted when a folder of runs is given.
     """
     from babelscale import planning
 
@@ -197,32 +207,45 @@ def _fits(sources: tuple[Path, ...], law: str, codes: list[str] | None) -> list[
 @app.command
 def expand(
     *, from_languages: Annotated[int, Parameter(name="--from")], to_languages: Annotated[int, Parameter(name="--to")],
-    save: Path | None = None, json: Json = False,
+    params: float | None = None, tokens: float | None = None, save: Path | None = None, json: Json = False,
 ) -> None:  # fmt: skip
     """From K to rK languages at equal loss: how much larger a model, how many more tokens, how much more compute.
 
     Example: babelscale expand --from 4 --to 16
+
+    Parameters
+    ----------
+    params
+        N of the model to expand, for absolute numbers; goes with --tokens.
+    tokens
+        D_tot of the model to expand, over all languages.
     """
     from babelscale import planning
 
-    _show(planning.expand(from_languages, to_languages), json, save)
+    _show(planning.expand(from_languages, to_languages, params=params, tokens=tokens), json, save)
 
 
 @app.command
-def decide(*, params: float, tokens: float, language: str | None = None, save: Path | None = None,
-           json: Json = False) -> None:  # fmt: skip
-    """Pretrain or finetune: start over, or continue a multilingual checkpoint, for this many new tokens.
+def decide(
+    *, params: float, tokens: float | None = None, compute: float | None = None, language: str | None = None,
+    save: Path | None = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Pretrain or finetune: start over, or continue a multilingual checkpoint, on this budget of new training.
 
     Example: babelscale decide --params 2e9 --tokens 100e9 --language sw
 
     Parameters
     ----------
-    params: N of the model.
-    tokens: New training tokens that can be paid for.
+    params
+        N of the model.
+    tokens
+        New training tokens that can be paid for; or give --compute.
+    compute
+        The same budget in FLOPs.
     """
     from babelscale import planning
 
-    _show(planning.decide(params=params, tokens=tokens, language=language), json, save)
+    _show(planning.decide(params, tokens=tokens, compute=compute, language=language), json, save)
 
 
 @app.command
@@ -257,8 +280,10 @@ def study_run(
 
     Parameters
     ----------
-    name: quickstart, or a TOML file.
-    slots: Runs at a time (default: one a CPU).
+    name
+        quickstart, or a TOML file.
+    slots
+        Runs at a time (default: one a CPU).
     """
     from babelscale.reporting import running
     from babelscale.study import Study
@@ -267,15 +292,15 @@ def study_run(
 
 
 @study_app.command(name="plan")
-def study_plan(name: str, *, corpus: Corpus = None, json: Json = False) -> None:
+def study_plan(name: str, *, json: Json = False) -> None:
     """Print what a study would train and cost, without training.
 
     Example: babelscale study plan quickstart
     """
+    from babelscale.study import load
     from babelscale.study.cost import estimate
-    from babelscale.study.study import Study
 
-    _show(estimate(Study.create(name, corpus=corpus).design), json)
+    _show(estimate(load(name)), json)
 
 
 @study_app.command(name="status")
@@ -301,10 +326,10 @@ def _existing(name: str, out: Path | None) -> Any:
     return Study.open(folder)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; what a user can mend is said on standard error in two lines, with exit code 2."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         sys.stderr.write(f"error: {error}\n  hint: babelscale --help\n")
         sys.exit(2)

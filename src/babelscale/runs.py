@@ -153,6 +153,8 @@ class Runs:
         path = Path(path)
         if path.is_dir() and (path / "runs").is_dir():
             path = path / "runs"
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder", hint="name a folder of runs, a study's or one table")
         if not path.is_dir():
             return cls.from_flat(tables.read_frame(path), str(path))
         try:

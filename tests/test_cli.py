@@ -1,0 +1,153 @@
+"""The command line as its users meet it: one JSON object, one error, the right exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from babelscale import cli
+from babelscale.runs import Runs
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of one language whose law is known, under a code that other tools lose."""
+    rows = [
+        {"language": "no", "params": N, "tokens": D, "unique_tokens": 1e9,
+         "loss": 1.5 + 400 / N**0.35 + 900 / D**0.35}
+        for N in (1e6, 4e6, 1.6e7, 6.4e7)
+        for D in (1e7, 4e7, 1.6e8, 6.4e8)
+    ]  # fmt: skip
+    path = tmp_path_factory.mktemp("tables") / "runs.csv"
+    pl.DataFrame(rows).write_csv(path)
+    return path
+
+
+def call(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    if stopped.value.code:
+        raise stopped.value
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    call(*arguments)
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        call(*arguments)
+    assert stopped.value.code == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
+    return error
+
+
+def strict(text: str) -> dict:
+    """JSON as other languages read it: one object, and neither NaN nor Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan --languages sw,yo,ha --compute 1e21 --published",
+        "plan --languages no,nan --compute 1e20",
+        "transfer --published",
+        "transfer --published --target sw",
+        "expand --from 4 --to 16",
+        "expand --from 4 --to 16 --params 1e9 --tokens 1e11",
+        "decide --params 2e9 --tokens 1e11 --language en",
+        "study plan quickstart",
+    ],
+)
+def test_json_is_one_object_and_the_table_is_for_people(capsys, command: str):
+    assert strict(said(capsys, *command.split(), "--json"))
+    text = said(capsys, *command.split())
+    assert text.strip()
+    assert not text.lstrip().startswith("{")
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "adaptive-transfer"])
+def test_a_fit_is_saved_and_planned_from(capsys, table: Path, tmp_path: Path, law: str):
+    saved = tmp_path / "fit.json"
+    fitted = strict(said(capsys, "fit", table, "--law", law, "--target", "no", "--save", saved, "--json"))
+    assert fitted["parameters"]["E"] == pytest.approx(1.5, abs=0.02)
+    plan = strict(said(capsys, "plan", saved, "--languages", "no", "--compute", "1e17", "--json"))
+    assert plan == strict(said(capsys, "plan", saved, "--languages", "no", "--compute", "1e17", "--json"))
+    assert "no" in json.dumps(plan)
+
+
+def test_compare_and_transfer_read_tables(capsys, table: Path):
+    assert strict(said(capsys, "compare", table, "--laws", "chinchilla", "--json"))
+    error = refused(capsys, "transfer", table)
+    assert "hint" in error
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("plan --languages sw,qqq --compute 1e21", "'qqq'"),
+        ("plan --languages sw --compute -1", "-1"),
+        ("plan --languages sw --compute many", "--compute"),
+        ("plan --compute 1e21", "--languages"),
+        ("fit nowhere/", "nowhere"),
+        ("fit {table} --law perpetual", "'perpetual'"),
+        ("fit {table} --target zz", "'zz'"),
+        ("fit {table} --metric furlongs", "furlongs"),
+        ("fit {table} --metric bits_per_byte", "bits_per_byte"),
+        ("transfer", "--published"),
+        ("transfer --published --target qqq", "qqq"),
+        ("expand --from 0 --to 4", "0"),
+        ("decide --params 1e9", "tokens"),
+        ("study run nothing-of-this-name", "quickstart"),
+        ("study status nowhere", "nowhere"),
+        ("frobnicate", "frobnicate"),
+    ],
+)
+def test_wrong_input_is_one_error_with_exit_code_2(capsys, table: Path, command: str, named: str):
+    assert named in refused(capsys, *command.format(table=table).split())
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for command in ("fit", "compare", "transfer", "plan", "expand", "decide", "report", "serve", "study run"):
+        assert "babelscale " in said(capsys, *command.split(), "--help").split("Usage:")[1].split("\n", 1)[1], command
+
+
+@pytest.mark.parametrize("code", ["import babelscale", "from babelscale.cli import app; app(['--help'])"])
+def test_neither_import_nor_help_pulls_in_jax_or_the_fitting_libraries(code: str):
+    heavy = "{'jax', 'scipy', 'polars', 'altair', 'sentencepiece'}"
+    subprocess.run([sys.executable, "-c", f"{code}; import sys; assert not {heavy} & set(sys.modules)"], check=True)
+
+
+def test_the_analysis_half_runs_where_the_laboratory_is_not_installed(table: Path):
+    laboratory = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "num2words")
+    blocked = (
+        "import sys\n"
+        f"for name in {laboratory}: sys.modules[name] = None\n"
+        f"sys.argv = ['babelscale', 'fit', {str(table)!r}, '--target', 'no', '--json']\n"
+        "from babelscale.cli import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=True)
+    assert strict(done.stdout)["parameters"]
+
+
+def test_from_columns_and_the_command_line_agree(capsys, table: Path):
+    import babelscale as bs
+
+    frame = pl.read_csv(table)
+    runs = bs.Runs.from_columns(params=frame["params"], tokens=frame["tokens"], loss=frame["loss"])
+    ours = bs.fit(bs.laws.Chinchilla(), runs, resamples=20).parameters
+    theirs = strict(said(capsys, "fit", table, "--target", "no", "--resamples", 20, "--json"))["parameters"]
+    assert dict(ours) == pytest.approx(theirs, rel=1e-9)
+    assert isinstance(runs, Runs)
