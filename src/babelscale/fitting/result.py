@@ -251,6 +251,6 @@ _NORMAL = _normal_points(41)
 
 def _plain(values: NDArray[np.float64]) -> Any:
     """Nested lists for JSON, None for what is not finite."""
-    plain = values.astype(object)
+    plain = np.array(values, dtype=object)
     plain[~np.isfinite(values)] = None
     return plain.tolist()
