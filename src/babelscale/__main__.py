@@ -1,0 +1,5 @@
+"""`python -m babelscale`."""
+
+from babelscale.cli import main
+
+main()
