@@ -8,8 +8,6 @@ A folder holds them as `runs`, `exposure` and `losses` with the ending .parquet 
 once; an error names the file, the row (counted as an editor would) and the field.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +15,7 @@ from typing import Literal, get_args
 import polars as pl
 
 from babelscale.errors import InputError
+from babelscale.files import new_file
 from babelscale.languages import is_well_formed
 
 LRState = Literal["warmup", "stable", "decayed"]
@@ -202,18 +201,10 @@ def find(folder: Path, table: str) -> Path:
 
 
 def write_all(folder: Path, frames: Iterable[tuple[str, pl.DataFrame]], ending: Literal["parquet", "csv"]) -> None:
-    """Write each table beside its place, then move it there; a reader sees the old file or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write each table; a reader sees the old file or the new one."""
     for table, frame in frames:
-        handle, temporary = tempfile.mkstemp(prefix=f".{table}-", dir=folder)
-        os.close(handle)
-        try:
+        with new_file(folder / f"{table}.{ending}") as partial:
             if ending == "parquet":
-                frame.write_parquet(temporary)
+                frame.write_parquet(partial)
             else:
-                frame.write_csv(temporary)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(folder / f"{table}.{ending}")
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                frame.write_csv(partial)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from babelscale.corpora.atomic import new_folder
 from babelscale.corpora.corpus import Corpus
 from babelscale.corpora.tokenizer import Tokenizer
 from babelscale.errors import InputError
+from babelscale.files import new_folder
 
 Progress = Callable[[str, int, int], None]
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from babelscale import mixture
-from babelscale.corpora.atomic import new_folder
 from babelscale.corpora.corpus import Corpus
 from babelscale.errors import BabelscaleError, InputError
+from babelscale.files import new_folder
 
 Progress = Callable[[str, int, int], None]
 

@@ -1,8 +1,6 @@
 """Fit and Prediction: a law with numbers, how well they are known, and where the runs behind them end."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale import laws
+from babelscale import files, laws
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.laws import ScalingLaw
@@ -157,19 +155,7 @@ class Fit:
 
     def save(self, path: str | Path) -> Path:
         """Write one JSON file, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self.to_dict(), file, allow_nan=False)
-                file.write("\n")
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return path
+        return files.write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path, law: ScalingLaw | None = None) -> "Fit":

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import babelscale
+from babelscale import files
 from babelscale.reporting import findings, sections
 from babelscale.reporting.page import render
-from babelscale.reporting.result import Walk, write_text
+from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import Progress, analyse
 
 
@@ -27,7 +28,7 @@ def report(path: str | Path, *, out: str | Path | None = None, progress: Progres
 
 def write_report(walk: Walk, path: str | Path) -> Path:
     """Write a walk as one HTML file that needs nothing else, atomically and the same bytes for the same walk."""
-    return write_text(Path(path), page(walk))
+    return files.write_text(path, page(walk))
 
 
 def page(walk: Walk) -> str:

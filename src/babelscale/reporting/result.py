@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from babelscale import files
 from babelscale.fitting import Comparison, Fit
 from babelscale.planning import Expected, Plan
 from babelscale.runs import Runs
@@ -84,12 +83,12 @@ def save(walk: Walk, folder: Path, settings: Mapping[str, Any]) -> None:
         if found is None:
             (folder / f"{name}.json").unlink(missing_ok=True)
         else:
-            write_text(folder / f"{name}.json", json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+            files.write_text(folder / f"{name}.json", json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
     record = {
         "settings": settings, "fits": names, "limits": list(walk.limits),
         **{name: found is not None for name, found in there.items()},
     }  # fmt: skip
-    write_text(folder / "walk.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    files.write_text(folder / "walk.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _comparison(path: Path) -> Comparison:
@@ -131,17 +130,3 @@ def _else(value: float | None, absent: float) -> float:
 
 def _pair(value: list[float] | None) -> tuple[float, float] | None:
     return None if value is None else (float(value[0]), float(value[1]))
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write beside the place, then move there: a reader sees the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

@@ -1,7 +1,6 @@
 """What a finished run leaves: one folder, published whole or not at all, and the tables made of all of them."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -10,22 +9,13 @@ from typing import Any
 
 import polars as pl
 
+from babelscale import files
 from babelscale.errors import StudyError
 from babelscale.runs import Runs
 from babelscale.study.design import RunSpec
 from babelscale.training.batches import Batches
 
 RECORD = "record.json"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside the place, then move there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], folder: Path) -> None:
@@ -61,7 +51,7 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
         "exposure": exposure,
         "losses": [{"run": spec.name, "split": "validation"} | entry for entry in evaluated],
     }
-    write_atomically(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    files.write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def publish(working: Path, finished: Path) -> bool:

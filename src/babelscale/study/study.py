@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from babelscale import files
 from babelscale.corpora import Tokenizer, TokenStore, build_store, open_corpus, train_tokenizer
 from babelscale.errors import BabelscaleError, InputError, StudyError
 from babelscale.runs import Runs
@@ -128,7 +129,7 @@ class Study:
             "analysis": design.analysis,
             "design": design.model_dump(mode="json"),
         }
-        record.write_atomically(self.folder / "design.json", json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+        files.write_text(self.folder / "design.json", json.dumps(held, indent=1, ensure_ascii=False) + "\n")
 
     @functools.cached_property
     def groups(self) -> dict[str, list[RunSpec]]:

@@ -14,6 +14,7 @@ import optax
 from jax import Array
 from numpy.typing import NDArray
 
+from babelscale import files
 from babelscale.errors import StudyError
 from babelscale.model import decoder
 from babelscale.model.shape import Shape
@@ -187,6 +188,4 @@ def _truncate(log: Path, step: int) -> None:
         if entry["step"] > step:
             break
         kept.append(line + "\n")
-    temporary = log.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(log)
+    files.write_text(log, "".join(kept))

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale import files
 from babelscale.errors import InputError
 from babelscale.languages import is_well_formed
 from babelscale.transfer.status import Status
@@ -208,7 +207,7 @@ class TransferMatrix:
             text = "\n".join(lines) + "\n"
         else:
             text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-        return _write(path, text)
+        return files.write_text(path, text)
 
     @classmethod
     def load(cls, path: str | Path) -> "TransferMatrix":
@@ -292,17 +291,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})", hint="name a JSON or CSV file of a matrix") from None
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".matrix-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
