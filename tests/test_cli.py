@@ -130,16 +130,41 @@ def test_neither_import_nor_help_pulls_in_jax_or_the_fitting_libraries(code: str
     subprocess.run([sys.executable, "-c", f"{code}; import sys; assert not {heavy} & set(sys.modules)"], check=True)
 
 
-def test_the_analysis_half_runs_where_the_laboratory_is_not_installed(table: Path):
-    laboratory = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "num2words")
-    blocked = (
+PAGE = ("altair", "jinja2", "starlette", "uvicorn", "vl_convert")
+LABORATORY = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "num2words")
+
+
+def without(modules: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command where some modules are not installed."""
+    script = (
         "import sys\n"
-        f"for name in {laboratory}: sys.modules[name] = None\n"
-        f"sys.argv = ['babelscale', 'fit', {str(table)!r}, '--target', 'no', '--json']\n"
-        "from babelscale.cli import main; main()\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {modules}: raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"from babelscale.cli import main; main({[str(argument) for argument in arguments]})\n"
     )
-    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=True)
-    assert strict(done.stdout)["parameters"]
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["fit {table} --target no", "plan --languages no --compute 1e20", "transfer --published", "study plan quickstart"],
+)
+def test_the_analysis_half_runs_where_neither_laboratory_nor_page_is_installed(table: Path, command: str):
+    done = without(PAGE + LABORATORY, *command.format(table=table).split(), "--json")
+    assert done.returncode == 0, done.stderr
+    assert strict(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("study run quickstart --out {folder}", "lab"), ("report {table}", "page")]
+)
+def test_a_command_without_its_extra_says_which_to_install(table: Path, tmp_path: Path, command: str, extra: str):
+    done = without(PAGE + LABORATORY, *command.format(table=table, folder=tmp_path / "new").split())
+    assert done.returncode == 2
+    assert f"babelscale[{extra}]" in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_from_columns_and_the_command_line_agree(capsys, table: Path):

@@ -90,6 +90,13 @@ def test_hold_out_splits_whole_runs(runs: Runs, axis):
         assert all("NA" in name for name in held.names)
 
 
+def test_hold_out_takes_the_runs_that_tie_at_the_top():
+    runs = Runs.from_columns(params=[1e6, 2e6, 3e6, 4e6], tokens=[1e6, 5e6, 5e6, 5e6], loss=[4.0, 3.0, 2.5, 2.0])
+    kept, held = runs.hold_out("tokens")
+    assert len(kept) == 1
+    assert len(held) == 3
+
+
 def test_hold_out_of_everything_is_refused(runs: Runs):
     with pytest.raises(InputError, match="would hold out"):
         runs.select(runs.names[:1]).hold_out("params")

@@ -24,6 +24,12 @@ app = App(
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
 app.command(study_app)
 
+# What `pip install babelscale` leaves out, by the extra that brings it.
+_EXTRAS = {
+    "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
+    "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "sentencepiece"},
+}
+
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
 Published = Annotated[bool, Parameter(negative="", help="Answer from the printed figures of the ATLAS study.")]
 Out = Annotated[Path | None, Parameter(name="--out", help="Folder of the study (default studies/NAME).")]
@@ -35,6 +41,17 @@ def _codes(languages: str | None) -> list[str] | None:
     if languages is None:
         return None
     return [code.strip() for code in languages.split(",") if code.strip()]
+
+
+def _numbers(text: str | None, option: str) -> dict[str, float] | None:
+    """`sw=2,yo=1` as numbers by language."""
+    if text is None:
+        return None
+    parts = [part.partition("=") for part in text.split(",")]
+    try:
+        return {code.strip(): float(number) for code, _, number in parts}
+    except ValueError:
+        raise InputError(f"{option} {text!r}", hint="write numbers by language, such as sw=2,yo=1") from None
 
 
 def _show(result: Any, as_json: bool, save: Path | None = None) -> None:
@@ -154,7 +171,8 @@ def transfer(
 @app.command
 def plan(
     *sources: Path, compute: float, languages: str | None = None, published: Published = False,
-    law: str = "adaptive-transfer", save: Path | None = None, seed: Seed = 0, json: Json = False,
+    unique: str | None = None, weights: str | None = None, law: str = "adaptive-transfer", save: Path | None = None,
+    seed: Seed = 0, json: Json = False,
 ) -> None:  # fmt: skip
     """Which model size, and how many tokens of which languages, for a compute budget.
 
@@ -170,20 +188,28 @@ def plan(
         Training budget in FLOPs.
     languages
         Languages that may be trained on, helpers included, separated by commas.
+    unique
+        Unique tokens you have, where they differ from the runs' or the table's: sw=7.7e8,yo=5e7.
+    weights
+        How much each language's loss matters (default equal): sw=2,yo=1.
     law
         The law fitted when a folder of runs is given.
     """
     from babelscale import planning
 
     codes = _codes(languages)
+    given: dict[str, Any] = {
+        "compute": compute, "languages": codes, "seed": seed, "weights": _numbers(weights, "--weights"),
+        "unique_tokens": _numbers(unique, "--unique"),
+    }  # fmt: skip
     if published or not sources:
         if sources:
             raise InputError("--published takes no fits or runs", hint="leave one of them out")
         if not codes:
             raise InputError("a plan from published figures needs --languages", hint="--languages sw,yo,ha")
-        result = planning.plan(compute=compute, languages=codes, published=True, seed=seed)
+        result = planning.plan(published=True, **given)
     else:
-        result = planning.plan(_fits(sources, law, codes), compute=compute, languages=codes, seed=seed)
+        result = planning.plan(_fits(sources, law, codes), **given)
     _show(result, json, save)
 
 
@@ -336,6 +362,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BabelscaleError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = next((name for name, modules in _EXTRAS.items() if (error.name or "").split(".")[0] in modules), None)
+        if extra is None:
+            raise
+        sys.stderr.write(f"error: this command needs {error.name}, which is not installed\n")
+        sys.stderr.write(f"  hint: pip install 'babelscale[{extra}]'\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; what was finished is kept, and the same command goes on from there\n")
         sys.exit(130)

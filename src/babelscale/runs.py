@@ -298,7 +298,9 @@ class Runs:
                 mask = frame["params"] == frame["params"].max()
             case "tokens" | "compute":
                 column = frame["tokens" if axis == "tokens" else "C"]
-                mask = column > (column.quantile(1 - share, "lower") or 0.0)
+                top = column > (column.quantile(1 - share, "lower") or 0.0)
+                # Designs repeat budgets: where more than `share` of the runs tie at the top, those are held out.
+                mask = top if top.any() else column == column.max()
             case "mixture":
                 mask = frame["spread"] > 2
         held = set(frame.filter(mask)["run"])

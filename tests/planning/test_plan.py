@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import babelscale as bs
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
@@ -250,3 +251,12 @@ def test_no_fits_and_twice_the_same_target_are_refused():
         plan([fit, fit], compute=1e20)
     with pytest.raises(InputError, match="different losses"):
         plan([fit, Fit(Chinchilla("en"), CHINCHILLA, metric="nats_per_token", target="en")], compute=1e20)
+
+
+def test_the_unique_tokens_of_the_runs_stand_in_where_none_are_given():
+    N, D = (v.ravel() for v in np.meshgrid([1e6, 4e6, 1.6e7], [1e7, 4e7, 1.6e8]))
+    loss = 1.5 + 400 / N**0.35 + 900 / D**0.35
+    fit = bs.fit(bs.laws.Chinchilla(), bs.Runs.from_columns(N, D, loss, unique_tokens=3e7), resamples=20)
+    assert dict(fit.unique_tokens) == {"und": 3e7}
+    assert dict(bs.plan(fit, compute=1e17).unique_tokens) == {"und": 3e7}
+    assert dict(bs.plan(fit, compute=1e17, unique_tokens={"und": 5e9}).unique_tokens) == {"und": 5e9}

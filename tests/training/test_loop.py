@@ -84,6 +84,8 @@ def test_a_run_continues_from_another_with_a_fresh_schedule(tmp_path: Path):
     assert json.loads(log[0])["loss"] < json.loads(fresh[0])["loss"] - 0.1
 
 
+# Orbax leaves its own unfinished reads behind when a shape does not fit.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_base_of_another_shape_is_refused(tmp_path: Path):
     train(job(), tmp_path / "base", keep_state=True)
     with pytest.raises(StudyError, match="cannot be restored"):

@@ -15,7 +15,7 @@ from babelscale.errors import InputError
 from babelscale.fitting import bootstrap, identifiability, newton, starts
 from babelscale.fitting.bootstrap import Progress
 from babelscale.fitting.objective import Array, Problem
-from babelscale.fitting.result import Fit, interval, ranges
+from babelscale.fitting.result import Fit, interval, ranges, unique_tokens
 from babelscale.laws import ScalingLaw
 from babelscale.runs import Metric, Observations, Runs
 from babelscale.tables import LRState
@@ -136,6 +136,7 @@ def fit_observations(
         intervals=intervals,
         residual_sd=float(np.sqrt(residual @ residual / max(len(residual) - problem.size, 1))),
         range={name: (float(v.min()), float(v.max())) for name, v in ranges(law, allocation).items()},
+        unique_tokens=unique_tokens(allocation),
         metric=observations.metric,
         target=observations.target,
         notes=tuple(notes),

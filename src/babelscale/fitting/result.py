@@ -63,6 +63,7 @@ class Fit:
         intervals: name -> (low, high), 90 %.
         residual_sd: standard deviation of log loss around the law, degrees of freedom counted.
         range: (min, max) of "params", "tokens" (the target's), "total_tokens" and "compute" (6ND) over the runs.
+        unique_tokens: U by language, the most that any of the runs had; a language whose U is unknown is left out.
         metric: unit of the loss. target: language of the loss.
         notes: plain sentences on what is not identified, on bounds and on the search.
         provenance: hash of the runs, counts, settings and versions.
@@ -75,6 +76,7 @@ class Fit:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     residual_sd: float | None = None
     range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    unique_tokens: Mapping[str, float] = field(default_factory=dict)
     metric: str = ""
     target: str | None = None
     notes: tuple[str, ...] = ()
@@ -148,6 +150,7 @@ class Fit:
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "residual_sd": self.residual_sd,
             "range": {name: list(pair) for name, pair in self.range.items()},
+            "unique_tokens": dict(self.unique_tokens),
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
             "draws": self.draws.tolist(),
@@ -189,6 +192,7 @@ class Fit:
             intervals=data["intervals"],
             residual_sd=data["residual_sd"],
             range=data["range"],
+            unique_tokens=data["unique_tokens"],
             metric=data["metric"],
             target=data["target"],
             notes=tuple(data["notes"]),
@@ -210,6 +214,12 @@ def ranges(law: ScalingLaw, allocation: Allocation) -> dict[str, NDArray[np.floa
     own = allocation.total_tokens if law.target is None else allocation.D(law.target)
     total = allocation.total_tokens
     return {"params": allocation.params, "tokens": own, "total_tokens": total, "compute": 6 * allocation.params * total}
+
+
+def unique_tokens(allocation: Allocation) -> dict[str, float]:
+    """The most unique tokens that any of the allocations had of a language, where that is known."""
+    most = {code: float(np.max(U[np.isfinite(U)], initial=0.0)) for code, U in allocation.unique_tokens.items()}
+    return {code: U for code, U in most.items() if U > 0}
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:

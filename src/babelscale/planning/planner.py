@@ -41,8 +41,8 @@ def plan(
         languages: codes that may be trained on, helpers included (default: targets and the sources of their laws).
             With `published=True` these are the targets.
         weights: by target, only their ratios count (default: equal).
-        unique_tokens: U by language, in tokens of the fits' tokenizer; a language left out never repeats. With
-            `published=True` the table of languages stands in for those left out.
+        unique_tokens: U by language, in tokens of the fits' tokenizer. For those left out the U of the fitted runs
+            stands in, or with `published=True` the table of languages; where that is unknown too, nothing repeats.
         published: plan from the ATLAS study's printed figures, without any fit.
         seed: of the draws that are planned anew, and of random starts where transfer is negative.
 
@@ -157,7 +157,13 @@ def _setting(
             raise InputError(
                 f"target {target!r} is not among the languages to train on", hint=f"add it: {', '.join(codes)}"
             )
-    return Setting(codes, check_weights(weights, list(fits)), check_unique(unique_tokens, codes), float(compute))
+    known = {
+        code: max(U)
+        for code in codes
+        if (U := [f.unique_tokens[code] for f in fits.values() if code in f.unique_tokens])
+    }
+    unique = known | check_unique(unique_tokens, codes)
+    return Setting(codes, check_weights(weights, list(fits)), unique, float(compute))
 
 
 def _point(fit: Fit) -> NDArray[np.float64]:

@@ -140,16 +140,7 @@ def _plan(walk: Walk, seed: int) -> Plan:
     chosen = [found for found in walk.best_fits if found.target is None or found.target in languages]
     if not chosen:
         raise InputError("no law was fitted for any language of the plan")
-    return plan(
-        chosen, compute=compute, languages=languages, unique_tokens=unique_tokens(walk.runs, languages), seed=seed
-    )
-
-
-def unique_tokens(runs: Runs, languages: list[str]) -> dict[str, float]:
-    """U by language as the runs record it; languages whose U is unknown are left out."""
-    known = runs.exposure.filter(pl.col("language").is_in(languages) & pl.col("unique_tokens").is_not_null())
-    most = known.group_by("language").agg(pl.max("unique_tokens")).sort("language")
-    return {str(code): float(U) for code, U in most.iter_rows()}
+    return plan(chosen, compute=compute, languages=languages, seed=seed)
 
 
 def _design(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from babelscale import files
 from babelscale.corpora import Tokenizer, TokenStore, build_store, open_corpus, train_tokenizer
-from babelscale.errors import BabelscaleError, InputError, StudyError
+from babelscale.errors import InputError, StudyError
 from babelscale.runs import Runs
 from babelscale.study import engines, record
 from babelscale.study.design import Design, RunSpec, expand, load
@@ -83,7 +83,8 @@ class Study:
                 self.design.languages, recipe.sequence_length + 1, recipe.sequence_length + 1
             )
             self._write_design(self._described(), self.groups)
-        except BabelscaleError:
+        except Exception:
+            # An interrupt keeps what is whole; a failure leaves nothing.
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise

@@ -24,7 +24,7 @@ from babelscale.reporting.compose import page
 from babelscale.reporting.findings import plan_section
 from babelscale.reporting.page import Section, content_policy, render
 from babelscale.reporting.result import Walk
-from babelscale.reporting.walk import analyse, unique_tokens
+from babelscale.reporting.walk import analyse
 from babelscale.web.headers import SafeHeaders
 
 LOCAL = ("localhost", "127.0.0.1")
@@ -105,8 +105,7 @@ class _Shelf:
         if not fits:
             known = ", ".join(fit.target or "all text" for fit in walk.best_fits) or "none"
             raise InputError(f"no law was fitted for {', '.join(languages)}", hint=f"fitted targets: {known}")
-        unique = unique_tokens(walk.runs, languages)
-        return JSONResponse(plan(fits, compute=compute, languages=languages, unique_tokens=unique).to_dict())
+        return JSONResponse(plan(fits, compute=compute, languages=languages).to_dict())
 
     def runs(self, request: Request) -> Response:
         walk = self.walk()
