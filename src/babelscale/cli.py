@@ -20,6 +20,7 @@ app = App(
     help="Scaling laws and cross-lingual transfer for multilingual language models, and the decisions that follow. "
     "Start with `babelscale study run quickstart` or `babelscale plan --languages sw,yo,ha --compute 1e21`.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
 app.command(study_app)

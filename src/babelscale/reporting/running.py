@@ -26,6 +26,7 @@ def run(study: Study, *, slots: int | None = None, report: bool = True) -> Path:
     console.print(
         f"study {study.design.name}: {len(study.specs)} runs, {len(missing)} to train, in {study.folder}",
         highlight=False,
+        soft_wrap=True,
     )
     if missing:
         with _TrainingView(study, console) as view:
@@ -85,7 +86,7 @@ class _TrainingView:
                 self._progress.remove_task(self._tasks.pop(name))
             outcome = "failed" if "failed" in event else "done"
             left = self._time_left()
-            self._console.print(f"  {self._done}/{self._total} {outcome} {name}{left}", highlight=False)
+            self._console.print(f"  {self._done}/{self._total} {outcome} {name}{left}", highlight=False, soft_wrap=True)
         self._progress.update(self._whole, completed=sum(self._flops.values()))
 
     def _time_left(self) -> str:
