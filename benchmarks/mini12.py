@@ -47,11 +47,13 @@ def main() -> None:
     print("\nrelated pairs beside every other source of the same target")
     for pair in RELATED:
         for target, source in (pair, pair[::-1]):
-            scores = {h.source: h for h in matrix.helpers(target, most=len(matrix.languages))}
-            others = [h.value for code, h in scores.items() if code != source]
-            rank = list(scores).index(source) + 1
-            place = f"rank {rank} of {len(scores)}, others {min(others):+.2f} to {max(others):+.2f}"
-            print(f"{source} -> {target}: {scores[source]}   {place}")
+            cells = [matrix.cell(target, code) for code in matrix.languages if code != target]
+            # A censored score counts as its bound, which is what it can be at most.
+            most = {cell.source: cell.value if np.isfinite(cell.value) else cell.high for cell in cells}
+            rank = sorted(most, key=lambda code: -most[code]).index(source) + 1
+            others = [value for code, value in most.items() if code != source]
+            place = f"rank {rank} of {len(most)}, others at most {max(others):+.2f}, mean {np.mean(others):+.2f}"
+            print(f"{source} -> {target}: {matrix.cell(target, source)}   {place}")
 
 
 if __name__ == "__main__":

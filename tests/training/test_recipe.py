@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,14 @@ def test_every_evaluation_but_the_last_is_stable(steps: int, evaluations: int):
     _, decay = recipe.phases(steps)
     assert at[-1] == steps
     assert all(0 < step <= decay for step in at[:-1])
+
+
+def test_checkpoints_are_even_in_log_tokens_up_to_the_end_of_the_stable_phase():
+    at = Recipe(evaluations=8).evaluation_steps(10_000)
+    ratios = [after / before for before, after in pairwise(at[:-1])]
+    assert at[-2:] == [9_000, 10_000]
+    assert at[0] == 750
+    assert ratios == pytest.approx([12 ** (1 / 7)] * 7, rel=1e-2)
 
 
 def test_two_runs_of_different_length_share_their_stable_phase():

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from babelscale.errors import InputError
 
+# The stable phase is measured over this factor of tokens.
+_CURVE = 12.0
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -71,7 +74,10 @@ class Recipe:
         return self.learning_rate * ((steps - step) / (steps - decay + 1))
 
     def evaluation_steps(self, steps: int) -> list[int]:
-        """Steps done when the held-out loss is measured: evenly over the stable phase, its end, and the end."""
+        """Steps done when the held-out loss is measured: evenly in log tokens up to the end of the stable phase, the
+        first at a twelfth of it, and after the decay. Learning curves are read on a log scale.
+        """
         warm, decay = self.phases(steps)
-        stable = {warm + round((decay - warm) * (k + 1) / self.evaluations) for k in range(self.evaluations)}
-        return sorted({step for step in stable if 0 < step <= decay} | {steps})
+        last = max(1, self.evaluations - 1)
+        stable = {round(decay * _CURVE ** (-k / last)) for k in range(self.evaluations)}
+        return sorted({step for step in stable if warm < step <= decay} | {steps})
