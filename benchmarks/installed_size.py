@@ -1,7 +1,7 @@
 """Megabytes of a fresh environment with `pip install .` (analysis only) beside one with the laboratory.
 
 Usage: .venv/bin/python benchmarks/installed_size.py [--lab]
-Must hold: analysis only < 400 MB. Then fits, plans and reports with it, so that it is known to be enough.
+Must hold: analysis only < 400 MB. Then fits, compares and plans with it, so that it is known to be enough.
 """
 
 import subprocess
@@ -42,7 +42,6 @@ def main() -> None:
             ["plan", "--languages", "sw,yo,ha", "--compute", "1e21", "--published"],
             ["transfer", "--published", "--target", "sw"],
             ["compare", table, "--laws", "chinchilla,data-constrained"],
-            ["report", table],
         ):
             subprocess.run([program, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             print(f"  works: babelscale {command[0]}")

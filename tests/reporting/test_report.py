@@ -1,6 +1,7 @@
 """The walk writes what it found and takes it from disk again; the report is one file that needs nothing else."""
 
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ import vl_convert
 
 from babelscale import reporting
 from babelscale.errors import InputError
-from babelscale.reporting import compose, walk
+from babelscale.reporting import compose, endings, walk
 from babelscale.reporting.page import Section, Table, bundle, content_policy, render
 from babelscale.runs import Runs
 
@@ -215,3 +216,25 @@ def test_a_page_without_charts_carries_no_script() -> None:
     text = render("t", "s", [Section("one", "one", tables=[Table("c", ("a",), [["1"]])])])
     assert "script" not in Reader(text).tags
     assert len(text) < 20_000
+
+
+def test_a_continued_run_stands_beside_the_one_from_scratch(study: Path):
+    section = endings.continued(walk.analyse(study))
+    assert section is not None
+    (row,) = section.tables[0].rows
+    assert row[0].endswith("(sw)")
+    assert row[-2] == "small-sw-continued"
+    assert row[-1] == "small-sw-3e+05"
+    runs = Runs.read(study)
+    scratch = runs.losses.filter(run="small-sw-3e+05", lr_state="decayed").row(0, named=True)
+    assert float(row[3]) == pytest.approx(scratch["nats"] / math.log(2) / scratch["bytes"], abs=1e-4)
+
+
+def test_final_losses_stand_in_every_unit(study: Path):
+    table = endings.in_every_unit(walk.analyse(study), 5)
+    assert len(table.columns) == 5
+    assert len(table.rows) == 5
+    bits, nats, below = (float(cell) for cell in table.rows[0][2:])
+    # The synthetic corpus has 4 bytes a token and a unigram of 6 nats a token.
+    assert nats == pytest.approx(bits * 4 * math.log(2), abs=1e-3)
+    assert below == pytest.approx(nats - 6.0, abs=1e-3)

@@ -11,7 +11,7 @@ from babelscale.charts.training import loss_rows
 from babelscale.charts.transfer import cells
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.reporting import words
+from babelscale.reporting import endings, words
 from babelscale.reporting.page import Figure, Section, Table
 from babelscale.reporting.result import Walk
 
@@ -94,7 +94,8 @@ def losses(walk: Walk) -> Section:
         chart = charts.final_losses(runs)
         figures.append(Figure("final-losses", chart, reading, table(ended, "Losses at the end of training")))
     said = ["Losses are measured on held-out text. Only languages that a run trains on are shown."]
-    return Section("Losses by language", "losses", said, figures=figures)
+    units = [endings.in_every_unit(walk, MOST_ROWS)] if ended.height else []
+    return Section("Losses by language", "losses", said, figures=figures, tables=units)
 
 
 def transfer(walk: Walk) -> Section | None:
@@ -112,7 +113,8 @@ def transfer(walk: Walk) -> Section | None:
     if walk_size := matrix.provenance.get("params"):
         said.append(
             f"Scores depend on size and length of training; these hold at {words.count(walk_size)} parameters, "
-            f"anchored at {100 * matrix.provenance.get('anchor', math.nan):.0f} % of the target's own run."
+            f"anchored at {100 * matrix.provenance.get('anchor', math.nan):.0f} % of the stable phase of the shortest "
+            "monolingual run."
         )
     lines = []
     for target in matrix.languages:

@@ -39,7 +39,9 @@ class Estimate:
     def __str__(self) -> str:
         lines = [f"{'group':<16}{'runs':>6}{'tokens':>12}{'FLOPs':>12}  why"]
         lines += [f"{g.name:<16}{g.runs:>6}{g.tokens:>12.3g}{g.flops:>12.3g}  {g.why}" for g in self.groups]
-        lines.append(f"{'in all':<16}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  runs that groups share count once")
+        lines.append(
+            f"{'in all':<16}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  runs that groups share count once"
+        )
         lines.append(
             f"about {self.hours * 60:.1f} minutes of training on {len(processors())} CPUs at "
             f"{THREAD_FLOPS / 1e9:.0f} GFLOP/s each; evaluation and compiling come on top"

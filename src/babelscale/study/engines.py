@@ -4,6 +4,7 @@ JAX reads its environment once, when it is imported, so it is set for the worker
 makes results independent of the number of cores, and two runs side by side are faster than one on two threads.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -57,14 +58,17 @@ class _Worker:
     def send(self, name: str) -> None:
         assert self.process.stdin is not None
         self.run = name
-        self.process.stdin.write(name + "\n")
-        self.process.stdin.flush()
+        # A worker that is dead already is reported by its listener, with the run it was given.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(name + "\n")
+            self.process.stdin.flush()
 
     def release(self) -> None:
         """No more runs: the worker ends by itself."""
         assert self.process.stdin is not None
         self.run = None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def stop(self) -> None:
         if self.process.poll() is None:
