@@ -32,8 +32,8 @@ class Bar:
         self._progress.stop()
 
 
-def bars() -> Progress:
-    """The one look of every bar: what, how far, time gone, time left."""
+def bars(console: Console | None = None) -> Progress:
+    """The one look of every bar: what, how far, time gone, time left. Lines printed on its console stand above it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -41,5 +41,5 @@ def bars() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(compact=True),
-        console=Console(file=sys.stderr),
+        console=console or Console(file=sys.stderr),
     )

@@ -54,7 +54,7 @@ class _TrainingView:
         self._total = len(study.missing)
         self._done = 0
         self._began = time.perf_counter()
-        self._progress = bars()
+        self._progress = bars(console)
         self._whole = self._progress.add_task(
             f"training on {len(processors())} CPUs", total=sum(spec.flops for spec in study.missing)
         )
