@@ -1,0 +1,61 @@
+"""The command line: every command thin over one public function.
+
+Tables and progress go to people; with --json a command prints one JSON object on standard output and nothing else.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from babelscale import __version__
+from babelscale.cli import analysis, pages, studies
+from babelscale.errors import BabelscaleError
+
+app = App(
+    name="babelscale",
+    version=__version__,
+    help="Scaling laws and cross-lingual transfer for multilingual language models, and the decisions that follow. "
+    "Start with `babelscale study run quickstart` or `babelscale plan --languages sw,yo,ha --compute 1e21`.",
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
+app.command(study_app)
+for command in (
+    analysis.fit, analysis.compare, analysis.transfer, analysis.plan, analysis.expand, analysis.decide,
+    pages.report, pages.serve,
+):  # fmt: skip
+    app.command(command)
+for command in (studies.run, studies.plan, studies.status, studies.report):
+    study_app.command(command)
+
+# What `pip install babelscale` leaves out, by the extra that brings it.
+_EXTRAS = {
+    "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
+    "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "sentencepiece"},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; what a user can mend is said on standard error in two lines, with exit code 2."""
+    try:
+        app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        sys.stderr.write(f"error: {error}\n  hint: babelscale --help\n")
+        sys.exit(2)
+    except BabelscaleError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = next((name for name, modules in _EXTRAS.items() if (error.name or "").split(".")[0] in modules), None)
+        if extra is None:
+            raise
+        sys.stderr.write(f"error: this command needs {error.name}, which is not installed\n")
+        sys.stderr.write(f"  hint: pip install 'babelscale[{extra}]'\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; what was finished is kept, and the same command goes on from there\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,207 @@
+"""Commands that read tables: fit, compare, transfer, plan, expand, decide."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from babelscale.cli.options import Json, Published, Seed, codes_of, dumps, numbers, show
+from babelscale.errors import InputError
+
+
+def fit(
+    runs: Path, *, law: str = "chinchilla", target: str | None = None, metric: str | None = None,
+    resamples: int = 200, seed: Seed = 0, save: Path | None = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Fit a scaling law to a table of runs.
+
+    Example: babelscale fit studies/quickstart --law adaptive-transfer --target sv
+
+    Parameters
+    ----------
+    runs
+        A folder of runs, a study's folder, or one table (CSV, Parquet, JSON lines) with params, tokens and loss.
+    law
+        chinchilla, data-constrained, multilingual or adaptive-transfer.
+    target
+        Language whose loss is fitted; may be left out where only one was measured.
+    metric
+        bits_per_byte, nats_per_token or unigram_normalised (default: the first that the table holds).
+    resamples
+        Bootstrap refits over whole runs, for the intervals.
+    save
+        Write the fit to this JSON file; `babelscale plan` reads it.
+    """
+    from babelscale import fitting, laws
+    from babelscale.runs import METRICS, Runs
+
+    if metric is not None and metric not in METRICS:
+        raise InputError(f"--metric {metric!r}", hint=f"one of {', '.join(METRICS)}")
+    table = Runs.read(runs)
+    form = laws.by_name(law, table.target(target), table)
+    show(fitting.fit(form, table, metric=metric, resamples=resamples, seed=seed), json, save)
+
+
+def compare(
+    runs: Path, *, laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer", targets: str | None = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Compare laws by how well they predict held-out runs: random, largest N, most tokens, largest C, new mixtures.
+
+    Example: babelscale compare studies/quickstart --targets sv
+
+    Parameters
+    ----------
+    laws
+        Names, separated by commas.
+    targets
+        Languages, separated by commas (default: every measured one).
+    """
+    from babelscale import fitting
+    from babelscale.runs import Runs
+
+    show(fitting.compare(codes_of(laws) or [], Runs.read(runs), targets=codes_of(targets)), json)
+
+
+def transfer(
+    runs: Path | None = None, *, published: Published = False, target: str | None = None, save: Path | None = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Show which languages help which: the bilingual transfer score (BTS) of every measured pair.
+
+    Example: babelscale transfer --published --target sw
+
+    Parameters
+    ----------
+    runs
+        A folder of runs with monolingual and 50/50 bilingual ones, or a CSV matrix (rows targets, columns sources).
+    target
+        Show only this language's helpers, best first.
+    save
+        Write the matrix to this JSON file.
+    """
+    from babelscale.runs import Runs
+    from babelscale.transfer import TransferMatrix
+
+    if runs is not None and not published:
+        is_matrix = runs.suffix == ".csv" and runs.is_file() and runs.read_bytes()[:6] == b"target"
+        matrix = TransferMatrix.read(runs) if is_matrix else TransferMatrix.from_runs(Runs.read(runs))
+    elif published and runs is None:
+        from babelscale.published import transfer_matrix
+
+        matrix = transfer_matrix()
+    else:
+        raise InputError("transfer needs either runs or --published", hint="babelscale transfer --published")
+    if target is None:
+        show(matrix, json, save)
+        return
+    helpers = matrix.helpers(target, most=len(matrix.languages))
+    if json:
+        sys.stdout.write(dumps({"target": target, "helpers": [helper.to_dict() for helper in helpers]}) + "\n")
+        return
+    for helper in helpers:
+        sys.stdout.write(f"{helper}\n")
+
+
+def plan(
+    *sources: Path, compute: float, languages: str | None = None, published: Published = False,
+    unique: str | None = None, weights: str | None = None, law: str = "adaptive-transfer", save: Path | None = None,
+    seed: Seed = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """Which model size, and how many tokens of which languages, for a compute budget.
+
+    Examples:
+        babelscale plan --languages sw,yo,ha --compute 1e21 --published
+        babelscale plan studies/quickstart --languages sv,da --compute 1e14
+
+    Parameters
+    ----------
+    sources
+        Saved fits (one a target language), or a folder of runs to fit first; none means --published.
+    compute
+        Training budget in FLOPs.
+    languages
+        Languages that may be trained on, helpers included, separated by commas.
+    unique
+        Unique tokens you have, where they differ from the runs' or the table's: sw=7.7e8,yo=5e7.
+    weights
+        How much each language's loss matters (default equal): sw=2,yo=1.
+    law
+        The law fitted when a folder of runs is given.
+    """
+    from babelscale import planning
+
+    codes = codes_of(languages)
+    given: dict[str, Any] = {
+        "compute": compute, "languages": codes, "seed": seed, "weights": numbers(weights, "--weights"),
+        "unique_tokens": numbers(unique, "--unique"),
+    }  # fmt: skip
+    if published or not sources:
+        if sources:
+            raise InputError("--published takes no fits or runs", hint="leave one of them out")
+        if not codes:
+            raise InputError("a plan from published figures needs --languages", hint="--languages sw,yo,ha")
+        result = planning.plan(published=True, **given)
+    else:
+        result = planning.plan(_fits(sources, law, codes), **given)
+    show(result, json, save)
+
+
+def _fits(sources: tuple[Path, ...], law: str, codes: list[str] | None) -> list[Any]:
+    from babelscale import fitting, laws
+    from babelscale.runs import Runs
+
+    fits = []
+    for source in sources:
+        if source.suffix == ".json":
+            fits.append(fitting.Fit.load(source))
+            continue
+        runs = Runs.read(source)
+        targets = [code for code in runs.targets if codes is None or code in codes]
+        if not targets:
+            raise InputError(f"{source}: no loss on any of {codes}", hint=f"measured: {', '.join(runs.targets)}")
+        fits += [fitting.fit(laws.by_name(law, target, runs), runs) for target in targets]
+    return fits
+
+
+def expand(
+    *, from_languages: Annotated[int, Parameter(name="--from")], to_languages: Annotated[int, Parameter(name="--to")],
+    params: float | None = None, tokens: float | None = None, save: Path | None = None, json: Json = False,
+) -> None:  # fmt: skip
+    """From K to rK languages at equal loss: how much larger a model, how many more tokens, how much more compute.
+
+    Example: babelscale expand --from 4 --to 16
+
+    Parameters
+    ----------
+    params
+        N of the model to expand, for absolute numbers; goes with --tokens.
+    tokens
+        D_tot of the model to expand, over all languages.
+    """
+    from babelscale import planning
+
+    show(planning.expand(from_languages, to_languages, params=params, tokens=tokens), json, save)
+
+
+def decide(
+    *, params: float, tokens: float | None = None, compute: float | None = None, language: str | None = None,
+    save: Path | None = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Pretrain or finetune: start over, or continue a multilingual checkpoint, on this budget of new training.
+
+    Example: babelscale decide --params 2e9 --tokens 100e9 --language sw
+
+    Parameters
+    ----------
+    params
+        N of the model.
+    tokens
+        New training tokens that can be paid for; or give --compute.
+    compute
+        The same budget in FLOPs.
+    """
+    from babelscale import planning
+
+    show(planning.decide(params, tokens=tokens, compute=compute, language=language), json, save)

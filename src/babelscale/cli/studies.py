@@ -1,0 +1,57 @@
+"""Commands of studies: run, plan, status, report."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from babelscale.cli.options import Corpus, Json, Out, bar, show
+
+
+def run(name: str, *, out: Out = None, corpus: Corpus = None, slots: int | None = None, report: bool = True) -> None:
+    """Train what is missing of a study, then fit, plan and report.
+
+    Example: babelscale study run quickstart --corpus my-texts/
+
+    Parameters
+    ----------
+    name
+        quickstart, or a TOML file.
+    slots
+        Runs at a time (default: one a CPU).
+    """
+    from babelscale.reporting import running
+    from babelscale.study import Study
+
+    running.run(Study.create(name, out, corpus), slots=slots, report=report)
+
+
+def plan(name: str, *, json: Json = False) -> None:
+    """Print what a study would train and cost, without training.
+
+    Example: babelscale study plan quickstart
+    """
+    from babelscale.study import load
+    from babelscale.study.cost import estimate
+
+    show(estimate(load(name)), json)
+
+
+def status(name: str, *, out: Out = None, json: Json = False) -> None:
+    """Print which runs of a study are finished, under way and missing."""
+    from babelscale.study import cost
+
+    show(cost.status(_existing(name, out)), json)
+
+
+def report(name: str, *, out: Out = None) -> None:
+    """Analyse the finished runs of a study and write its report."""
+    from babelscale import reporting
+
+    sys.stdout.write(f"{reporting.report(_existing(name, out).folder, progress=bar())}\n")
+
+
+def _existing(name: str, out: Path | None) -> Any:
+    from babelscale.study import Study
+
+    folder = out or (Path(name) if Path(name).is_dir() else Path("studies") / Path(name).stem)
+    return Study.open(folder)
