@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from babelscale.runs import Runs
@@ -146,3 +147,27 @@ def _workers_of(folder: Path) -> list[int]:
             if b"babelscale.study.worker" in command and str(folder).encode() in command:
                 found.append(int(entry.name))
     return found
+
+
+@pytest.mark.slow
+def test_the_quickstart_itself(tmp_path: Path):
+    """Minutes long: the demo's own design, then again without training, then other text in the same folder refused."""
+    folder = tmp_path / "quickstart"
+    first = run(Path("quickstart"), folder)
+    out, said = first.communicate()
+    assert first.returncode == 0, said
+    assert out.strip() == str(folder / "report.html")
+    runs = Runs.read(folder)
+    assert len(runs) >= 24
+    assert runs.table["params"].n_unique() >= 2
+    assert runs.table.filter(start="checkpoint").height >= 1
+    assert runs.exposure.group_by("run").agg(pl.col("language").n_unique())["language"].max() == 12
+    second = run(Path("quickstart"), folder)
+    _, said = second.communicate()
+    assert second.returncode == 0
+    assert "0 to train" in said
+    (tmp_path / "text").mkdir()
+    third = run(Path("quickstart"), folder, "--corpus", str(tmp_path / "text"))
+    _, said = third.communicate()
+    assert third.returncode == 2
+    assert "another corpus" in said
