@@ -3,5 +3,6 @@
 from babelscale.fitting.comparison import Comparison, compare
 from babelscale.fitting.estimate import Settings, fit, fit_many, fit_observations
 from babelscale.fitting.result import Fit, Prediction
+from babelscale.fitting.simulation import simulate
 
-__all__ = ["Comparison", "Fit", "Prediction", "Settings", "compare", "fit", "fit_many", "fit_observations"]
+__all__ = ["Comparison", "Fit", "Prediction", "Settings", "compare", "fit", "fit_many", "fit_observations", "simulate"]
