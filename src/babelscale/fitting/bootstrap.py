@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale.fitting.identifiability import flat
 from babelscale.fitting.newton import RESAMPLE, minimise
 from babelscale.fitting.objective import Array, Problem
 
@@ -23,11 +24,18 @@ def run_weights(run: NDArray[np.str_], resamples: int, seed: int) -> Array:
 def draws(
     problem: Problem, optimum: Array, weights: Array, delta: float, progress: Progress | None = None
 ) -> dict[str, Array]:
-    """Refits from the optimum under each row of weights: every parameter in natural units, shape (resamples,)."""
+    """Refits from the optimum under each row of weights: every parameter in natural units, shape (resamples,).
+
+    A parameter to which no loss responds stays where a search starts, so those searches start all over its range.
+    """
+    starts = np.repeat(optimum[None], len(weights), axis=0)
+    low, high = problem.bounds
+    for k in flat(problem, optimum).values():
+        starts[:, k] = low[k] + (high[k] - low[k]) * np.random.default_rng(k).permutation(len(weights)) / len(weights)
     found = []
     for start in range(0, len(weights), _CHUNK):
         part = weights[start : start + _CHUNK]
-        found.append(minimise(problem, np.repeat(optimum[None], len(part), axis=0), part, delta, RESAMPLE).z)
+        found.append(minimise(problem, starts[start : start + _CHUNK], part, delta, RESAMPLE).z)
         if progress:
             progress("resamples", start + len(part), len(weights))
     return problem.natural(np.concatenate(found))

@@ -12,6 +12,8 @@ from babelscale.fitting.objective import Array, Problem
 from babelscale.laws import Restriction, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
+_DEAF = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
+_WIDTH = 3.29  # standard errors of a 90 % interval
 _WIDE = 30.0  # a positive parameter known to less than this factor
 _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identifies one
 
@@ -121,6 +123,7 @@ def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float,
     """What the optimum and its draws show."""
     notes = [_zero(name) for k, name in enumerate(problem.coefficients) if z[k] <= 0]
     low, high = problem.bounds
+    unheard = flat(problem, z)
     for parameter in problem.free_shape:
         k = problem.column[parameter.name]
         edges = ((low[k], parameter.low, "lowest"), (high[k], parameter.high, "highest"))
@@ -130,7 +133,12 @@ def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float,
                 f"{parameter.name} is at {bound:g}, the {word} it may be, so these runs do not identify it "
                 f"({parameter.meaning}); {_more(parameter.name)} would."
             )
-        if parameter.name in intervals and not hit:
+        if parameter.name in unheard and not hit:
+            notes.append(
+                f"{parameter.name} is not identified, because wherever it lies in its range the other parameters make "
+                f"up for it; {_more(parameter.name)} would identify it."
+            )
+        elif parameter.name in intervals and not hit:
             notes += _wide(parameter.name, intervals[parameter.name], parameter.log, parameter.high - parameter.low)
     lost = lost_direction(problem, z)
     if lost:
@@ -189,6 +197,34 @@ def lost_direction(problem: Problem, z: Array) -> list[str]:
         return []
     share = np.abs(vectors[:, 0])
     return [name for name, part in zip(names, share, strict=True) if part > 0.1 * share.max()]
+
+
+def flat(problem: Problem, z: Array) -> dict[str, int]:
+    """The shape parameters that the losses leave anywhere in their range, and their columns of z.
+
+    To first order: 90 % of sd (J J^T)^-1/2 is wider than the range. A resampled optimum stays where it started along
+    such a parameter, so neither its draws nor their interval can be trusted to tell.
+    """
+    if not problem.free_shape:
+        return {}
+    J = problem.jacobian(z)
+    residual = problem.evaluate(z[None], np.ones(len(problem.log_loss)), 1.0).residual[0]
+    variance = residual @ residual / max(len(residual) - problem.size, 1)
+    size = np.linalg.norm(J, axis=1)
+    heard = size > _DEAF * size.max(initial=0.0)
+    unit = J / np.where(heard, size, 1.0)[:, None]
+    absent = (z[: len(problem.coefficients)] <= 0).any()
+    low, high = problem.bounds
+    found = {}
+    for parameter in problem.free_shape:
+        k = problem.column[parameter.name]
+        if absent and not size[k]:
+            continue  # the shape of a term whose coefficient is zero, which has its own sentence
+        others = unit[heard & (np.arange(len(J)) != k)]
+        own = J[k] - np.linalg.lstsq(others.T, J[k], rcond=1e-12)[0] @ others
+        if not heard[k] or _WIDTH**2 * variance > (high[k] - low[k]) ** 2 * (own @ own):
+            found[parameter.name] = k
+    return found
 
 
 def levels(values: NDArray[np.float64]) -> int:
