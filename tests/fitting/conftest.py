@@ -16,13 +16,19 @@ TABLES = Path(__file__).parents[3] / "shared" / "tables"
 
 
 @pytest.fixture(scope="session")
-def chinchilla_runs() -> Runs:
-    """The 240 rows of Besiroglu et al.: Hoffmann et al.'s Fig. 4 without the five largest losses."""
+def all_chinchilla_runs() -> Runs:
+    """Hoffmann et al.'s Fig. 4 as Besiroglu et al. read it, 245 rows."""
     path = TABLES / "chinchilla" / "runs.csv"
     if not path.exists():
         pytest.skip(f"{path} is not here")
     columns = {"params": "Model Size", "flops": "Training FLOP"}
-    runs = importers.table(path, columns, tokens_from_flops=True)
+    return importers.table(path, columns, tokens_from_flops=True)
+
+
+@pytest.fixture(scope="session")
+def chinchilla_runs(all_chinchilla_runs: Runs) -> Runs:
+    """The 240 rows of Besiroglu et al.'s fit: without the five largest losses."""
+    runs = all_chinchilla_runs
     worst = runs.losses.sort("nats", descending=True)["run"][:5].to_list()
     return runs.select(name for name in runs.names if name not in worst)
 

@@ -7,7 +7,9 @@ import pytest
 
 from babelscale import laws
 from babelscale.allocation import Allocation
+from babelscale.errors import InputError
 from babelscale.fitting import fit, newton, starts
+from babelscale.fitting.estimate import Objective
 from babelscale.fitting.objective import Problem
 from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, Multilingual, Multilinguality, ScalingLaw
 from babelscale.laws.base import ALPHA, BETA
@@ -32,10 +34,100 @@ def test_least_squares_optimum_of_the_chinchilla_table(chinchilla_runs: Runs) ->
     assert dict(found.parameters) == pytest.approx(LEAST_SQUARES, rel=2e-5)  # printed to five digits
 
 
+def test_every_start_agrees_on_the_whole_chinchilla_table(all_chinchilla_runs: Runs) -> None:
+    found = fit(Chinchilla(), all_chinchilla_runs, resamples=0)
+    printed = {"E": 1.89134, "A": 495.73, "B": 12845.6, "alpha": 0.34931, "beta": 0.45305}
+    assert dict(found.parameters) == pytest.approx(printed, rel=2e-5)
+    assert found.objective == pytest.approx(0.001826010523, rel=1e-9)
+    assert "8 of 8 starts agree on the optimum." in found.notes
+
+
+@pytest.mark.parametrize(("name", "delta"), [("squares", 1e-3), ("huber", math.inf)])
+def test_least_squares_has_two_names(chinchilla_runs: Runs, name: Objective, delta: float) -> None:
+    found = fit(Chinchilla(), chinchilla_runs, objective=name, delta=delta, resamples=0)
+    assert dict(found.parameters) == pytest.approx(LEAST_SQUARES, rel=2e-5)
+    assert "8 of 8 starts agree on the optimum." in found.notes
+    assert (found.provenance["objective"], found.provenance["delta"]) == ("squares", None)
+
+
+def test_least_absolute_deviation_is_exact(chinchilla_runs: Runs) -> None:
+    # Besiroglu et al. print E 1.8172, A 482.01, B 2085.43, alpha .3478, beta .3658.
+    found = fit(Chinchilla(), chinchilla_runs, objective="lad", resamples=0)
+    printed = {"E": 1.81686, "A": 482.01, "B": 2085.43, "alpha": 0.34781, "beta": 0.36585}
+    assert dict(found.parameters) == pytest.approx(printed, rel=2e-5)
+    assert "8 of 8 starts agree on the optimum." in found.notes
+    o = chinchilla_runs.observations()
+    residual = np.log(Chinchilla().loss(found.parameters, o.allocation)) - np.log(o.loss)
+    assert found.objective == pytest.approx(np.abs(residual).sum(), rel=1e-12)
+    assert (np.abs(residual) < 1e-12).sum() == 5  # as many losses are met exactly as there are parameters
+
+
+def test_least_absolute_deviation_agrees_with_linear_programming(chinchilla_runs: Runs) -> None:
+    """At the optimum no step of the linearised problem gains: an independent certificate of the same sum."""
+    from scipy.optimize import linprog
+
+    found = fit(Chinchilla(), chinchilla_runs, objective="lad", resamples=0)
+    assert found.objective is not None
+    o = chinchilla_runs.observations()
+    problem = Problem(Chinchilla(), o.allocation, np.log(o.loss))
+    z = starts.given(problem, found.parameters)
+    residual, J, _ = problem.lagrangian(z, np.ones((1, len(o.loss))))
+    J, n = J[0].T, len(o.loss)
+    rows = np.block([[J, -np.eye(n)], [-J, -np.eye(n)]])
+    step = linprog(
+        np.r_[np.zeros(5), np.ones(n)],
+        rows,
+        np.r_[-residual[0], residual[0]],
+        bounds=[(-1e-3, 1e-3)] * 5 + [(0, None)] * n,
+    )
+    assert step.fun == pytest.approx(found.objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("law", [DataConstrained("sw"), ATLAS], ids=lambda law: law.name)
+def test_least_absolute_deviation_of_other_laws_is_below_its_neighbours(law: ScalingLaw) -> None:
+    runs = observed(ATLAS, ATLAS_TRUTH, atlas_allocations(60, 4), 0.01, 4)
+    found = fit(law, runs, objective="lad", resamples=0)
+    assert found.objective is not None
+    o = runs.observations("sw")
+    problem = Problem(law, o.allocation, np.log(o.loss), {}, dict(law.ties))
+    z = starts.given(problem, found.parameters)
+    for size in (1e-2, 1e-4, 1e-6):
+        near = z * (1 + size * np.random.default_rng(0).standard_normal((200, problem.size)))
+        assert problem.evaluate(near, np.ones(60), 0.0).value.min() >= found.objective * (1 - 1e-9)
+
+
+def test_least_absolute_deviation_with_a_floor_at_zero() -> None:
+    truth = {"E": 0.0, "A": 60.0, "B": 900.0, "alpha": 0.2, "beta": 0.3}
+    runs = observed(Chinchilla("sw"), truth, atlas_allocations(60, 1), 0.02, 0)
+    found = fit(Chinchilla("sw"), runs, objective="lad", resamples=100)
+    assert found.intervals["E"][0] == pytest.approx(0, abs=1e-9)
+    assert np.isfinite(found.draws).all()
+
+
+@pytest.mark.slow
+def test_resamples_of_least_absolute_deviation_have_the_published_spread(chinchilla_runs: Runs) -> None:
+    # 4000 resamples of rows. The printed standard error of B, 1293.3, hangs on a handful of draws (one of 40,000 in
+    # these moves it to 1548), so B is held to its 95 % interval.
+    draws = fit(Chinchilla(), chinchilla_runs, objective="lad", resamples=4000).draws
+    spread = dict(zip(Chinchilla().parameter_names, draws.std(axis=0), strict=True))
+    for name, printed in {"E": 0.02566, "A": 124.5, "alpha": 0.01540, "beta": 0.02060}.items():
+        assert spread[name] == pytest.approx(printed, rel=0.05), name
+    assert np.quantile(draws[:, 2], [0.025, 0.975]) == pytest.approx([1042, 5810], rel=0.05)
+
+
+def test_published_repetition_point_is_a_local_optimum(datablations_runs: Runs) -> None:
+    law, first = _published_first_stage()
+    start = {"R_D": 15.387756, "R_N": 5.309743}
+    found = fit(law, datablations_runs, fixed=first, start=start, resamples=0)
+    assert found.objective == pytest.approx(0.0158259, abs=5e-8)
+    assert dict(found.parameters) == pytest.approx({**first, **start}, rel=2e-3)  # printed before its search had ended
+    assert any("a local optimum" in note for note in found.notes)
+    with pytest.raises(InputError, match="R_N"):
+        fit(law, datablations_runs, fixed=first, start={"R_D": 15.0}, resamples=0)
+
+
 def test_repetition_fit_reaches_below_the_published_point(datablations_runs: Runs) -> None:
-    first = {"A": math.exp(6.255414), "B": math.exp(7.3049974), "E": math.exp(0.6254804), "alpha": 0.3526596}
-    first["beta"] = first["alpha"]
-    law = DataConstrained(sizes=optimum(first["A"], first["B"], first["alpha"], first["beta"]))
+    law, first = _published_first_stage()
     found = fit(law, datablations_runs, fixed=first, resamples=100)
     assert found.objective is not None
     assert found.objective <= 0.0158047
@@ -166,3 +258,10 @@ def _natural(problem: Problem) -> dict[str, float]:
     found = newton.minimise(problem, chosen, unit, 1e-3)
     best = found.z[[np.argmin(found.value)]]
     return {name: float(value[0]) for name, value in problem.natural(best).items()}
+
+
+def _published_first_stage() -> tuple[ScalingLaw, dict[str, float]]:
+    """Muennighoff et al.'s law without repetition, which their second stage holds fixed."""
+    first = {"A": math.exp(6.255414), "B": math.exp(7.3049974), "E": math.exp(0.6254804), "alpha": 0.3526596}
+    first["beta"] = first["alpha"]
+    return DataConstrained(sizes=optimum(first["A"], first["B"], first["alpha"], first["beta"])), first

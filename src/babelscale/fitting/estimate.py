@@ -5,7 +5,7 @@ import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from babelscale.laws import ScalingLaw
 from babelscale.runs import Metric, Observations, Runs
 from babelscale.tables import LRState
 
+Objective = Literal["huber", "lad", "squares"]
 _AGREE = 1e-8  # relative difference of objectives that still counts as the same optimum
 
 
@@ -27,8 +28,8 @@ _AGREE = 1e-8  # relative difference of objectives that still counts as the same
 class Settings:
     """How to fit.
 
-    Huber's `delta` on log loss (infinite: least squares), bootstrap draws, seed, parameters held fixed, and how hard
-    to search.
+    Huber's `delta` on log loss (infinite: least squares), bootstrap draws, seed, parameters held fixed, how hard to
+    search, which objective, and where to start if not everywhere.
     """
 
     delta: float = 1e-3
@@ -37,6 +38,20 @@ class Settings:
     fixed: Mapping[str, float] | None = None
     progress: Progress | None = None
     effort: newton.Effort = newton.EXACT
+    objective: Objective = "huber"
+    start: Mapping[str, float] | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Huber's delta as the search takes it: 0 is least absolute deviation, infinity least squares."""
+        return {"huber": self.delta, "lad": 0.0, "squares": math.inf}[self.objective]
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """Objective and delta as a fit's provenance names them."""
+        squares = self.objective == "squares" or self.threshold == math.inf
+        name = "squares" if squares else self.objective
+        return {"objective": name, "delta": self.delta if name == "huber" else None}
 
 
 def fit(
@@ -44,22 +59,28 @@ def fit(
     runs: Runs,
     *,
     metric: Metric | None = None,
+    objective: Objective = "huber",
     delta: float = 1e-3,
     resamples: int = 200,
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
+    start: Mapping[str, float] | None = None,
     lr_state: LRState = "decayed",
     progress: Progress | None = None,
 ) -> Fit:
     """Fit a law to the losses of its target language.
 
-    Minimises the sum of Huber losses of log residuals, from several starts, and refits `resamples` times with whole
+    Minimises a sum over the residuals r = log L - log y, from several starts, and refits `resamples` times with whole
     runs drawn again (`seed`) for 90 % intervals. Parameters that the runs cannot identify are held at a stated value.
 
     Args:
         metric: unit of the loss; bits per byte where the runs have it, otherwise nats per token.
+        objective: "huber", r^2/2 up to `delta` and delta (|r| - delta/2) beyond; "lad", least absolute deviation
+            |r|, solved exactly; "squares", r^2/2.
         delta: Huber's threshold on log loss; `math.inf` is least squares.
         fixed: parameters to hold, by name, natural units.
+        start: search from this point alone (a value for each free parameter of the law, or for its shape parameters
+            only), to reach a local optimum; a note says so, and whether the whole search finds a lower one.
         lr_state: which checkpoints to fit; losses under a stable and a decayed learning rate do not compare.
         progress: called with (label, done, total) while resampling.
 
@@ -72,7 +93,7 @@ def fit(
             hint=f"use bs.laws.by_name(name, target, runs) with one of {', '.join(laws.LAWS)}",
         )
     observations = runs.observations(law.target, metric=metric, lr_state=lr_state)
-    settings = Settings(delta, resamples, seed, fixed, progress)
+    settings = Settings(delta, resamples, seed, fixed, progress, objective=objective, start=start)
     return fit_observations(law, observations, settings, {"runs_hash": runs.hash, "lr_state": lr_state})
 
 
@@ -108,8 +129,8 @@ def fit_observations(
     law: ScalingLaw, observations: Observations, settings: Settings, provenance: Mapping[str, Any] | None = None
 ) -> Fit:
     """`fit` on observations already taken from runs."""
-    fixed = _checked(law, settings)
-    observations, notes = _usable(law, observations)
+    fixed = checked(law, settings)
+    observations, notes = usable(law, observations)
     allocation = observations.allocation
     held = identifiability.restrict(law, allocation, fixed)
     problem = Problem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
@@ -118,13 +139,13 @@ def fit_observations(
     notes += identifiability.notes_on_sources(law, allocation, observations.run, [*held.fixed, *held.ties])
     notes += identifiability.notes_before(law, allocation)
 
-    z, objective, residual, agreement = _optimum(problem, settings.delta, settings.effort)
+    z, objective, residual, agreement = _optimum(problem, settings)
     parameters = {name: float(value[0]) for name, value in problem.natural(z[None]).items()}
     drawn = np.empty((0, len(law.parameter_names)))
     intervals: dict[str, tuple[float, float]] = {}
     if settings.resamples and problem.size:
         weights = bootstrap.run_weights(observations.run, settings.resamples, settings.seed)
-        columns = bootstrap.draws(problem, z, weights, settings.delta, settings.progress)
+        columns = bootstrap.draws(problem, z, weights, settings.threshold, settings.progress)
         drawn = np.stack([columns[name] for name in law.parameter_names], axis=1)
         intervals = {name: interval(columns[name]) for name in law.parameter_names if name not in held.fixed}
     notes += [*identifiability.notes_after(problem, z, intervals), agreement]
@@ -144,7 +165,7 @@ def fit_observations(
             **(provenance or {}),
             "runs": runs,
             "observations": len(observations),
-            "delta": settings.delta if math.isfinite(settings.delta) else None,
+            **settings.stated,
             "resamples": settings.resamples,
             "seed": settings.seed,
             "fixed": dict(held.fixed),
@@ -159,7 +180,10 @@ def _versions() -> Mapping[str, str]:
     return {name: importlib.metadata.version(name) for name in ("babelscale", "numpy")}
 
 
-def _checked(law: ScalingLaw, settings: Settings) -> dict[str, float]:
+def checked(law: ScalingLaw, settings: Settings) -> dict[str, float]:
+    """The parameters to hold fixed, once the settings make sense."""
+    if settings.objective not in get_args(Objective):
+        raise InputError(f"no objective {settings.objective!r}", hint=f"objectives: {', '.join(get_args(Objective))}")
     if not settings.delta > 0:
         raise InputError(f"delta is {settings.delta}", hint="Huber's threshold is positive; math.inf is least squares")
     if settings.resamples < 0:
@@ -175,7 +199,7 @@ def _checked(law: ScalingLaw, settings: Settings) -> dict[str, float]:
     return fixed
 
 
-def _usable(law: ScalingLaw, observations: Observations) -> tuple[Observations, list[str]]:
+def usable(law: ScalingLaw, observations: Observations) -> tuple[Observations, list[str]]:
     """The observations the law is defined on."""
     if not (np.isfinite(observations.loss) & (observations.loss > 0)).all():
         raise InputError(
@@ -205,21 +229,37 @@ def subset(observations: Observations, keep: NDArray[np.bool_]) -> Observations:
     )
 
 
-def _optimum(problem: Problem, delta: float, effort: newton.Effort) -> tuple[Array, float, Array, str]:
+def _optimum(problem: Problem, settings: Settings) -> tuple[Array, float, Array, str]:
     """The best of several starts: z, objective, residuals, and a sentence on how many agree."""
     unit = np.ones(len(problem.log_loss))
     if not problem.size:
-        only = problem.evaluate(np.empty((1, 0)), unit, delta)
+        only = problem.evaluate(np.empty((1, 0)), unit, settings.threshold)
         return np.empty(0), float(only.value[0]), only.residual[0], "every parameter is fixed; nothing was searched."
+    found = search(problem, settings)
+    if settings.start is None:
+        return found
+    own = newton.minimise(
+        problem, starts.given(problem, settings.start), unit, settings.threshold, replace(settings.effort, wider=())
+    )
+    sentence = "searched from the given start only"
+    if found[1] < own.value[0] * (1 - _AGREE):
+        sentence += f", a local optimum: the search from every start finds {found[1]:.9g} below {own.value[0]:.9g}"
+    return own.z[0], float(own.value[0]), own.residual[0], f"{sentence}."
+
+
+def search(problem: Problem, settings: Settings) -> tuple[Array, float, Array, str]:
+    """The best of several starts over the whole range: z, objective, residuals, and a sentence on how many agree."""
+    unit = np.ones(len(problem.log_loss))
+    delta = settings.threshold
     points = starts.grid(problem)
     values = problem.evaluate(points, unit, delta).value
-    chosen = starts.choose(points, values, effort.starts)
+    chosen = starts.choose(points, values, settings.effort.starts)
     if not len(chosen):
         raise InputError(
             f"law {problem.law.name!r} has no loss at any start of the search",
             hint="are fixed parameters in its domain?",
         )
-    found = newton.minimise(problem, chosen, unit, delta, effort)
+    found = newton.minimise(problem, chosen, unit, delta, settings.effort)
     best = int(np.argmin(found.value))
     agree = int((found.value <= found.value[best] * (1 + _AGREE) + 1e-20).sum())
     sentence = f"{agree} of {len(chosen)} starts agree on the optimum."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale.fitting.absolute import polish
 from babelscale.fitting.objective import Array, Evaluation, Problem
 
 
@@ -34,6 +35,9 @@ EXACT = Effort(starts=8, tolerance=1e-15, most=600, wider=(64.0, 8.0))
 QUICK = Effort(starts=3, tolerance=1e-5, most=60, wider=(16.0,))
 RESAMPLE = Effort(starts=1, tolerance=1e-9, most=200)
 ROUGH = Effort(starts=1, tolerance=1e-4, most=60)
+PATH = Effort(starts=1, tolerance=1e-9, most=100)
+_START = 1e-3  # Huber's delta from which least absolute deviation is approached
+_LAST = 1e-7  # and the share of the typical residual at which the approach gives up
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,55 @@ class Optimum:
     converged: NDArray[np.bool_]
 
 
-def minimise(problem: Problem, z: Array, weights: Array, delta: float, effort: Effort = EXACT) -> Optimum:
-    """Local minima of the objective from each row of z, shape (problems, size)."""
-    z = np.clip(z, *problem.bounds)
+def minimise(
+    problem: Problem,
+    z: Array,
+    weights: Array,
+    delta: float,
+    effort: Effort = EXACT,
+    bounds: tuple[Array, Array] | None = None,
+) -> Optimum:
+    """Local minima of the objective from each row of z, shape (problems, size).
+
+    delta = inf is least squares, delta = 0 least absolute deviation. `bounds` replaces the problem's; each may have a
+    row a problem.
+    """
+    low, high = (np.broadcast_to(edge, z.shape) for edge in bounds or problem.bounds)
+    z = np.clip(z, low, high)
     weights = np.broadcast_to(weights, (len(z), len(problem.log_loss)))
     taken = 0
-    if np.isfinite(delta):
+    first = delta if delta > 0 else _START
+    if np.isfinite(first):
         for factor in effort.wider:
-            rough = _descend(problem, z, weights, factor * delta, ROUGH)
+            rough = _descend(problem, z, weights, factor * first, ROUGH, low, high)
             z, taken = rough.z, taken + rough.steps
-    exact = _descend(problem, z, weights, delta, effort)
+    exact = _descend(problem, z, weights, first, effort if delta > 0 else PATH, low, high)
+    if delta == 0:
+        exact = _absolute(problem, exact, weights, low, high)
     return Optimum(exact.z, exact.value, exact.residual, taken + exact.steps, exact.converged)
 
 
-def _descend(problem: Problem, z: Array, weights: Array, delta: float, effort: Effort) -> Optimum:
-    low, high = problem.bounds
+def _absolute(problem: Problem, found: Optimum, weights: Array, low: Array, high: Array) -> Optimum:
+    """Least absolute deviation from a Huber optimum: delta falls until the rows inside it are those met exactly."""
+    z, proved, taken = found.z.copy(), np.zeros(len(found.z), bool), found.steps
+    best = int(np.argmin(np.where(np.isfinite(found.value), found.value, np.inf)))
+    typical = float(np.median(np.abs(found.residual[best])))
+    delta = min(typical / 4, _START)
+    open_ = np.isfinite(found.value)
+    while open_.any() and delta > max(_LAST * typical, 1e-12):
+        rows = np.flatnonzero(open_)
+        part = _descend(problem, z[rows], weights[rows], delta, PATH, low[rows], high[rows])
+        taken += part.steps
+        z[rows], proved[rows] = polish(problem, part.z, weights[rows], delta, low[rows], high[rows])
+        open_ = open_ & ~proved
+        delta /= 4
+    end = problem.evaluate(z, weights, 0.0)
+    return Optimum(z, end.value, end.residual, taken, proved | (end.value <= 1e-9 * weights.sum(axis=1)))
+
+
+def _descend(
+    problem: Problem, z: Array, weights: Array, delta: float, effort: Effort, low: Array, high: Array
+) -> Optimum:
     z = z.copy()
     here = problem.evaluate(z, weights, delta)
     mu = np.full(len(z), 1e-3)
@@ -72,8 +110,8 @@ def _descend(problem: Problem, z: Array, weights: Array, delta: float, effort: E
         steps += 1
         rows = np.flatnonzero(open_)
         now = here.at(rows)
-        step, promise, decrement = _step(z[rows], now, mu[rows], low, high)
-        trial = np.clip(z[rows] + step, low, high)
+        step, promise, decrement = _step(z[rows], now, mu[rows], low[rows], high[rows])
+        trial = np.clip(z[rows] + step, low[rows], high[rows])
         there = problem.evaluate(trial, weights[rows], delta)
         gain = now.value - there.value
         better = gain > 0

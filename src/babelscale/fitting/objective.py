@@ -103,6 +103,17 @@ class Problem:
         values = self.shape_values(z)
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 
+    def placed(self, z: Array, values: Mapping[str, float]) -> Array:
+        """z with the coefficients named in `values`, natural units, put in at the shape parameters of z."""
+        unit = z.copy()
+        unit[:, : len(self.coefficients)] = 1.0
+        scale = self.natural(unit)  # what a centred coefficient of one is in natural units
+        z = z.copy()
+        for k, name in enumerate(self.coefficients):
+            if name in values:
+                z[:, k] = values[name] / scale[name]
+        return z
+
     def parts(self, z: Array) -> dict[str, "Part"]:
         """The centred terms at z, by the name of their coefficient."""
         values = self.shape_values(z)
@@ -157,27 +168,41 @@ class Problem:
     def evaluate(self, z: Array, weights: Array, delta: float) -> "Evaluation":
         """F, gradient and Hessian at z (problems, size) under weights (problems, n) or (n,).
 
-        F is infinite, and the derivatives zero, where the law has no loss.
+        F is infinite, and the derivatives zero, where the law has no loss. delta = inf is least squares; delta = 0
+        stands for the limit of F / delta, least absolute deviation: sum w |r|, its Hessian without the kinks.
         """
-        parts = self.parts(z)
+        parts, loss, good = self._losses(z)
+        residual = np.log(loss) - self.log_loss
+        clipped = np.clip(residual, -delta, delta)
+        pull = clipped if delta > 0 else np.sign(residual)
+        weights = np.broadcast_to(weights, residual.shape)
+        value = np.einsum("bi,bi->b", weights * pull, residual - clipped / 2)
+        inside = np.abs(residual) <= delta
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reweighted = np.where(inside, weights, weights * pull / residual)
+        derivatives = _assemble(self.size, parts, loss, weights * pull, weights * inside, reweighted)
+        return Evaluation(np.where(good, value, np.inf), residual, *derivatives)
+
+    def lagrangian(self, z: Array, slope: Array) -> tuple[Array, Array, Array]:
+        """Residuals (b, n), their gradients (b, p, n), and the Hessian of sum slope_i r_i (b, p, p)."""
+        parts, loss, _ = self._losses(z)
+        none = np.zeros_like(slope)
+        H = _assemble(self.size, parts, loss, slope, none, none)[1]
+        return np.log(loss) - self.log_loss, _jacobian(self.size, parts, loss), H
+
+    def _losses(self, z: Array) -> tuple[list["Part"], Array, NDArray[np.bool_]]:
+        """The parts, the losses (1 where there are none), and which problems are inside the law's domain."""
+        parts = list(self.parts(z).values())
         loss = np.zeros((len(z), len(self.log_loss)))
-        for part in parts.values():
+        for part in parts:
             loss = loss + part.coefficient * part.basis
         with np.errstate(invalid="ignore"):
             good = np.all(np.isfinite(loss) & (loss > 0), axis=1)
         if not good.all():
-            for part in parts.values():
+            for part in parts:
                 part.blank(good)
             loss = np.where(good[:, None], loss, 1.0)
-        residual = np.log(loss) - self.log_loss
-        clipped = np.clip(residual, -delta, delta)
-        weights = np.broadcast_to(weights, residual.shape)
-        value = np.einsum("bi,bi->b", weights * clipped, residual - clipped / 2)
-        inside = np.abs(residual) <= delta
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reweighted = np.where(inside, weights, weights * clipped / residual)
-        derivatives = _assemble(self.size, list(parts.values()), loss, weights * clipped, weights * inside, reweighted)
-        return Evaluation(np.where(good, value, np.inf), residual, *derivatives)
+        return parts, loss, good
 
 
 @dataclass

@@ -5,15 +5,21 @@ projection); E, A and B come from non-negative least squares on relative residua
 """
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
+from babelscale.errors import InputError
 from babelscale.fitting.objective import Array, Problem
 
 
 def grid(problem: Problem) -> Array:
     """z at every grid point, coefficients solved, shape (points, size)."""
-    shape = shape_grid(problem)
+    return solved(problem, shape_grid(problem))
+
+
+def solved(problem: Problem, shape: Array) -> Array:
+    """z from the free shape parameters (points, ...) with the coefficients solved; points without a loss left out."""
     k = len(problem.coefficients)
     z = np.hstack([np.ones((len(shape), k)), shape])
     parts = problem.parts(z)
@@ -32,6 +38,22 @@ def grid(problem: Problem) -> Array:
     z = z[usable]
     z[:, :k] = nonnegative(M[usable], wanted[usable])
     return z
+
+
+def given(problem: Problem, values: Mapping[str, float]) -> Array:
+    """z of one point, shape (1, size), from parameters in natural units; coefficients not given are solved.
+
+    Raises:
+        InputError: a free shape parameter has no value, or the law has no loss there.
+    """
+    missing = [p.name for p in problem.free_shape if p.name not in values]
+    if missing:
+        raise InputError(f"the start has no value for {', '.join(missing)}", hint="name every free shape parameter")
+    shape = np.array([[np.log(values[p.name]) if p.log else float(values[p.name]) for p in problem.free_shape]])
+    z = solved(problem, shape)
+    if not len(z):
+        raise InputError(f"law {problem.law.name!r} has no loss at the start", hint=problem.law.domain)
+    return problem.placed(z, values)
 
 
 def shape_grid(problem: Problem) -> Array:
