@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import polars as pl
@@ -28,30 +28,47 @@ _SCHEMA = {
     "bias": pl.Float64,
     "n_train": pl.Int64,
     "n_test": pl.Int64,
+    "n_outside": pl.Int64,
     "note": pl.String,
 }
+_EXPANDING = {"law": pl.String, "target": pl.String, "along": pl.String, "upto": pl.Float64, "reach": pl.Float64}
+_EXPANDING |= {name: kind for name, kind in _SCHEMA.items() if name not in ("law", "target", "axis")}
+_SCORES = ("R2", "mean_relative_error", "bias")
 AXES: tuple[Axis, ...] = get_args(Axis)
+Along = Literal["compute", "params", "tokens"]
+ALONG: tuple[Along, ...] = get_args(Along)
+_SYMBOL = {"compute": "C", "params": "N", "tokens": "D"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row a law, target and axis; a row that could not be computed has nulls and a note that says why.
+    """How laws predict runs that their fit has not seen.
+
+    `table`: one row a law, target and held-out axis. `expanding`: one row a law, target and rung, where the law was
+    fitted to the runs up to `upto` (FLOPs, parameters or tokens in all, by `along`) and asked for every later one, of
+    which the farthest lies `reach` times beyond. A row that could not be computed has nulls and a note that says why.
 
     R2 = 1 - SS_res / SS_tot of the loss itself (not its logarithm) over the held-out losses, as in the study; it is
     negative where a law predicts worse than the held-out mean. `mean_relative_error` is the mean of
     |predicted - measured| / measured, `bias` the same with its sign: positive where the law predicts too high a loss.
+
+    `n_outside` counts held-out losses on which the fitted law has none (D_eff <= 0). They are left out of the scores,
+    `n_test` counts the others, and the note says so: such a row flatters its law.
     """
 
     table: pl.DataFrame
     metric: str
+    expanding: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_EXPANDING))
 
     @property
     def summary(self) -> pl.DataFrame:
-        """Averages over the targets that could be computed: law, axis, R2, mean_relative_error, bias, targets."""
-        numbers = ["R2", "mean_relative_error", "bias"]
-        return self.table.group_by("law", "axis", maintain_order=True).agg(
-            *(pl.mean(name) for name in numbers), targets=pl.col("mean_relative_error").count()
-        )
+        """Means over the targets that could be computed, how many `targets`, and `outside`: losses left out in all."""
+        return _averages(self.table, "law", "axis")
+
+    @property
+    def expanding_summary(self) -> pl.DataFrame:
+        """The same by law, along, upto and reach."""
+        return _averages(self.expanding, "law", "along", "upto")
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what could not be computed is None."""
@@ -59,25 +76,59 @@ class Comparison:
             "metric": self.metric,
             "rows": self.table.to_dicts(),
             "summary": self.summary.to_dicts(),
+            "expanding": self.expanding.to_dicts(),
+            "expanding_summary": self.expanding_summary.to_dicts(),
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_dict` described."""
+        table = pl.DataFrame(data["rows"], schema=_SCHEMA)
+        return cls(table, data["metric"], pl.DataFrame(data.get("expanding", []), schema=_EXPANDING))
+
     def __str__(self) -> str:
-        width = max(len(law) for law in self.table["law"]) + 2
         axes = list(dict.fromkeys(self.table["axis"]))
         lines = [
             f"R2 on held-out losses ({self.metric.replace('_', ' ')}), and in brackets the mean relative error; "
             "means over targets",
-            " " * width + "".join(f"{axis:>18}" for axis in axes),
+            *_grid(self.summary, "axis", {axis: axis for axis in axes}),
         ]
-        cells = {(row["law"], row["axis"]): _cell(row) for row in self.summary.to_dicts()}
-        for law in dict.fromkeys(self.table["law"]):
-            lines.append(f"{law:<{width}}" + "".join(f"{cells[law, axis]:>18}" for axis in axes))
-        missing = self.table.filter(pl.col("note") != "")
-        for note, rows in missing.group_by("note", maintain_order=True):
+        for along in dict.fromkeys(self.expanding["along"]):
+            part = self.expanding_summary.filter(along=along)
+            columns = {upto: f"{_SYMBOL[along]} <= {upto:.3g}" for upto in part["upto"].unique().sort()}
+            lines += [
+                f"\nfitted to the runs up to a rung of {along}, asked for every later one",
+                *_grid(part, "upto", columns),
+            ]
+        if self.table["n_outside"].sum() + self.expanding["n_outside"].sum():
+            lines.append("* without held-out losses where the fitted law has none, which flatters it")
+        axis = pl.col("along") + " " + pl.col("upto").map_elements("{:.3g}".format, pl.String)
+        notes = [self.table.select("law", "target", "axis", "note")]
+        notes.append(self.expanding.select("law", "target", axis.alias("axis"), "note"))
+        for note, rows in pl.concat(notes).filter(pl.col("note") != "").group_by("note", maintain_order=True):
             who = ", ".join(dict.fromkeys(f"{r['law']}/{r['target']}/{r['axis']}" for r in rows.to_dicts()[:4]))
             more = f" and {rows.height - 4} more" if rows.height > 4 else ""
             lines.append(f"  {who}{more}: {note[0]}")
         return "\n".join(lines)
+
+
+def _averages(frame: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    reach = [pl.max("reach")] if "reach" in frame.columns else []
+    return frame.group_by(*keys, maintain_order=True).agg(
+        *reach,
+        *(pl.mean(name) for name in _SCORES),
+        targets=pl.col("mean_relative_error").count(),
+        outside=pl.sum("n_outside"),
+    )
+
+
+def _grid(summary: pl.DataFrame, column: str, titles: Mapping[Any, str]) -> list[str]:
+    """A row a law, a column a value of `column`."""
+    forms = list(dict.fromkeys(summary["law"]))
+    width = max(len(law) for law in forms) + 2
+    cells = {(row["law"], row[column]): _cell(row) for row in summary.to_dicts()}
+    head = " " * width + "".join(f"{title:>18}" for title in titles.values())
+    return [head, *(f"{law:<{width}}" + "".join(f"{cells.get((law, c), '-'):>18}" for c in titles) for law in forms)]
 
 
 def compare(
@@ -86,6 +137,8 @@ def compare(
     *,
     targets: Sequence[str] | None = None,
     axes: Sequence[Axis] | None = None,
+    expanding: Sequence[Along] = ("compute",),
+    rungs: int = 5,
     metric: Metric | None = None,
     share: float = 0.2,
     delta: float = 1e-3,
@@ -99,32 +152,70 @@ def compare(
         forms: names (built for each target with the study's defaults) or laws (compared on their own target).
         targets: languages to predict; every measured one that some run was trained on, where left out.
         axes: see `Runs.hold_out`; all five where left out.
+        expanding: by what an expanding window grows: "compute", "params", "tokens" (in all); empty for none.
+        rungs: the most windows; where the runs have more rungs, cuts that share the runs out evenly are taken.
         share: how much the random, tokens and compute axes hold out.
 
     Raises:
-        InputError: an unknown law, target or axis. What merely cannot be computed is a row with a note.
+        InputError: an unknown law, target or axis, no rungs. What merely cannot be computed is a row with a note.
     """
     axes = tuple(axes or AXES)
     if unknown := [axis for axis in axes if axis not in AXES]:
         raise InputError(f"no held-out axis {unknown[0]!r}", hint=f"axes: {', '.join(AXES)}")
+    if unknown := [along for along in expanding if along not in ALONG]:
+        raise InputError(f"no expanding window along {unknown[0]!r}", hint=f"windows: {', '.join(ALONG)}")
+    if rungs < 1:
+        raise InputError(f"rungs is {rungs}", hint="at least 1; expanding=() asks for no window")
     if not forms:
         raise InputError("no law to compare", hint=f"laws: {', '.join(laws.LAWS)}")
     wanted = [runs.target(t) for t in targets] if targets else [t for t in runs.targets if t in runs.languages]
     metric = metric or runs.metric
-    held: dict[Axis, frozenset[str] | str] = {axis: _held_out(runs, axis, share, seed) for axis in axes}
-    rows = []
+    splits = [_Split({"axis": axis}, _held_out(runs, axis, share, seed)) for axis in axes]
+    windows = [window for along in dict.fromkeys(expanding) for window in _windows(runs, along, rungs)]
+    settings = Settings(delta, resamples=0, seed=seed, effort=QUICK)
+    rows, later = [], []
     for done, target in enumerate(wanted):
         if progress:
             progress(f"compare {target}", done, len(wanted))
         chosen = [form if isinstance(form, ScalingLaw) else laws.by_name(form, target, runs) for form in forms]
         for law in chosen:
             if law.target in (target, None):
-                rows += _rows(
-                    law, runs, target, metric, lr_state, held, Settings(delta, resamples=0, seed=seed, effort=QUICK)
-                )
+                seen = _observed(runs, target, metric, lr_state)
+                rows += _rows(law, target, seen, splits, settings)
+                later += _rows(law, target, seen, windows, settings)
     if progress:
         progress("compare", len(wanted), len(wanted))
-    return Comparison(pl.DataFrame(rows, schema=_SCHEMA), metric)
+    return Comparison(pl.DataFrame(rows, schema=_SCHEMA), metric, pl.DataFrame(later, schema=_EXPANDING))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Which runs are held out, or why none can be, and how the row is labelled."""
+
+    label: Mapping[str, Any]
+    names: frozenset[str] | str
+
+
+def _windows(runs: Runs, along: Along, most: int) -> list[_Split]:
+    """Windows that each end at a rung and hold out every run beyond it."""
+    column = pl.coalesce("flops", 6 * pl.col("params") * pl.col("tokens")) if along == "compute" else pl.col(along)
+    values = runs.table.select(column.cast(pl.Float64)).to_series().to_numpy()
+    tops = _rungs(values)[:-1]
+    if len(tops) > most:
+        # Each cut is a rung of its own, and they share the runs out as evenly as the rungs allow.
+        aims = np.quantile(values, np.arange(1, most + 1) / (most + 1), method="lower")
+        tops = np.unique(tops[np.clip(np.searchsorted(tops, aims), 0, len(tops) - 1)])
+    names = np.array(runs.names)
+    return [
+        _Split({"along": along, "upto": float(top), "reach": float(values.max() / top)}, frozenset(names[values > top]))
+        for top in tops
+    ]
+
+
+def _rungs(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest value of each rung: values that lie within one per cent of the next lower one are one rung."""
+    ordered = np.unique(values)
+    return ordered[np.append(ordered[1:] > 1.01 * ordered[:-1], True)]
 
 
 def _held_out(runs: Runs, axis: Axis, share: float, seed: int) -> frozenset[str] | str:
@@ -135,50 +226,61 @@ def _held_out(runs: Runs, axis: Axis, share: float, seed: int) -> frozenset[str]
         return error.message
 
 
-def _rows(
-    law: ScalingLaw,
-    runs: Runs,
-    target: str,
-    metric: Metric,
-    lr_state: LRState,
-    held: Mapping[Axis, frozenset[str] | str],
-    settings: Settings,
-) -> list[dict[str, Any]]:
-    empty = dict.fromkeys(_SCHEMA) | {"law": law.name, "target": target}
+def _observed(runs: Runs, target: str, metric: Metric, lr_state: LRState) -> Observations | str:
+    """The losses of a target, or why there are none."""
     try:
-        observations = runs.observations(target, metric=metric, lr_state=lr_state)
+        return runs.observations(target, metric=metric, lr_state=lr_state)
     except InputError as error:
-        return [empty | {"axis": axis, "note": error.message} for axis in held]
-    usable = law.defined(observations.allocation)
+        return error.message
+
+
+def _rows(
+    law: ScalingLaw, target: str, seen: Observations | str, splits: Sequence[_Split], settings: Settings
+) -> list[dict[str, Any]]:
+    """One row a split, scores left out where there are none."""
     rows = []
-    for axis, names in held.items():
-        if isinstance(names, str):
-            rows.append(empty | {"axis": axis, "note": names})
+    for split in splits:
+        row = {"law": law.name, "target": target, **split.label}
+        reason = next((why for why in (seen, split.names) if isinstance(why, str)), None)
+        if reason is not None or isinstance(seen, str):
+            rows.append(row | {"note": reason})
             continue
-        out = np.isin(observations.run, list(names))
-        counts = {"axis": axis, "n_train": int((usable & ~out).sum()), "n_test": int((usable & out).sum())}
-        rows.append(empty | counts | _score(law, observations, usable & ~out, usable & out, settings))
-    return rows
+        usable, out = law.defined(seen.allocation), np.isin(seen.run, list(split.names))
+        rows.append(row | _score(law, seen, usable & ~out, usable & out, settings))
+    return [dict.fromkeys((*_SCORES, "n_train", "n_test", "n_outside")) | row for row in rows]
 
 
 def _score(law: ScalingLaw, observations: Observations, train: Mask, test: Mask, settings: Settings) -> dict[str, Any]:
+    counts = {"n_train": int(train.sum()), "n_test": int(test.sum()), "n_outside": 0}
     if not test.any():
-        return {"note": "the axis holds out no loss on this target"}
+        return counts | {"note": "it holds out no loss on this target"}
     if not train.any():
-        return {"note": "the axis leaves no loss on this target to fit"}
+        return counts | {"note": "it leaves no loss on this target to fit"}
     try:
         fitted = fit_observations(law, subset(observations, train), settings)
-        predicted = law.loss(fitted.parameters, observations.allocation.at(test))
     except (InputError, DomainError) as error:
-        return {"note": error.message}
-    measured = observations.loss[test]
+        return counts | {"note": error.message}
+    predicted = law.evaluate(fitted.parameters, observations.allocation.at(test))
+    inside = np.isfinite(predicted)
+    counts |= {"n_test": int(inside.sum()), "n_outside": int((~inside).sum())}
+    note = ""
+    if not inside.all():
+        note = f"{counts['n_outside']} of {len(inside)} held-out losses left out, where the law has none: {law.domain}"
+    if not inside.any():
+        return counts | {"note": note}
+    return counts | _scores(predicted[inside], observations.loss[test][inside], note)
+
+
+def _scores(predicted: NDArray[np.float64], measured: NDArray[np.float64], note: str) -> dict[str, Any]:
     miss = predicted - measured
     spread = float(((measured - measured.mean()) ** 2).sum())
+    if not spread > 0:
+        note = "; ".join(part for part in (note, "R2 needs held-out losses that differ") if part)
     return {
         "R2": 1 - float(miss @ miss) / spread if spread > 0 else None,
         "mean_relative_error": float(np.mean(np.abs(miss) / measured)),
         "bias": float(np.mean(miss / measured)),
-        "note": "" if spread > 0 else "R2 needs held-out losses that differ",
+        "note": note,
     }
 
 
@@ -186,4 +288,4 @@ def _cell(row: Mapping[str, Any]) -> str:
     if row["mean_relative_error"] is None:
         return "-"
     score = "-" if row["R2"] is None or math.isnan(row["R2"]) else f"{row['R2']:.2f}"
-    return f"{score} ({100 * row['mean_relative_error']:.1f} %)"
+    return f"{score} ({100 * row['mean_relative_error']:.1f} %)" + ("*" if row["outside"] else "")

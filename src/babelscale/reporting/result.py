@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from babelscale import files
 from babelscale.fitting import Comparison, Fit
 from babelscale.planning import Expected, Plan
@@ -92,10 +90,7 @@ def save(walk: Walk, folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _comparison(path: Path) -> Comparison:
-    data = json.loads(path.read_text(encoding="utf-8"))
-    frame = pl.DataFrame(data["rows"], infer_schema_length=None)
-    # A column of nothing but nulls has lost its type.
-    return Comparison(frame.cast(dict.fromkeys(("R2", "mean_relative_error", "bias"), pl.Float64)), data["metric"])
+    return Comparison.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _plan(path: Path) -> Plan:
