@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import altair as alt
 import numpy as np
@@ -16,7 +17,7 @@ from babelscale.charts import style
 from babelscale.charts.plans import token_rows
 from babelscale.charts.training import KINDS, loss_rows
 from babelscale.charts.transfer import cells
-from babelscale.fitting import fit
+from babelscale.fitting import compare, fit
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix
 
@@ -128,6 +129,20 @@ def test_held_out_keeps_hopeless_figures_on_the_page() -> None:
     data = next(iter(chart.to_dict()["datasets"].values())) if "datasets" in chart.to_dict() else chart.data.values
     assert {row["R2"]: row["shown"] for row in data}[-40.0] == -0.5
     drawn(chart)
+
+
+def test_expanding_windows_draw_one_line_a_law_and_mark_what_is_left_out(runs: Runs) -> None:
+    found = compare(
+        ["chinchilla", "multilingual"], runs, targets=["sv", "sw"], axes=["random"], expanding=["compute", "params"]
+    )
+    data = charts.expanding_rows(found)
+    assert {row["along"] for row in data} == {"compute", "params"}
+    computed = found.expanding.filter(pl.col("mean_relative_error").is_not_null())
+    assert [row["error"] for row in data] == pytest.approx((100 * computed["mean_relative_error"]).to_list())
+    drawn(charts.expanding(found))
+    left_out = found.expanding.with_columns(n_outside=pl.lit(2))
+    assert all(row["outside"] for row in charts.expanding_rows(replace(found, expanding=left_out)))
+    drawn(charts.expanding(replace(found, expanding=left_out.clear())))  # nothing could be computed
 
 
 def test_unknown_interval_and_unique_tokens_draw() -> None:

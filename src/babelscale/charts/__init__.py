@@ -1,11 +1,22 @@
 """Charts, numbers first and ink second: each takes what the other rooms return and gives an Altair chart."""
 
-from babelscale.charts.laws import HELD_OUT_BY, curve_rows, held_out, law_curves, measured_predicted, prediction_rows
+from babelscale.charts.laws import (
+    EXPANDING_BY,
+    HELD_OUT_BY,
+    curve_rows,
+    expanding,
+    expanding_rows,
+    held_out,
+    law_curves,
+    measured_predicted,
+    prediction_rows,
+)
 from babelscale.charts.plans import plan_losses, plan_tokens
 from babelscale.charts.training import final_losses, learning_curves
 from babelscale.charts.transfer import transfer_map
 
 __all__ = [
-    "HELD_OUT_BY", "curve_rows", "final_losses", "held_out", "law_curves", "learning_curves", "measured_predicted",
-    "plan_losses", "plan_tokens", "prediction_rows", "transfer_map",
+    "EXPANDING_BY", "HELD_OUT_BY", "curve_rows", "expanding", "expanding_rows", "final_losses", "held_out",
+    "law_curves", "learning_curves", "measured_predicted", "plan_losses", "plan_tokens", "prediction_rows",
+    "transfer_map",
 ]  # fmt: skip

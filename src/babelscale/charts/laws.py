@@ -21,6 +21,7 @@ HELD_OUT_BY = {
     "compute": "most compute",
     "mixture": "wide mixtures",
 }
+EXPANDING_BY = {"compute": "compute (FLOPs)", "params": "parameters", "tokens": "tokens seen in all"}
 # How far the curves of a law run on beyond the largest run.
 _BEYOND = 4.0
 # An R2 below this is a failure whatever its size; marks stop here and the tooltip tells the figure.
@@ -209,6 +210,72 @@ def held_out(comparison: "Comparison") -> alt.TopLevelMixin:
     )
     description = f"R squared of {len(laws)} laws on runs held out along {len(axes)} axes; 1 is perfect."
     return style.finish(chart, "Held-out comparison of laws", description)
+
+
+def expanding_rows(comparison: "Comparison") -> list[style.Row]:
+    """One row a law, target and rung that could be computed: how far off the law is on every run beyond the rung."""
+    return [
+        row
+        | {
+            "language": style.name(row["target"]),
+            "by": EXPANDING_BY.get(row["along"], row["along"]),
+            "error": 100 * row["mean_relative_error"],
+            "outside": row["n_outside"] > 0,
+        }
+        for row in comparison.expanding.to_dicts()
+        if row["mean_relative_error"] is not None and np.isfinite(row["mean_relative_error"])
+    ]
+
+
+def expanding(comparison: "Comparison") -> alt.TopLevelMixin:
+    """Error on every later run against the rung up to which a law was fitted: a line a law, the median over targets.
+
+    Dots are target languages; a hollow dot leaves out losses on which the fitted law has none.
+    """
+    data = expanding_rows(comparison)
+    forms, axes = (list(dict.fromkeys(str(row[key]) for row in data)) for key in ("law", "by"))
+    errors = [row["error"] for row in data if row["error"] > 0]
+    colour = alt.Color(
+        "law:N", title=None, sort=forms, scale=alt.Scale(domain=forms, range=list(style.PALETTE)), legend=_SOLID
+    )
+    panels = []
+    for by in axes:
+        part = [row for row in data if row["by"] == by]
+        ticks = style.log_ticks([row["upto"] for row in part], most=4)
+        exact = ".1~e" if by == EXPANDING_BY["compute"] else ".2~s"
+        base = alt.Chart(style.rows(part)).encode(
+            x=alt.X(
+                "upto:Q",
+                scale=style.log_scale([1.0]),
+                axis=alt.Axis(title=f"fitted up to, {by}", format=exact, values=ticks, labelOverlap="greedy"),
+            ),
+            color=colour,
+        )
+        y = alt.Y(
+            "error:Q",
+            scale=style.log_scale(errors),
+            axis=alt.Axis(title="error on later runs (%)", format=".2~g", values=style.log_ticks(errors)),
+        )
+        line = base.transform_aggregate(error="median(error)", groupby=["law", "upto"]).mark_line(strokeWidth=2)
+        points = base.mark_point(size=40, opacity=0.8).encode(
+            y=y,
+            fill=alt.Fill("law:N", sort=forms, scale=alt.Scale(domain=forms, range=list(style.PALETTE)), legend=None),
+            fillOpacity=alt.condition("datum.outside", alt.value(0.0), alt.value(0.8)),
+            tooltip=[
+                alt.Tooltip("law:N"),
+                alt.Tooltip("language:N", title="target"),
+                alt.Tooltip("upto:Q", title="fitted up to", format=".3~g"),
+                alt.Tooltip("reach:Q", title="farthest later run (times as far)", format=".3~g"),
+                alt.Tooltip("error:Q", title="mean error (%)", format=".2f"),
+                alt.Tooltip("R2:Q", title="R²", format=".3f"),
+                alt.Tooltip("n_train:Q", title="observations fitted"),
+                alt.Tooltip("n_test:Q", title="later observations"),
+                alt.Tooltip("n_outside:Q", title="left out (no loss under the law)"),
+            ],
+        )
+        panels.append(alt.layer(line.encode(y=y), points).properties(width=240, height=210))
+    description = f"Mean error of {len(forms)} laws on later runs, by the rung up to which they were fitted."
+    return style.finish(alt.hconcat(*panels), "Expanding window: fitted on the small, asked for the large", description)
 
 
 def _observed(fit: "Fit", runs: Runs) -> Observations:
