@@ -2,7 +2,20 @@
 
 from babelscale.fitting.comparison import Comparison, compare
 from babelscale.fitting.estimate import Settings, fit, fit_many, fit_observations
+from babelscale.fitting.profiles import Profile, profile
 from babelscale.fitting.result import Fit, Prediction
 from babelscale.fitting.simulation import simulate
 
-__all__ = ["Comparison", "Fit", "Prediction", "Settings", "compare", "fit", "fit_many", "fit_observations", "simulate"]
+__all__ = [
+    "Comparison",
+    "Fit",
+    "Prediction",
+    "Profile",
+    "Settings",
+    "compare",
+    "fit",
+    "fit_many",
+    "fit_observations",
+    "profile",
+    "simulate",
+]

@@ -82,8 +82,8 @@ def _newton(
     K[:, size + k, size + k] = np.where(guess.member, -_RIDGE, 1.0)
     rest = np.einsum("bpi,bi->bp", J, weights * guess.sign)
     met = np.where(guess.member, _at(residual, guess.index), 0.0)
-    answer: Array = np.linalg.solve(K, -np.concatenate([rest, met], axis=1)[..., None])[..., 0]
-    move: Array = answer[:, :size]
+    answer = np.asarray(np.linalg.solve(K, -np.concatenate([rest, met], axis=1)[..., None])[..., 0], np.float64)
+    move = answer[:, :size]
     # A guess that sends some loss far away is a wrong guess: it stays where it is and fails the check.
     sane = np.abs(np.einsum("bp,bpi->bi", move, J)).max(axis=1) <= _FAR
     move = np.asarray(np.where(sane[:, None], move / root, 0.0), np.float64)

@@ -1,0 +1,388 @@
+"""profile: how the best objective rises as one parameter leaves its optimum, all others refitted at each value."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.errors import InputError
+from babelscale.fitting import bootstrap, identifiability, newton, starts
+from babelscale.fitting.bootstrap import Progress
+from babelscale.fitting.estimate import Objective, Settings, checked, search, usable
+from babelscale.fitting.objective import Array, Problem
+from babelscale.fitting.result import Fit
+from babelscale.laws import ScalingLaw
+from babelscale.runs import Metric, Runs
+from babelscale.tables import LRState
+
+_CONFIDENCE = 0.9
+_CHI = 1.3527717  # half the 90 % quantile of chi-squared with one degree of freedom
+_EFFORT = newton.Effort(starts=4, tolerance=1e-12, most=300, wider=(64.0, 8.0))
+_COARSE = 13  # values over the whole range, for optima elsewhere
+_FIRST = 2.0**-12  # share of the range of the first step away from the optimum
+_HALVINGS = 10
+_ROUND = 1e-9  # share of the objective that rounding may add
+_SUMS = {"huber": "sum of Huber losses", "lad": "sum of absolute deviations", "squares": "half the sum of squares"}
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The objective along one parameter.
+
+    Args:
+        parameter: its name; `best` its optimum, natural units; `minimum` the objective there.
+        values: shape (n,), rising; `objective` the least objective at each (infinite where the law has no loss).
+        others: name -> (n,), the other parameters refitted at each value.
+        low, high: ends of the 90 % interval, None where it is unbounded: the objective stays within the threshold up
+            to the end of `searched`.
+        threshold: how far above `minimum` the objective may be inside the interval; `why` says where it comes from.
+        notes: plain sentences.
+    """
+
+    parameter: str
+    law: str
+    target: str | None
+    metric: str
+    best: float
+    minimum: float
+    values: NDArray[np.float64]
+    objective: NDArray[np.float64]
+    others: Mapping[str, NDArray[np.float64]]
+    low: float | None
+    high: float | None
+    searched: tuple[float, float]
+    threshold: float
+    why: str
+    measure: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """90 %; None is unbounded."""
+        return self.low, self.high
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which values are as good as the optimum, as far as the runs can tell."""
+        return self.objective - self.minimum <= self.threshold + _ROUND * abs(self.minimum)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; unbounded ends and objectives where the law has no loss are None."""
+        return {
+            "parameter": self.parameter,
+            "law": self.law,
+            "target": self.target,
+            "metric": self.metric,
+            "best": self.best,
+            "minimum": self.minimum,
+            "interval": [self.low, self.high],
+            "unbounded": [side for side, end in (("below", self.low), ("above", self.high)) if end is None],
+            "searched": list(self.searched),
+            "threshold": self.threshold,
+            "why": self.why,
+            "measure": self.measure,
+            "values": self.values.tolist(),
+            "objective": [value if math.isfinite(value) else None for value in self.objective.tolist()],
+            "others": {
+                name: [value if math.isfinite(value) else None for value in column.tolist()]
+                for name, column in self.others.items()
+            },
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        target = f" of {self.target}" if self.target else ""
+        lines = [
+            f"profile of {self.parameter}, {self.law}{target}, {self.measure} of log residuals",
+            f"  best {self.best:.6g}, objective {self.minimum:.10g}",
+            f"  90 % interval {self._end(self.low, 'below')} to {self._end(self.high, 'above')}",
+            f"  threshold {self.threshold:.3g} above the best: {self.why}",
+            f"  {self.parameter:>12}{'above the best':>18}",
+        ]
+        for at in self._spread():
+            rise = self.objective[at] - self.minimum
+            mark = "  inside" if self.inside[at] else ""
+            lines.append(f"  {self.values[at]:>12.5g}{rise:>18.4g}{mark}")
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
+
+    def _spread(self) -> list[int]:
+        """Places to print: those next to the optimum and to the interval's ends, and no crowds between."""
+        low, high = (edge if end is None else end for end, edge in zip(self.interval, self.searched, strict=True))
+        gap = (high - low) / 50
+        shown: list[int] = []
+        for at, value in enumerate(self.values):
+            if not shown or value - self.values[shown[-1]] >= gap or self.inside[at] != self.inside[shown[-1]]:
+                shown.append(at)
+        return shown
+
+    def _end(self, value: float | None, side: str) -> str:
+        if value is not None:
+            return f"{value:.5g}"
+        low, high = self.searched
+        limit = f"down to {low:.4g}, the least" if side == "below" else f"up to {high:.4g}, the most"
+        return f"unbounded {side} ({limit} searched)"
+
+
+def profile(
+    fit_or_law: Fit | ScalingLaw,
+    runs: Runs,
+    parameter: str,
+    values: Sequence[float] | None = None,
+    *,
+    metric: Metric | None = None,
+    objective: Objective = "huber",
+    delta: float = 1e-3,
+    fixed: Mapping[str, float] | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+    lr_state: LRState = "decayed",
+    progress: Progress | None = None,
+) -> Profile:
+    """The objective along a parameter with all others refitted, and the 90 % interval it gives.
+
+    The threshold is calibrated by resampling: 90 % of tables with whole runs drawn again would let the objective rise
+    less than that between their own optimum and the parameter at its present best. A likelihood ratio would need
+    independent residuals of known shape, which checkpoints of one run are not; with `resamples=0` it is used all the
+    same, scaled to the residuals (for a sum of Huber losses or squares).
+
+    Args:
+        fit_or_law: a law, or a fit of these runs, whose metric, objective, delta, fixed parameters and learning-rate
+            state are then taken over from it.
+        values: where to report the objective, natural units; where left out, those that the search visited.
+        fixed: as in `fit`, without `parameter`.
+
+    Raises:
+        InputError: as `fit`; a parameter the law has not, a value outside its range, runs that are not the fit's.
+    """
+    law = fit_or_law
+    if isinstance(fit_or_law, Fit):
+        law, given = fit_or_law.law, fit_or_law.provenance
+        if given.get("runs_hash") != runs.hash:
+            raise InputError("the fit was made from other runs", hint="pass the runs it was made from, or its law")
+        metric, lr_state, objective = runs.metric, given["lr_state"], given["objective"]
+        metric = fit_or_law.metric or metric  # pyright: ignore[reportAssignmentType]
+        delta = given["delta"] or delta
+        fixed = {name: value for name, value in given["fixed"].items() if name != parameter}
+    if not isinstance(law, ScalingLaw):
+        raise InputError(f"{law!r} is not a law or a fit", hint="use bs.laws.by_name(name, target, runs)")
+    settings = Settings(delta, resamples, seed, fixed, progress, _EFFORT, objective)
+    held_by_caller = checked(law, settings)
+    _check_parameter(law, parameter, held_by_caller, values or ())
+    if objective == "lad" and not resamples:
+        raise InputError("least absolute deviation has no likelihood ratio", hint="resamples=200 is usual")
+    observations, notes = usable(law, runs.observations(law.target, metric=metric, lr_state=lr_state))
+    held = identifiability.restrict(law, observations.allocation, held_by_caller)
+    problem = Problem(law, observations.allocation, np.log(observations.loss), held.fixed, held.ties)
+    runs_count = len(set(observations.run))
+    notes += [*identifiability.check_counts(problem, runs_count), *held.notes]
+    line = _Line(problem, parameter, settings)
+    threshold, why = line.threshold(observations.run)
+    low, high = line.ends(threshold)
+    return line.result(values, observations.metric, (low, high), threshold, why, notes)
+
+
+def _check_parameter(law: ScalingLaw, parameter: str, fixed: Mapping[str, float], values: Sequence[float]) -> None:
+    if parameter not in law.parameter_names:
+        raise InputError(
+            f"law {law.name!r} has no parameter {parameter!r}", hint=f"parameters: {', '.join(law.parameter_names)}"
+        )
+    if parameter in fixed:
+        raise InputError(f"{parameter} is held fixed, so there is no profile of it", hint="leave it out of fixed")
+    low, high = law.bounds[parameter]
+    if wrong := [value for value in values if not low <= value <= high or not math.isfinite(value)]:
+        raise InputError(f"{parameter} cannot be {wrong[0]:g}", hint=f"it lies in [{low:g}, {high:g}]")
+
+
+@dataclass
+class _Line:
+    """The objective as a function of u, the parameter on the scale it is searched on."""
+
+    problem: Problem
+    parameter: str
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self.seen: dict[float, tuple[float, Array, dict[str, float]]] = {}
+        z, self.found, residual, self.agreement = search(self.problem, self.settings)
+        self.z, self.residual = z, residual
+        parameters = {name: float(value[0]) for name, value in self.problem.natural(z[None]).items()}
+        self.best = parameters[self.parameter]
+        form = next(p for p in self.problem.law.parameters if p.name == self.parameter)
+        self.linear = form in self.problem.law.linear
+        if self.linear and self.parameter != "E" and self.best <= 0:
+            raise InputError(f"{self.parameter} is 0 at the optimum, so its profile says nothing")
+        self.log = form.log or (self.linear and self.parameter != "E")
+        if self.parameter == "E":
+            span = (0.0, float(np.exp(self.problem.log_loss.max())))
+        else:
+            span = (self.best * 1e-4, self.best * 1e4) if self.linear else (form.low, form.high)
+        self.span = (self.u(span[0]), self.u(span[1]))
+        self.start_from = starts.given(self.at(self.best), parameters) if self._others else np.empty((1, 0))
+        self.objective(self.u(self.best), [self.start_from])
+
+    @property
+    def _others(self) -> int:
+        return self.at(self.best).size
+
+    def u(self, value: float) -> float:
+        return math.log(value) if self.log else float(value)
+
+    def value(self, u: float) -> float:
+        return math.exp(u) if self.log else u
+
+    def at(self, value: float) -> Problem:
+        """The problem with the parameter held."""
+        name = self.parameter
+        while name in self.problem.ties:
+            name = self.problem.ties[name]
+        return replace(self.problem, fixed={**self.problem.fixed, name: value})
+
+    def objective(self, u: float, extra: Sequence[Array] = ()) -> float:
+        """The least objective with the parameter at u, from its neighbours' numbers and from the grid."""
+        if u in self.seen:
+            return self.seen[u][0]
+        problem = self.at(self.value(u))
+        unit, delta = np.ones(len(problem.log_loss)), self.settings.threshold
+        if not problem.size:
+            only = problem.evaluate(np.empty((1, 0)), unit, delta)
+            return self._keep(u, problem, np.empty((1, 0)), only.value)
+        points = starts.grid(problem)
+        chosen = starts.choose(points, problem.evaluate(points, unit, delta).value, _EFFORT.starts)
+        near = sorted(self.seen, key=lambda other: abs(other - u))[:2]
+        candidates = [*extra, *(self.seen[other][1][None] for other in near), chosen]
+        z = np.concatenate([one for one in candidates if one.size] or [np.empty((0, problem.size))])
+        if not len(z):
+            self.seen[u] = (math.inf, np.empty(0), {})
+            return math.inf
+        found = newton.minimise(problem, z, unit, delta, _EFFORT)
+        return self._keep(u, problem, found.z, found.value)
+
+    def _keep(self, u: float, problem: Problem, z: Array, values: Array) -> float:
+        k = int(np.argmin(values))
+        natural = {name: float(column[0]) for name, column in problem.natural(z[[k]]).items()}
+        value = float(values[k])
+        self.seen[u] = (value, z[k] if math.isfinite(value) else np.empty(0), natural)
+        return value
+
+    @property
+    def minimum(self) -> float:
+        return min(value for value, _, _ in self.seen.values())
+
+    def threshold(self, run: NDArray[np.str_]) -> tuple[float, str]:
+        """How far the objective may rise, and why."""
+        count, delta = self.settings.resamples, self.settings.threshold
+        if not count:
+            pull = np.clip(self.residual, -delta, delta)
+            inside = max(int((np.abs(self.residual) <= delta).sum()), 1)
+            freedom = max(len(pull) - self.problem.size, 1)
+            scale = float(pull @ pull) / freedom * len(pull) / inside
+            return _CHI * scale, (
+                "likelihood ratio with one degree of freedom, scaled to the residuals and taking each as independent, "
+                "because no resamples were asked for"
+            )
+        weights = bootstrap.run_weights(run, count, self.settings.seed)
+        held = self.at(self.best)
+        rises = []
+        for first in range(0, count, 256):
+            part = weights[first : first + 256]
+            free = newton.minimise(self.problem, np.repeat(self.z[None], len(part), 0), part, delta, newton.RESAMPLE)
+            if held.size:
+                still = newton.minimise(held, np.repeat(self.start_from, len(part), 0), part, delta, newton.RESAMPLE)
+                fixed = still.value
+            else:
+                fixed = held.evaluate(np.empty((len(part), 0)), part, delta).value
+            rises.append(np.maximum(fixed - free.value, 0.0))
+            if self.settings.progress:
+                self.settings.progress("resamples", first + len(part), count)
+        return float(np.quantile(np.concatenate(rises), _CONFIDENCE)), (
+            f"in 90 % of {count} tables with whole runs drawn again the objective at this best value is less than that "
+            "above the table's own optimum"
+        )
+
+    def ends(self, threshold: float) -> tuple[float | None, float | None]:
+        """The ends of the outermost stretch within the threshold, natural units; None where it reaches the range's."""
+        low, high = self.span
+        for u in np.linspace(low, high, _COARSE):
+            self.objective(float(u))
+        found = []
+        for side, edge in ((-1.0, low), (1.0, high)):
+            at, step = self.u(self.best), _FIRST * (high - low)
+            while at != edge:
+                at = min(max(at + side * step, low), high)
+                step *= 2
+                self.objective(at)
+                if not self.within(at, threshold):
+                    break
+            found.append(self._crossing(side, edge, threshold))
+        if self.parameter == "E" and found[0] is None:
+            found[0] = 0.0  # not the end of a search: a loss cannot have a floor below zero
+        return found[0], found[1]
+
+    def within(self, u: float, threshold: float) -> bool:
+        return self.seen[u][0] - self.minimum <= threshold + _ROUND * abs(self.minimum)
+
+    def _crossing(self, side: float, edge: float, threshold: float) -> float | None:
+        inside = max((u for u in self.seen if self.within(u, threshold)), key=lambda u: side * u)
+        if inside == edge:
+            return None
+        outside = min((u for u in self.seen if side * u > side * inside), key=lambda u: side * u)
+        for _ in range(_HALVINGS):
+            middle = (inside + outside) / 2
+            self.objective(middle)
+            if self.within(middle, threshold):
+                inside = middle
+            else:
+                outside = middle
+        return self.value((inside + outside) / 2)
+
+    def result(
+        self,
+        values: Sequence[float] | None,
+        metric: str,
+        ends: tuple[float | None, float | None],
+        threshold: float,
+        why: str,
+        notes: Sequence[str],
+    ) -> Profile:
+        places = sorted(self.seen) if values is None else sorted(self.u(value) for value in values)
+        for u in places:
+            self.objective(u)
+        lowest = min(self.seen, key=lambda u: self.seen[u][0])
+        said = [*notes, self.agreement]
+        if self.seen[lowest][0] < self.found * (1 - 1e-7) - 1e-18:
+            said.append(
+                f"at {self.parameter} = {self.value(lowest):.6g} the profile is lower than the optimum of the search."
+            )
+            self.best = self.value(lowest)
+        for side, end in zip(("below", "above"), ends, strict=True):
+            if end is None:
+                said.append(f"these runs do not bound {self.parameter} {side}: no value searched there fits worse.")
+        inside = [self.within(u, threshold) for u in sorted(self.seen)]
+        if sum(a != b for a, b in itertools.pairwise(inside)) > 2 - inside[0] - inside[-1]:
+            said.append("the values within the threshold are not one stretch; the interval holds all of them.")
+        law = self.problem.law
+        others = [name for name in law.parameter_names if name != self.parameter]
+        blank = dict.fromkeys(others, math.nan)
+        rows = [self.seen[u] for u in places]
+        return Profile(
+            parameter=self.parameter,
+            law=law.name,
+            target=law.target,
+            metric=metric,
+            best=self.best,
+            minimum=self.minimum,
+            values=np.array([self.value(u) for u in places]),
+            objective=np.array([row[0] for row in rows]),
+            others={name: np.array([(row[2] or blank)[name] for row in rows]) for name in others},
+            low=ends[0],
+            high=ends[1],
+            searched=(self.value(self.span[0]), self.value(self.span[1])),
+            threshold=threshold,
+            why=why,
+            measure=_SUMS[self.settings.stated["objective"]],
+            notes=tuple(said),
+        )
