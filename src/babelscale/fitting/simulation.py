@@ -53,7 +53,7 @@ def simulate(
     for name, value in (("noise", noise), ("run_noise", run_noise)):
         if not (value >= 0 and math.isfinite(value)):
             raise InputError(f"{name} is {value}", hint="a standard deviation of log loss; 0.005 is half a per cent")
-    runs = _bare(design) if isinstance(design, Allocation) else design
+    runs = runs_of(design) if isinstance(design, Allocation) else design
     targets = [_target(form, design) for form in forms]
     if len(set(targets)) < len(targets):
         raise InputError(f"two laws of one target among {', '.join(targets)}", hint="name one law a target")
@@ -88,8 +88,8 @@ def _target(law: ScalingLaw, design: Allocation | Runs) -> str:
     return target
 
 
-def _bare(allocation: Allocation) -> Runs:
-    """The allocations as runs without losses, named in their order."""
+def runs_of(allocation: Allocation) -> Runs:
+    """Allocations of shape (n,) as runs without losses, named in their order."""
     N = np.atleast_1d(allocation.params)
     names = [f"r{i:06d}" for i in range(len(N))]
     table = pl.DataFrame({"run": names, "params": N, "tokens": np.atleast_1d(allocation.total_tokens)})
@@ -120,25 +120,33 @@ def _asked(runs: Runs, target: str) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def final_allocations(runs: Runs) -> Allocation:
+    """What every run saw by its end, in the order of the runs table, shape (runs,)."""
+    ends = runs.exposure.group_by("run").agg(pl.max("step"))
+    return _allocation(runs, runs.table.select("run").join(ends, on="run", how="inner", maintain_order="left"))
+
+
+def _allocation(runs: Runs, rows: pl.DataFrame) -> Allocation:
+    """The allocations at the runs and steps of `rows`, in their order."""
+    rows = rows.select("run", "step").join(runs.table.select("run", "params"), on="run", maintain_order="left")
+    seen = runs.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
+    D: dict[str, Values] = {}
+    U: dict[str, Values] = {}
+    for code in seen["language"].unique().sort():
+        own = seen.filter(language=code).select("run", "step", "tokens", "unique_tokens")
+        part = rows.join(own, on=["run", "step"], how="left", maintain_order="left")
+        D[code] = part["tokens"].fill_null(0.0).to_numpy()
+        U[code] = part["unique_tokens"].fill_null(math.inf).to_numpy()
+    return Allocation(rows["params"].to_numpy(), D, U)
+
+
 def _trained(law: ScalingLaw, runs: Runs, rows: pl.DataFrame, target: str) -> tuple[pl.DataFrame, Allocation]:
     """The losses of runs that the law is defined on, in the order of the table, and their allocations."""
-    rows = rows.join(runs.table.select("run", "params"), on="run", maintain_order="left")
-    columns: dict[str, dict[str, Values]] = {"tokens": {}, "unique_tokens": {}}
-    seen = runs.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
-    for code in sorted({target, *seen["language"].unique()}):
-        part = rows.join(
-            seen.filter(language=code).select("run", "step", D="tokens", U="unique_tokens"),
-            on=["run", "step"],
-            how="left",
-            maintain_order="left",
-        )
-        columns["tokens"][code] = part["D"].fill_null(0.0).to_numpy()
-        columns["unique_tokens"][code] = part["U"].fill_null(math.inf).to_numpy()
-    allocation = Allocation(rows["params"].to_numpy(), columns["tokens"], columns["unique_tokens"])
+    allocation = _allocation(runs, rows)
     keep = law.defined(allocation)
     if not keep.any():
         raise InputError(f"no run of the design trains {target!r}", hint="the law needs tokens of its target")
-    return rows.drop("params").filter(pl.Series(keep)), allocation.at(keep)
+    return rows.filter(pl.Series(keep)), allocation.at(keep)
 
 
 def _told(rows: pl.DataFrame, loss: Values, metric: Metric) -> pl.DataFrame:
