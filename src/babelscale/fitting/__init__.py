@@ -1,7 +1,8 @@
 """Fitting: the optimum of a law on runs, its uncertainty, what the runs leave open, and which law to believe."""
 
 from babelscale.fitting.comparison import Comparison, compare
-from babelscale.fitting.estimate import Settings, fit, fit_many, fit_observations
+from babelscale.fitting.estimate import Settings, fit, fit_observations
+from babelscale.fitting.many import fit_many
 from babelscale.fitting.profiles import Profile, profile
 from babelscale.fitting.result import Fit, Prediction
 from babelscale.fitting.simulation import simulate

@@ -97,58 +97,77 @@ def fit(
     return fit_observations(law, observations, settings, {"runs_hash": runs.hash, "lr_state": lr_state})
 
 
-def fit_many(
-    law: str,
-    runs: Runs,
-    targets: Sequence[str] | None = None,
-    *,
-    metric: Metric | None = None,
-    delta: float = 1e-3,
-    resamples: int = 200,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> dict[str, Fit]:
-    """One fit a target language, by the law's name with the study's defaults (see `laws.by_name`).
+@dataclass(frozen=True)
+class Prepared:
+    """One target's problem, before any number is sought: what is used, what is held, what is said already."""
 
-    Raises:
-        InputError: as `fit`, naming the target.
+    law: ScalingLaw
+    observations: Observations
+    problem: Problem
+    notes: tuple[str, ...]
+
+    @property
+    def runs(self) -> int:
+        return len(set(self.observations.run))
+
+
+def prepare(law: ScalingLaw, observations: Observations, settings: Settings, shared: Sequence[str] = ()) -> Prepared:
+    """Check the settings, leave out what the law cannot read, and hold what these runs cannot identify.
+
+    `shared` parameters are free whatever these runs alone say of them: other targets' runs speak of them too.
     """
-    found = {}
-    wanted = list(targets or runs.targets)
-    for done, target in enumerate(wanted):
-        if progress:
-            progress(f"{law} {target}", done, len(wanted))
-        form = laws.by_name(law, target, runs)
-        found[target] = fit(form, runs, metric=metric, delta=delta, resamples=resamples, seed=seed)
-    if progress:
-        progress(law, len(wanted), len(wanted))
-    return found
+    fixed = checked(law, settings)
+    observations, notes = usable(law, observations)
+    allocation = observations.allocation
+    middle = {p.name: p.starts[0] for p in law.shape if p.name in shared}
+    held = identifiability.restrict(law, allocation, {**fixed, **middle})
+    own = Problem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
+    free = {name: value for name, value in held.fixed.items() if name not in middle}
+    notes += [*identifiability.check_counts(own, len(set(observations.run))), *held.notes]
+    notes += identifiability.notes_on_sources(law, allocation, observations.run, [*free, *held.ties])
+    notes += identifiability.notes_before(law, allocation)
+    return Prepared(law, observations, replace(own, fixed=free) if shared else own, tuple(notes))
 
 
 def fit_observations(
     law: ScalingLaw, observations: Observations, settings: Settings, provenance: Mapping[str, Any] | None = None
 ) -> Fit:
     """`fit` on observations already taken from runs."""
-    fixed = checked(law, settings)
-    observations, notes = usable(law, observations)
-    allocation = observations.allocation
-    held = identifiability.restrict(law, allocation, fixed)
-    problem = Problem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
-    runs = len(set(observations.run))
-    notes += [*identifiability.check_counts(problem, runs), *held.notes]
-    notes += identifiability.notes_on_sources(law, allocation, observations.run, [*held.fixed, *held.ties])
-    notes += identifiability.notes_before(law, allocation)
-
+    prepared = prepare(law, observations, settings)
+    problem = prepared.problem
     z, objective, residual, agreement = _optimum(problem, settings)
-    parameters = {name: float(value[0]) for name, value in problem.natural(z[None]).items()}
+    columns = None
+    if settings.resamples and problem.size:
+        weights = bootstrap.run_weights(prepared.observations.run, settings.resamples, settings.seed)
+        columns = bootstrap.draws(problem, z, weights, settings.threshold, settings.progress)
+    return finish(prepared, settings, z, objective, residual, columns, [agreement], provenance or {})
+
+
+def finish(
+    prepared: Prepared,
+    settings: Settings,
+    z: Array,
+    objective: float,
+    residual: Array,
+    columns: Mapping[str, Array] | None,
+    notes: Sequence[str],
+    provenance: Mapping[str, Any],
+    shared: Sequence[str] = (),
+) -> Fit:
+    """A Fit from the optimum z of a prepared problem and from the draws of its parameters, by name.
+
+    What these runs alone say of `shared` parameters is left out of the notes.
+    """
+    law, observations, problem = prepared.law, prepared.observations, prepared.problem
+    allocation = observations.allocation
     drawn = np.empty((0, len(law.parameter_names)))
     intervals: dict[str, tuple[float, float]] = {}
-    if settings.resamples and problem.size:
-        weights = bootstrap.run_weights(observations.run, settings.resamples, settings.seed)
-        columns = bootstrap.draws(problem, z, weights, settings.threshold, settings.progress)
+    if columns is not None:
         drawn = np.stack([columns[name] for name in law.parameter_names], axis=1)
-        intervals = {name: interval(columns[name]) for name in law.parameter_names if name not in held.fixed}
-    notes += [*identifiability.notes_after(problem, z, intervals), agreement]
+        intervals = {name: interval(columns[name]) for name in law.parameter_names if name not in problem.fixed}
+    parameters = {name: float(value[0]) for name, value in problem.natural(z[None]).items()}
+    judged = replace(problem, fixed={**problem.fixed, **{name: parameters[name] for name in shared}})
+    after = identifiability.notes_after(judged, np.delete(z, [problem.column[name] for name in shared]), intervals)
     return Fit(
         law=law,
         parameters=parameters,
@@ -160,16 +179,16 @@ def fit_observations(
         unique_tokens=unique_tokens(allocation),
         metric=observations.metric,
         target=observations.target,
-        notes=tuple(notes),
+        notes=(*prepared.notes, *after, *notes),
         provenance={
-            **(provenance or {}),
-            "runs": runs,
+            **provenance,
+            "runs": prepared.runs,
             "observations": len(observations),
             **settings.stated,
             "resamples": settings.resamples,
             "seed": settings.seed,
-            "fixed": dict(held.fixed),
-            "ties": dict(held.ties),
+            "fixed": dict(problem.fixed),
+            "ties": dict(problem.ties),
             "versions": dict(_versions()),
         },
     )

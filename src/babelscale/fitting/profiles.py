@@ -163,6 +163,8 @@ def profile(
         law, given = fit_or_law.law, fit_or_law.provenance
         if given.get("runs_hash") != runs.hash:
             raise InputError("the fit was made from other runs", hint="pass the runs it was made from, or its law")
+        if given.get("shared"):
+            raise InputError("the fit shares parameters with other targets", hint="profile its law instead")
         metric, lr_state, objective = runs.metric, given["lr_state"], given["objective"]
         metric = fit_or_law.metric or metric  # pyright: ignore[reportAssignmentType]
         delta = given["delta"] or delta
