@@ -88,6 +88,36 @@ def test_a_fit_is_saved_and_planned_from(capsys, table: Path, tmp_path: Path, la
     assert "no" in json.dumps(plan)
 
 
+def test_many_targets_share_exponents_and_are_planned_from_a_folder(capsys, runs: Runs, tmp_path: Path):
+    runs.write(tmp_path / "runs")
+    command = ("fit", tmp_path / "runs", "--law", "chinchilla", "--target", "sv,da", "--resamples", 20)
+    fits = strict(said(capsys, *command, "--share", "alpha", "--save", tmp_path / "fits", "--json"))["fits"]
+    assert list(fits) == ["sv", "da"]
+    assert fits["sv"]["parameters"]["alpha"] == pytest.approx(fits["da"]["parameters"]["alpha"], rel=1e-9)
+    plan = said(capsys, "plan", tmp_path / "fits", "--compute", "1e14")
+    assert "sv" in plan
+    assert "da" in plan
+
+
+def test_a_profile_and_the_power_of_a_design(capsys, table: Path, tiny_design: Path):
+    found = strict(said(capsys, "profile", table, "alpha", "--law", "chinchilla", "--resamples", 20, "--json"))
+    assert found["parameter"] == "alpha"
+    told = strict(said(capsys, "study", "power", tiny_design, "--target", "sv", "--tables", 2, "--json"))
+    assert told["runs"] == 12
+    assert {"alpha", "beta"} <= {row["name"] for row in told["parameters"]}
+
+
+@pytest.fixture
+def tiny_design(tmp_path: Path) -> Path:
+    path = tmp_path / "design.toml"
+    sizes = "\n".join(f"s{d} = {{ layers = 1, heads = 1, d_model = {d}, d_ff = {d}, d_head = 8 }}" for d in (8, 16, 32))
+    path.write_text(
+        f'name = "tiny"\nlanguages = ["sv"]\n[tokenizer]\nvocabulary = 400\n[sizes]\n{sizes}\n[[groups]]\n'
+        'name = "all"\nmixture = "monolingual"\nsizes = ["s8", "s16", "s32"]\ntokens = [1e4, 4e4, 1.6e5, 6.4e5]\n'
+    )
+    return path
+
+
 def test_compare_and_transfer_read_tables(capsys, table: Path):
     assert strict(said(capsys, "compare", table, "--laws", "chinchilla", "--json"))
     error = refused(capsys, "transfer", table)
@@ -105,6 +135,10 @@ def test_compare_and_transfer_read_tables(capsys, table: Path):
         ("fit {table} --law perpetual", "'perpetual'"),
         ("fit {table} --target zz", "'zz'"),
         ("fit {table} --metric furlongs", "furlongs"),
+        ("fit {table} --fix alpha=steep", "--fix"),
+        ("fit {table} --objective median", "--objective"),
+        ("profile {table} omega", "omega"),
+        ("study power quickstart --target qqq", "qqq"),
         ("fit {table} --metric bits_per_byte", "bits_per_byte"),
         ("transfer", "--published"),
         ("transfer --published --target qqq", "qqq"),
@@ -120,7 +154,19 @@ def test_wrong_input_is_one_error_with_exit_code_2(capsys, table: Path, command:
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for command in ("fit", "compare", "transfer", "plan", "expand", "decide", "report", "serve", "study run"):
+    for command in (
+        "fit",
+        "compare",
+        "transfer",
+        "profile",
+        "plan",
+        "expand",
+        "decide",
+        "report",
+        "serve",
+        "study run",
+        "study power",
+    ):
         assert "babelscale " in said(capsys, *command.split(), "--help").split("Usage:")[1].split("\n", 1)[1], command
 
 

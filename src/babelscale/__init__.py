@@ -21,7 +21,10 @@ _HOMES = {
     "decide": "babelscale.planning",
     "expand": "babelscale.planning",
     "fit": "babelscale.fitting",
+    "fit_many": "babelscale.fitting",
     "plan": "babelscale.planning",
+    "profile": "babelscale.fitting",
+    "simulate": "babelscale.fitting",
 }
 _ROOMS = (
     "charts", "corpora", "errors", "importers", "languages", "laws", "mixture", "model", "published", "reporting",
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from babelscale import laws, mixture, published
     from babelscale.allocation import Allocation
     from babelscale.errors import InputError
-    from babelscale.fitting import Fit, compare, fit
+    from babelscale.fitting import Fit, compare, fit, fit_many, profile, simulate
     from babelscale.languages import Language
     from babelscale.mixture import Mixture
     from babelscale.planning import Plan, decide, expand, plan

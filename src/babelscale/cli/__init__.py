@@ -23,11 +23,11 @@ app = App(
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
 app.command(study_app)
 for command in (
-    analysis.fit, analysis.compare, analysis.transfer, analysis.plan, analysis.expand, analysis.decide,
-    pages.report, pages.serve,
+    analysis.fit, analysis.compare, analysis.profile, analysis.transfer, analysis.plan, analysis.expand,
+    analysis.decide, pages.report, pages.serve,
 ):  # fmt: skip
     app.command(command)
-for command in (studies.run, studies.plan, studies.status, studies.report):
+for command in (studies.run, studies.plan, studies.power, studies.status, studies.report):
     study_app.command(command)
 
 # What `pip install babelscale` leaves out, by the extra that brings it.

@@ -2,52 +2,103 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import Json, Published, Seed, codes_of, dumps, numbers, show
+from babelscale.cli.options import Json, Published, Seed, bar, codes_of, dumps, metric_of, numbers, show
 from babelscale.errors import InputError
 
 
 def fit(
     runs: Path, *, law: str = "chinchilla", target: str | None = None, metric: str | None = None,
-    resamples: int = 200, seed: Seed = 0, save: Path | None = None, json: Json = False,
+    objective: Literal["huber", "lad", "squares"] = "huber", delta: float = 1e-3, fix: str | None = None,
+    share: str | None = None, resamples: int = 200, seed: Seed = 0, save: Path | None = None, json: Json = False,
 ) -> None:  # fmt: skip
-    """Fit a scaling law to a table of runs.
+    """Fit a scaling law to a table of runs: for one language, several, or all.
 
-    Example: babelscale fit studies/quickstart --law adaptive-transfer --target sv
+    Examples:
+        babelscale fit studies/quickstart --law adaptive-transfer --target sv
+        babelscale fit studies/quickstart --law adaptive-transfer --target all --share alpha,beta --save fits/
 
     Parameters
     ----------
     runs
         A folder of runs, a study's folder, or one table (CSV, Parquet, JSON lines) with params, tokens and loss.
     law
-        chinchilla, data-constrained, multilingual or adaptive-transfer.
+        chinchilla, data-constrained, multilingual, adaptive-transfer or multilinguality.
     target
-        Language whose loss is fitted; may be left out where only one was measured.
+        Languages whose loss is fitted, separated by commas, or all; may be left out where only one was measured.
     metric
         bits_per_byte, nats_per_token or unigram_normalised (default: the first that the table holds).
+    objective
+        What is minimised over log losses: Huber's loss, absolute or squared deviations.
+    delta
+        Huber's threshold on log loss.
+    fix
+        Parameters to hold: lambda=0.065,E=1.7.
+    share
+        Parameters with one value for all targets: alpha,beta.
     resamples
         Bootstrap refits over whole runs, for the intervals.
     save
-        Write the fit to this JSON file; `babelscale plan` reads it.
+        Write the fit to this JSON file, several to this folder; `babelscale plan` reads them.
     """
     from babelscale import fitting, laws
-    from babelscale.runs import METRICS, Runs
+    from babelscale.runs import Runs
 
-    if metric is not None and metric not in METRICS:
-        raise InputError(f"--metric {metric!r}", hint=f"one of {', '.join(METRICS)}")
+    table = Runs.read(runs)
+    how: dict[str, Any] = {
+        "metric": metric_of(metric), "objective": objective, "delta": delta, "fixed": numbers(fix, "--fix"),
+        "resamples": resamples, "seed": seed,
+    }  # fmt: skip
+    wanted = list(table.targets) if target == "all" else codes_of(target) or [table.target()]
+    if len(wanted) == 1 and share is None:
+        form = laws.by_name(law, table.target(wanted[0]), table)
+        show(fitting.fit(form, table, **how, progress=bar()), json, save)
+        return
+    fits = fitting.fit_many(law, table, wanted, shared=tuple(codes_of(share) or ()), **how, progress=bar())
+    for code, found in fits.items():
+        if save is not None:
+            found.save(save / f"{law}-{code}.json")
+        if not json:
+            sys.stdout.write(f"{found}\n\n")
+    if json:
+        sys.stdout.write(dumps({"fits": {code: found.to_dict() for code, found in fits.items()}}) + "\n")
+
+
+def profile(
+    runs: Path, parameter: str, *, law: str = "adaptive-transfer", target: str | None = None,
+    metric: str | None = None, resamples: int = 200, seed: Seed = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """Show how well runs identify one parameter: the objective along it, all others refitted, and its interval.
+
+    Example: babelscale profile studies/quickstart lambda --target sv
+
+    Parameters
+    ----------
+    parameter
+        A parameter of the law: lambda, R_D, tau_en, tau_other, alpha, ...
+    """
+    from babelscale import fitting, laws
+    from babelscale.runs import Runs
+
     table = Runs.read(runs)
     form = laws.by_name(law, table.target(target), table)
-    show(fitting.fit(form, table, metric=metric, resamples=resamples, seed=seed), json, save)
+    found = fitting.profile(
+        form, table, parameter, metric=metric_of(metric), resamples=resamples, seed=seed, progress=bar()
+    )
+    show(found, json)
 
 
 def compare(
     runs: Path, *, laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer", targets: str | None = None,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Compare laws by how well they predict held-out runs: random, largest N, most tokens, largest C, new mixtures.
+    """Compare laws by how well they predict runs left out of the fit.
+
+    Left out are random runs, the largest N, the most tokens, the largest C, new mixtures; and, in a window that
+    expands, all runs of more compute than those fitted.
 
     Example: babelscale compare studies/quickstart --targets sv
 
@@ -61,7 +112,8 @@ def compare(
     from babelscale import fitting
     from babelscale.runs import Runs
 
-    show(fitting.compare(codes_of(laws) or [], Runs.read(runs), targets=codes_of(targets)), json)
+    table = Runs.read(runs)
+    show(fitting.compare(codes_of(laws) or [], table, targets=codes_of(targets), progress=bar()), json)
 
 
 def transfer(
@@ -154,8 +206,9 @@ def _fits(sources: tuple[Path, ...], law: str, codes: list[str] | None) -> list[
 
     fits = []
     for source in sources:
-        if source.suffix == ".json":
-            fits.append(fitting.Fit.load(source))
+        saved = [source] if source.suffix == ".json" else sorted(source.glob("*.json")) if _holds_fits(source) else []
+        if saved:
+            fits += [fitting.Fit.load(path) for path in saved]
             continue
         runs = Runs.read(source)
         targets = [code for code in runs.targets if codes is None or code in codes]
@@ -163,6 +216,11 @@ def _fits(sources: tuple[Path, ...], law: str, codes: list[str] | None) -> list[
             raise InputError(f"{source}: no loss on any of {codes}", hint=f"measured: {', '.join(runs.targets)}")
         fits += [fitting.fit(laws.by_name(law, target, runs), runs) for target in targets]
     return fits
+
+
+def _holds_fits(folder: Path) -> bool:
+    """Whether a folder is what `babelscale fit --save` left, not a study or a folder of runs."""
+    return folder.is_dir() and not (folder / "runs").exists() and not any(folder.glob("runs.*"))
 
 
 def expand(

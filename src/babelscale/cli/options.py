@@ -33,6 +33,15 @@ def numbers(text: str | None, option: str) -> dict[str, float] | None:
         raise InputError(f"{option} {text!r}", hint="write numbers by language, such as sw=2,yo=1") from None
 
 
+def metric_of(name: str | None) -> Any:
+    """A unit of losses, checked."""
+    from babelscale.runs import METRICS
+
+    if name is not None and name not in METRICS:
+        raise InputError(f"--metric {name!r}", hint=f"one of {', '.join(METRICS)}")
+    return name
+
+
 def show(result: Any, as_json: bool, save: Path | None = None) -> None:
     if save is not None:
         result.save(save)

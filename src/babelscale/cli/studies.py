@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from babelscale.cli.options import Corpus, Json, Out, bar, show
+from babelscale.cli.options import Corpus, Json, Out, Seed, bar, numbers, show
 
 
 def run(name: str, *, out: Out = None, corpus: Corpus = None, slots: int | None = None, report: bool = True) -> None:
@@ -34,6 +34,36 @@ def plan(name: str, *, json: Json = False) -> None:
     from babelscale.study.cost import estimate
 
     show(estimate(load(name)), json)
+
+
+def power(
+    name: str, *, law: str | None = None, target: str | None = None, assume: str | None = None, tables: int = 20,
+    noise: float = 0.005, seed: Seed = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """Print what a design could tell before it is trained: the intervals it would give, and what it leaves open.
+
+    Example: babelscale study power quickstart --target sv
+
+    Parameters
+    ----------
+    law
+        The law to identify (default: adaptive-transfer where the target is trained beside others).
+    assume
+        Numbers of the assumed law in place of the default ones: alpha=0.4,tau_da=0.5.
+    tables
+        Simulated tables.
+    noise
+        Scatter of runs around the law, as a share of the loss.
+    """
+    from babelscale.reporting.power import power as foresee
+
+    show(
+        foresee(
+            name, law, target, parameters=numbers(assume, "--assume"), tables=tables, noise=noise, seed=seed,
+            progress=bar(),
+        ),
+        json,
+    )  # fmt: skip
 
 
 def status(name: str, *, out: Out = None, json: Json = False) -> None:
