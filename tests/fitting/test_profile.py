@@ -128,3 +128,16 @@ def test_arguments_that_make_no_sense_are_errors(chinchilla_runs: Runs, atlas_ru
         profile(Chinchilla(), chinchilla_runs, "alpha", objective="lad", resamples=0)
     with pytest.raises(InputError, match="not a law"):
         profile("chinchilla", chinchilla_runs, "alpha")  # pyright: ignore[reportArgumentType]
+
+
+def test_an_optimum_on_the_end_of_the_range_has_an_interval_all_the_same():
+    """Resampled optima lie on that end as well; taken at their word the interval would be a point."""
+    rng = np.random.default_rng(4)
+    N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e5, 1e6, 5), np.geomspace(1e5, 1e6, 5)))
+    loss = (20 / N**0.2 + 30 / D**0.25) * np.exp(rng.normal(0, 0.005, len(N)))
+    found = profile(Chinchilla("sw"), Runs.from_columns(N, D, loss, language="sw"), "E", resamples=30)
+    assert found.best == 0
+    assert found.low == 0
+    assert found.high is not None
+    assert found.high > 0.01
+    assert "end of the parameter's range" in found.why

@@ -275,19 +275,36 @@ class _Line:
         return min(value for value, _, _ in self.seen.values())
 
     def threshold(self, run: NDArray[np.str_]) -> tuple[float, str]:
-        """How far the objective may rise, and why."""
-        count, delta = self.settings.resamples, self.settings.threshold
+        """How far the objective may rise, and why: by resampling, and never less than by the likelihood ratio where
+        the optimum lies on an end of the parameter's range, since resampled optima then lie there too.
+        """
+        count = self.settings.resamples
         if not count:
-            pull = np.clip(self.residual, -delta, delta)
-            inside = max(int((np.abs(self.residual) <= delta).sum()), 1)
-            freedom = max(len(pull) - self.problem.size, 1)
-            scale = float(pull @ pull) / freedom * len(pull) / inside
-            return _CHI * scale, (
-                "likelihood ratio with one degree of freedom, scaled to the residuals and taking each as independent, "
-                "because no resamples were asked for"
-            )
+            reason = "scaled to the residuals and taking each as independent, because no resamples were asked for"
+            return self._likelihood_ratio(), f"likelihood ratio with one degree of freedom, {reason}"
+        resampled = self._resampled(run, count)
+        if self.settings.objective != "lad" and self.u(self.best) in self.span:
+            ratio = self._likelihood_ratio()
+            if ratio > resampled:
+                return ratio, (
+                    "likelihood ratio with one degree of freedom, scaled to the residuals: the optimum lies on the end "
+                    "of the parameter's range, where resampling sees no scatter"
+                )
+        return resampled, (
+            f"in 90 % of {count} tables with whole runs drawn again the objective at this best value is less than that "
+            "above the table's own optimum"
+        )
+
+    def _likelihood_ratio(self) -> float:
+        delta = self.settings.threshold
+        pull = np.clip(self.residual, -delta, delta)
+        inside = max(int((np.abs(self.residual) <= delta).sum()), 1)
+        freedom = max(len(pull) - self.problem.size, 1)
+        return _CHI * float(pull @ pull) / freedom * len(pull) / inside
+
+    def _resampled(self, run: NDArray[np.str_], count: int) -> float:
         weights = bootstrap.run_weights(run, count, self.settings.seed)
-        held = self.at(self.best)
+        held, delta = self.at(self.best), self.settings.threshold
         rises = []
         for first in range(0, count, 256):
             part = weights[first : first + 256]
@@ -300,10 +317,7 @@ class _Line:
             rises.append(np.maximum(fixed - free.value, 0.0))
             if self.settings.progress:
                 self.settings.progress("resamples", first + len(part), count)
-        return float(np.quantile(np.concatenate(rises), _CONFIDENCE)), (
-            f"in 90 % of {count} tables with whole runs drawn again the objective at this best value is less than that "
-            "above the table's own optimum"
-        )
+        return float(np.quantile(np.concatenate(rises), _CONFIDENCE))
 
     def ends(self, threshold: float) -> tuple[float | None, float | None]:
         """The ends of the outermost stretch within the threshold, natural units; None where it reaches the range's."""
