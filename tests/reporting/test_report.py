@@ -138,9 +138,8 @@ def test_the_policy_names_exactly_the_scripts_of_the_page(analysed: Path) -> Non
 
 
 def test_every_chart_draws_and_has_its_table(page: Reader) -> None:
-    assert {"learning-curves", "final-losses", "transfer-map", "measured-predicted", "law-sv", "plan-tokens"} <= set(
-        page.charts
-    )
+    several = {"learning-curves", "final-losses", "transfer-map", "measured-predicted", "law-sv", "plan-tokens"}
+    assert several | {"held-out-r2", "expanding-window"} <= set(page.charts)
     assert page.places == set(page.charts)
     assert page.details >= len(page.charts)
     for name, spec in page.charts.items():

@@ -174,14 +174,35 @@ def held_out(walk: Walk) -> Section | None:
     columns = ("law", "target", "held out", "R²", "mean error (%)", "bias (%)", "fitted", "held out (n)", "note")
     table = Table("Laws on held-out runs", columns, rows, numeric=(3, 4, 5, 6, 7))
     known = [row for row in frame["R2"].to_list() if row is not None and math.isfinite(row)]
+    later = _later(walk)
     if not known:
-        return Section("Held-out comparison", "held-out", said, tables=[table])
+        return Section("Held-out comparison", "held-out", said, figures=later, tables=[table])
     reading = (
         "Each dot is one target language, the bar their median; triangles at the edge lie below −0.5. Where few runs "
         "are left out, R² jumps about: look at the number held out before trusting a difference."
     )
     figure = Figure("held-out-r2", charts.held_out(walk.comparison), reading, table)
-    return Section("Held-out comparison", "held-out", said, figures=[figure], notes=_not_computed(frame))
+    return Section("Held-out comparison", "held-out", said, figures=[figure, *later], notes=_not_computed(frame))
+
+
+def _later(walk: Walk) -> list[Figure]:
+    """The expanding windows, where one could be computed."""
+    if walk.comparison is None or not charts.expanding_rows(walk.comparison):
+        return []
+    rows = [
+        [row["law"], row["language"], f"{row['by']} {row['upto']:.3g}", f"{row['reach']:.3g}",
+         words.percent(row["mean_relative_error"]), words.percent(row["bias"], "+"), words.number(row["R2"], ".3f"),
+         words.text(row["n_train"]), words.text(row["n_test"]), words.text(row["n_outside"])]
+        for row in charts.expanding_rows(walk.comparison)
+    ]  # fmt: skip
+    scores = ("mean error (%)", "bias (%)", "R²")
+    columns = ("law", "target", "fitted up to", "farthest (×)", *scores, "fitted", "later (n)", "left out")
+    table = Table("Laws on later runs", columns, rows, numeric=(3, 4, 5, 6, 7, 8, 9))
+    reading = (
+        "Each law is fitted to the runs up to a rung and asked for every later one, which is how a law is used. Lines "
+        "are medians over targets, dots targets; a hollow dot leaves out losses on which the fitted law has none."
+    )
+    return [Figure("expanding-window", charts.expanding(walk.comparison), reading, table)]
 
 
 def _not_computed(frame: pl.DataFrame) -> list[str]:
