@@ -118,6 +118,17 @@ def test_losses_outside_the_domain_are_left_out_counted_and_said() -> None:
     assert truth["tau_en"] * 20 < -1  # what the case rests on
 
 
+def test_fits_minimise_what_is_asked_for(atlas_runs: Runs) -> None:
+    found = {
+        objective: compare(["chinchilla"], atlas_runs, axes=["random"], expanding=(), objective=objective)
+        for objective in ("huber", "squares")
+    }
+    errors = {name: each.table["mean_relative_error"][0] for name, each in found.items()}
+    assert errors["huber"] != errors["squares"]
+    with pytest.raises(InputError, match="objective"):
+        compare(["chinchilla"], atlas_runs, objective="nonsense")  # pyright: ignore[reportArgumentType]
+
+
 def test_a_comparison_is_the_same_after_json(atlas_runs: Runs) -> None:
     one = compare(["chinchilla", "multilingual"], atlas_runs, axes=["random", "mixture"], rungs=2)
     again = Comparison.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False)))

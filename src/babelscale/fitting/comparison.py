@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from babelscale import laws
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.estimate import Settings, fit_observations, subset
+from babelscale.fitting.estimate import Objective, Settings, checked, fit_observations, subset
 from babelscale.fitting.newton import QUICK
 from babelscale.laws import ScalingLaw
 from babelscale.runs import Axis, Metric, Observations, Runs
@@ -141,6 +141,7 @@ def compare(
     rungs: int = 5,
     metric: Metric | None = None,
     share: float = 0.2,
+    objective: Objective = "huber",
     delta: float = 1e-3,
     seed: int = 0,
     lr_state: LRState = "decayed",
@@ -155,9 +156,11 @@ def compare(
         expanding: by what an expanding window grows: "compute", "params", "tokens" (in all); empty for none.
         rungs: the most windows; where the runs have more rungs, cuts that share the runs out evenly are taken.
         share: how much the random, tokens and compute axes hold out.
+        objective, delta: what the fits minimise, as in `fit`.
 
     Raises:
-        InputError: an unknown law, target or axis, no rungs. What merely cannot be computed is a row with a note.
+        InputError: an unknown law, target, axis or objective, no rungs, a delta that is not positive. What merely
+            cannot be computed is a row with a note.
     """
     axes = tuple(axes or AXES)
     if unknown := [axis for axis in axes if axis not in AXES]:
@@ -172,7 +175,7 @@ def compare(
     metric = metric or runs.metric
     splits = [_Split({"axis": axis}, _held_out(runs, axis, share, seed)) for axis in axes]
     windows = [window for along in dict.fromkeys(expanding) for window in _windows(runs, along, rungs)]
-    settings = Settings(delta, resamples=0, seed=seed, effort=QUICK)
+    settings = Settings(delta, resamples=0, seed=seed, effort=QUICK, objective=objective)
     rows, later = [], []
     for done, target in enumerate(wanted):
         if progress:
@@ -180,6 +183,7 @@ def compare(
         chosen = [form if isinstance(form, ScalingLaw) else laws.by_name(form, target, runs) for form in forms]
         for law in chosen:
             if law.target in (target, None):
+                checked(law, settings)
                 seen = _observed(runs, target, metric, lr_state)
                 rows += _rows(law, target, seen, splits, settings)
                 later += _rows(law, target, seen, windows, settings)
