@@ -1,16 +1,21 @@
 """fit_many: the fits of many target languages in one call, apart or with some parameters in common."""
 
+import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from babelscale import laws
-from babelscale.errors import InputError
+from babelscale.errors import BabelscaleError, InputError
+from babelscale.fitting import parallel
 from babelscale.fitting.bootstrap import Progress
 from babelscale.fitting.estimate import Objective, Settings, fit_observations
 from babelscale.fitting.result import Fit
 from babelscale.fitting.shared import fit_jointly
 from babelscale.laws import ScalingLaw
-from babelscale.runs import Metric, Runs
+from babelscale.runs import Metric, Observations, Runs
 from babelscale.tables import LRState
+
+_WORTH = 2.0  # seconds that starting processes must save
 
 
 def fit_many(
@@ -26,6 +31,7 @@ def fit_many(
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
     lr_state: LRState = "decayed",
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Fit]:
     """One fit a target language, in the order of `targets`.
@@ -35,6 +41,8 @@ def fit_many(
         targets: by default every measured language that some run was trained on, or those of the laws.
         shared: parameters with one value for all targets, such as ("alpha", "beta") or ("lambda",). The sum of all
             targets' objectives is then minimised at once, and each resample draws runs for all targets together.
+        workers: processes to fit in, one thread each; 1 stays in this process. By default one a core, where the work
+            is worth starting them. The fits are the same however many there are. Joint fits stay in this process.
         progress: called with (label, done, total).
 
     The rest is as in `fit`.
@@ -43,20 +51,60 @@ def fit_many(
         InputError: as `fit`, naming the target; a shared parameter that fewer than two of the laws have, or that is a
             coefficient, or that none of the targets' runs identify.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}", hint="1 or more; leave it out for one a core")
     forms = _forms(law, runs, targets)
     settings = Settings(delta, resamples, seed, fixed, None, objective=objective)
     taken = {target: runs.observations(target, metric=metric, lr_state=lr_state) for target in forms}
     provenance = {"runs_hash": runs.hash, "lr_state": lr_state}
     if shared:
         return fit_jointly(forms, taken, tuple(shared), settings, provenance, progress)
-    found = {}
-    for done, (target, form) in enumerate(forms.items()):
-        if progress:
-            progress(f"{form.name} {target}", done, len(forms))
-        found[target] = fit_observations(form, taken[target], settings, provenance)
-    if progress:
-        progress(law if isinstance(law, str) else "fits", len(forms), len(forms))
+    label = law if isinstance(law, str) else "fits"
+    tell = progress or (lambda label, done, total: None)
+    found: dict[str, Fit] = {}
+    began = time.perf_counter()
+    for target, form in forms.items():
+        left = list(forms)[len(found) :]
+        count = _processes(workers, forms, len(left), time.perf_counter() - began, len(found))
+        if count > 1:
+            jobs = [_job(forms[t], taken[t], settings, provenance) for t in left]
+            first = len(forms) - len(left)
+            fits = parallel.run(runs, jobs, count, lambda done, first=first: tell(label, first + done, len(forms)))
+            return found | dict(zip(left, fits, strict=True))
+        tell(f"{form.name} {target}", len(found), len(forms))
+        try:
+            found[target] = fit_observations(form, taken[target], settings, provenance)
+        except BabelscaleError as error:
+            raise parallel.named(target, error.message, error.hint, isinstance(error, InputError)) from error
+    tell(label, len(forms), len(forms))
     return found
+
+
+def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], left: int, seconds: float, done: int) -> int:
+    """How many processes to go on with: those asked for, or one a core where half of what is left takes longer than
+    starting them. A law of one's own cannot be sent to one."""
+    if any(type(form) is not laws.LAWS.get(form.name) for form in forms.values()):
+        return 1
+    if workers is not None:
+        return min(workers, left)
+    if not done or seconds / done * left / 2 < _WORTH:
+        return 1
+    return min(parallel.cores(), left)
+
+
+def _job(
+    form: ScalingLaw, observations: Observations, settings: Settings, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A fit as `worker` takes it."""
+    given = {name: getattr(settings, name) for name in ("delta", "resamples", "seed", "objective")}
+    return {
+        "law": laws.to_dict(form),
+        "target": observations.target,
+        "metric": observations.metric,
+        "lr_state": provenance["lr_state"],
+        "settings": {**given, "fixed": dict(settings.fixed or {}) or None},
+        "provenance": dict(provenance),
+    }
 
 
 def _forms(law: str | Sequence[ScalingLaw], runs: Runs, targets: Sequence[str] | None) -> dict[str, ScalingLaw]:

@@ -83,7 +83,8 @@ class Problem:
         start = len(self.coefficients)
         for k, p in enumerate(self.free_shape):
             column = z[:, start + k, None]
-            values[p.name] = np.exp(column) if p.log else column
+            # exp(log(100)) is a rounding error above 100, and bounds are a promise.
+            values[p.name] = np.clip(np.exp(column), p.low, p.high) if p.log else column
         for p in self.law.shape:
             if p.name in self.fixed:
                 values[p.name] = np.full((len(z), 1), float(self.fixed[p.name]))

@@ -188,7 +188,7 @@ def _descend(
     value = np.stack([e.value for e in here], axis=1)
     b = len(value)
     mu, converged = np.full(b, 1e-3), np.zeros(b, bool)
-    open_: NDArray[np.bool_] = np.isfinite(value).all(axis=1)
+    open_ = np.asarray(np.isfinite(value).all(axis=1))
     for _ in range(effort.most):
         rows = np.flatnonzero(open_)
         if not len(rows):
