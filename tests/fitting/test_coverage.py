@@ -72,3 +72,5 @@ def test_weights_of_runs_are_the_same_for_the_same_seed_and_average_one() -> Non
     assert (one != other).any()
     np.testing.assert_allclose(one.sum(axis=1), 40)
     assert one.mean(axis=0) == pytest.approx(np.ones(40), abs=0.25)
+    assert one.var() == pytest.approx(1, rel=0.1)
+    assert one.min() > 0

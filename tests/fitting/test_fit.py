@@ -50,7 +50,7 @@ def test_checkpoints_of_a_run_are_resampled_together() -> None:
     weights = run_weights(run, 50, 0)
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 3:] == weights[:, 3:4]).all()
-    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    np.testing.assert_allclose(weights[:, [0, 2, 3]].sum(axis=1), 3)
 
 
 def test_prediction_intervals_hold_the_law_and_contain_confidence(atlas_fit: Fit) -> None:
@@ -179,12 +179,17 @@ def test_fewer_losses_than_parameters_names_both_counts() -> None:
 
 
 def test_few_runs_are_fitted_with_a_warning_and_wide_intervals() -> None:
-    few = fit(Chinchilla("sw"), observed(Chinchilla("sw"), TRUTH, atlas_allocations(8, 4, repeats=False), 0.01, 0))
-    many = fit(Chinchilla("sw"), observed(Chinchilla("sw"), TRUTH, atlas_allocations(80, 4, repeats=False), 0.01, 0))
-    assert says(few, "only 8 runs carry 5 free parameters")
-    width = {k: v.intervals["alpha"][1] - v.intervals["alpha"][0] for k, v in (("few", few), ("many", many))}
-    assert width["few"] > 2 * width["many"]
-    assert np.isfinite(few.draws).all()
+    ratios = []
+    for seed in range(5):
+        few, many = (
+            fit(Chinchilla("sw"), observed(Chinchilla("sw"), TRUTH, atlas_allocations(n, 4 + seed), 0.01, seed))
+            for n in (8, 80)
+        )
+        assert says(few, "only 8 runs carry 5 free parameters")
+        assert np.isfinite(few.draws).all()
+        width = [np.subtract(*found.intervals["alpha"]) for found in (few, many)]
+        ratios.append(width[0] / width[1])
+    assert np.median(ratios) > 2
 
 
 def test_runs_without_the_target_are_left_out_and_counted() -> None:

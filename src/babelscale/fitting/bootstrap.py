@@ -1,8 +1,8 @@
 """How far the optimum would move with other runs: whole runs are weighed anew at random, over one design.
 
-The weights are Rubin's (1981) Bayesian bootstrap: uniform over all ways to share n among n runs, mean 1 and variance 1
-as when runs are drawn with replacement, but never 0. Drawing drops a third of the runs each time, and with them all
-that stands for a parameter carried by few; its intervals were up to 44 % too wide (docs/decisions).
+The weights are those of Rubin's (1981) Bayesian bootstrap: of mean 1 and variance 1 as when runs are drawn with
+replacement, but never 0. Drawing drops a third of the runs each time, and with them all that stands for a parameter
+carried by few: intervals of predictions were up to 44 % too wide (docs/decisions/intervals-by-weighing-runs.md).
 """
 
 from collections.abc import Callable
@@ -16,12 +16,18 @@ from babelscale.fitting.objective import Array, Problem
 
 Progress = Callable[[str, int, int], None]
 _CHUNK = 256  # problems solved at once: large enough for NumPy, small enough for the cache
+_LEAST = 0.2  # concentration where there are hardly more runs than parameters
 
 
-def run_weights(run: NDArray[np.str_], resamples: int, seed: int) -> Array:
-    """Weights (resamples, n) of the observations; the checkpoints of a run share one, and runs sum to their number."""
+def run_weights(run: NDArray[np.str_], resamples: int, seed: int, free: int = 0) -> Array:
+    """Weights (resamples, n) of the observations; the checkpoints of a run share one, and they sum to the runs' number.
+
+    Dirichlet of concentration 1 - (free / runs)^1.5: residuals of a few runs with many `free` parameters are too small,
+    and so would be the scatter of refits with weights of variance 1. The power is set by simulation.
+    """
     names, index = np.unique(run, return_inverse=True)
-    weights = np.random.default_rng(seed).exponential(size=(resamples, len(names)))
+    spread = max(1 - (free / len(names)) ** 1.5, _LEAST)
+    weights = np.random.default_rng(seed).gamma(spread, size=(resamples, len(names)))
     weights *= len(names) / weights.sum(axis=1, keepdims=True)
     return weights[:, index]
 

@@ -71,7 +71,7 @@ def fit(
     """Fit a law to the losses of its target language.
 
     Minimises a sum over the residuals r = log L - log y, from several starts, and refits `resamples` times with whole
-    runs drawn again (`seed`) for 90 % intervals. Parameters that the runs cannot identify are held at a stated value.
+    runs weighed anew (`seed`) for 90 % intervals. Parameters that the runs cannot identify are held at a stated value.
 
     Args:
         metric: unit of the loss; bits per byte where the runs have it, otherwise nats per token.
@@ -138,7 +138,7 @@ def fit_observations(
     z, objective, residual, agreement = _optimum(problem, settings)
     columns = None
     if settings.resamples and problem.size:
-        weights = bootstrap.run_weights(prepared.observations.run, settings.resamples, settings.seed)
+        weights = bootstrap.run_weights(prepared.observations.run, settings.resamples, settings.seed, problem.size)
         columns = bootstrap.draws(problem, z, weights, settings.threshold, settings.progress)
     return finish(prepared, settings, z, objective, residual, columns, [agreement], provenance or {})
 
