@@ -40,7 +40,7 @@ def fit_many(
         law: a name, built for each target with the study's defaults (see `laws.by_name`), or one law a target.
         targets: by default every measured language that some run was trained on, or those of the laws.
         shared: parameters with one value for all targets, such as ("alpha", "beta") or ("lambda",). The sum of all
-            targets' objectives is then minimised at once, and each resample draws runs for all targets together.
+            targets' objectives is then minimised at once, and each resample weighs runs for all targets together.
         workers: processes to fit in, one thread each; 1 stays in this process. By default one a core, where the work
             is worth starting them. The fits are the same however many there are. Joint fits stay in this process.
         progress: called with (label, done, total).

@@ -86,11 +86,8 @@ class Profile:
             "why": self.why,
             "measure": self.measure,
             "values": self.values.tolist(),
-            "objective": [value if math.isfinite(value) else None for value in self.objective.tolist()],
-            "others": {
-                name: [value if math.isfinite(value) else None for value in column.tolist()]
-                for name, column in self.others.items()
-            },
+            "objective": _plain(self.objective),
+            "others": {name: _plain(column) for name, column in self.others.items()},
             "notes": list(self.notes),
         }
 
@@ -127,6 +124,10 @@ class Profile:
         return f"unbounded {side} ({limit} searched)"
 
 
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
 def profile(
     fit_or_law: Fit | ScalingLaw,
     runs: Runs,
@@ -144,10 +145,9 @@ def profile(
 ) -> Profile:
     """The objective along a parameter with all others refitted, and the 90 % interval it gives.
 
-    The threshold is calibrated by resampling: 90 % of tables with whole runs drawn again would let the objective rise
-    less than that between their own optimum and the parameter at its present best. A likelihood ratio would need
-    independent residuals of known shape, which checkpoints of one run are not; with `resamples=0` it is used all the
-    same, scaled to the residuals (for a sum of Huber losses or squares).
+    The threshold is calibrated by resampling whole runs: in 90 % of resamples the objective rises less than that
+    between their own optimum and the parameter at its present best. A likelihood ratio would need independent
+    residuals of known shape, which checkpoints of one run are not; `resamples=0` takes it all the same, scaled.
 
     Args:
         fit_or_law: a law, or a fit of these runs, whose metric, objective, delta, fixed parameters and learning-rate
@@ -179,8 +179,7 @@ def profile(
     observations, notes = usable(law, runs.observations(law.target, metric=metric, lr_state=lr_state))
     held = identifiability.restrict(law, observations.allocation, held_by_caller)
     problem = Problem(law, observations.allocation, np.log(observations.loss), held.fixed, held.ties)
-    runs_count = len(set(observations.run))
-    notes += [*identifiability.check_counts(problem, runs_count), *held.notes]
+    notes += [*identifiability.check_counts(problem, len(set(observations.run))), *held.notes]
     line = _Line(problem, parameter, settings)
     threshold, why = line.threshold(observations.run)
     low, high = line.ends(threshold)
@@ -223,12 +222,8 @@ class _Line:
         else:
             span = (self.best * 1e-4, self.best * 1e4) if self.linear else (form.low, form.high)
         self.span = (self.u(span[0]), self.u(span[1]))
-        self.start_from = starts.given(self.at(self.best), parameters) if self._others else np.empty((1, 0))
+        self.start_from = starts.given(self.at(self.best), parameters) if self.at(self.best).size else np.empty((1, 0))
         self.objective(self.u(self.best), [self.start_from])
-
-    @property
-    def _others(self) -> int:
-        return self.at(self.best).size
 
     def u(self, value: float) -> float:
         return math.log(value) if self.log else float(value)
@@ -291,8 +286,8 @@ class _Line:
                     "of the parameter's range, where resampling sees no scatter"
                 )
         return resampled, (
-            f"in 90 % of {count} tables with whole runs drawn again the objective at this best value is less than that "
-            "above the table's own optimum"
+            f"under 90 % of {count} random weightings of the runs, the objective at this best value is less than that "
+            "above its own optimum"
         )
 
     def _likelihood_ratio(self) -> float:

@@ -321,7 +321,7 @@ def _joint_starts(group: Group, alone: list[Array]) -> list[Array]:
 def _draws(
     group: Group, members: list[Prepared], z: list[Array], settings: Settings, progress: Progress | None
 ) -> list[Mapping[str, Array]] | None:
-    """Parameters by name under resampled runs; a run that is drawn counts in every target it was measured on."""
+    """Parameters by name under resampled runs; a run weighs the same in every target it was measured on."""
     if not settings.resamples:
         return None
     run = np.concatenate([m.observations.run for m in members])
