@@ -51,6 +51,17 @@ def test_repeats_alike_in_every_run_identify_nothing(law: ScalingLaw, name: str,
         assert high > 100 * low
 
 
+@pytest.mark.parametrize(("law", "name", "repeats"), ALIKE, ids=["adaptive-transfer", "data-constrained"])
+def test_repeats_of_three_runs_are_never_believed_in_silence(
+    law: ScalingLaw, name: str, repeats: dict[str, float]
+) -> None:
+    few = Allocation(N, {"sw": D}, {"sw": np.where(np.arange(48) < 3, 0.9, 2.0) * D})
+    # Seed 16: the three runs agree by chance on a lambda a hundred times too large.
+    for seed in (0, 16):
+        found = fit(law, simulate(law, CHINCHILLA | {"beta": 0.3478} | repeats, few, seed=seed), resamples=30)
+        assert any(note.startswith(name) and "rests on 3 runs" in note for note in found.notes)
+
+
 def test_parameters_that_are_identified_are_not_called_flat(atlas_runs: Runs) -> None:
     seen = atlas_runs.observations("sw")
     problem = Problem(ATLAS, seen.allocation, np.log(seen.loss), {}, ATLAS.ties)

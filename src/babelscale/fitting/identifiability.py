@@ -13,6 +13,7 @@ from babelscale.laws import Restriction, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
 _DEAF = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
+_FEW = 4  # fewer runs than these carry no parameter
 _WIDTH = 3.29  # standard errors of a 90 % interval
 _WIDE = 30.0  # a positive parameter known to less than this factor
 _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identifies one
@@ -233,8 +234,8 @@ def levels(values: NDArray[np.float64]) -> int:
 
 
 def notes_on_sources(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], held: Sequence[str]) -> list[str]:
-    """Transfer parameters that rest on very few runs."""
-    notes = []
+    """Transfer and repetition parameters that rest on very few runs."""
+    notes = _notes_on_repeats(law, allocation, run, held)
     for code in getattr(law, "sources", ()):
         name = f"tau_{code}"
         runs = len(set(run[allocation.D(code) > 0]))
@@ -243,3 +244,18 @@ def notes_on_sources(law: ScalingLaw, allocation: Allocation, run: NDArray[np.st
                 f"{name} rests on {runs} {'run' if runs == 1 else 'runs'}; more runs with {code} would confirm it."
             )
     return notes
+
+
+def _notes_on_repeats(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], held: Sequence[str]) -> list[str]:
+    """Few runs that repeat can agree by chance on a number that is far off, and on a narrow interval around it."""
+    name = next((n for n in ("lambda", "R_D") if n in law.parameter_names and n not in held), None)
+    if name is None:
+        return []
+    own = name == "R_D" and law.target is not None
+    codes = [law.target or ""] if own else allocation.languages
+    repeats = np.any([allocation.D(code) > allocation.U(code) for code in codes], axis=0)
+    runs = len(set(run[repeats]))
+    if not 0 < runs < _FEW:
+        return []
+    who = "run that repeats its" if runs == 1 else "runs that repeat their"
+    return [f"{name} is hardly identified: it rests on {runs} {who} data; more such runs would identify it."]
