@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import time
 
 import numpy as np
@@ -14,6 +15,12 @@ from babelscale.laws import AdaptiveTransfer
 
 CODES = ["de", "en", "es", "fr", "hi", "it", "ja", "pt", "ru", "sw", "vi", "zh", "ar", "bn", "id", "ko", "nl", "no"]
 TRUTH = {"A": 60.0, "B": 900.0, "alpha": 0.35, "beta": 0.35, "lambda": 0.065, "tau_other": 0.2}
+
+
+def spent() -> float:
+    """CPU seconds of this process and of those that it started and saw end."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def main() -> None:
@@ -35,11 +42,13 @@ def main() -> None:
     print(f"{len(codes)} targets, {asked.runs} runs, {asked.resamples} resamples each, adaptive transfer")
     wall, fits = {}, {}
     for workers in sorted({1, 2, parallel.cores()}):
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), spent()
         fits[workers] = fit_many(forms, runs, resamples=asked.resamples, workers=workers)
         wall[workers] = time.perf_counter() - began
+        cpu = spent() - cpu
         same = "the same fits" if fits[workers] == fits[1] else "OTHER FITS"
-        print(f"  {workers:>2} processes {wall[workers]:6.2f} s wall, {wall[1] / wall[workers]:.2f}x one; {same}")
+        took = f"{wall[workers]:6.2f} s wall, {wall[1] / wall[workers]:.2f}x one; {cpu:6.2f} s CPU"
+        print(f"  {workers:>2} processes {took}; {same}")
     began, cpu = time.perf_counter(), time.process_time()
     joint = fit_many(forms, runs, shared=("alpha", "lambda"), resamples=asked.resamples)
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
