@@ -1,6 +1,7 @@
 """Do the intervals hold the truth? Simulated tables of every law at 0.5 % noise, fitted and asked at 4x their compute.
 
-Usage: .venv/bin/python benchmarks/coverage.py [TABLES] [CASE ...]     (default 200 tables of every case; two processes)
+Usage: .venv/bin/python benchmarks/coverage.py [TABLES] [CASE ... | unidentified]
+(default 200 tables of every case; two processes, some minutes)
 
 A table is 60 or 64 runs drawn from known numbers, fitted with 200 resamples. Allocations with exactly 4x the largest
 compute (6 N D_tot) of the table are predicted: the run of most compute with 4x its parameters, with 4x its tokens, with
@@ -205,7 +206,7 @@ def main() -> None:
             print(f"{case.name:<18}{case.design.params.size:>5}{curve.mean():>11.1f}{run.mean():>13.1f}   "
                   f"{'inside' if good else 'OUTSIDE':<13} {by}; {np.median(width):.2f}; "
                   f"{np.mean([row[3] for row in found]):.2f}", flush=True)  # fmt: skip
-        if not arguments:
+        if not arguments or "unidentified" in arguments:
             print("\nwhat cannot be identified is said, of tables")
             for name in unidentified():
                 times = sum(pool.map(said, [name] * tables, range(tables), chunksize=8))
