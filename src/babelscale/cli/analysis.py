@@ -93,6 +93,8 @@ def profile(
 
 def compare(
     runs: Path, *, laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer", targets: str | None = None,
+    axes: str | None = None, expanding: str = "compute", rungs: int = 5,
+    objective: Literal["huber", "lad", "squares"] = "huber", metric: str | None = None, seed: Seed = 0,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Compare laws by how well they predict runs left out of the fit.
@@ -108,12 +110,27 @@ def compare(
         Names, separated by commas.
     targets
         Languages, separated by commas (default: every measured one).
+    axes
+        Of random,params,tokens,compute,mixture (default: all).
+    expanding
+        By what the window grows: of compute,params,tokens; or none.
+    rungs
+        The most windows.
+    objective
+        What fits minimise over log losses.
+    metric
+        bits_per_byte, nats_per_token or unigram_normalised.
     """
     from babelscale import fitting
     from babelscale.runs import Runs
 
-    table = Runs.read(runs)
-    show(fitting.compare(codes_of(laws) or [], table, targets=codes_of(targets), progress=bar()), json)
+    windows: list[Any] = [] if expanding == "none" else codes_of(expanding) or []
+    chosen: list[Any] | None = codes_of(axes)
+    found = fitting.compare(
+        codes_of(laws) or [], Runs.read(runs), targets=codes_of(targets), axes=chosen, expanding=windows, rungs=rungs,
+        objective=objective, metric=metric_of(metric), seed=seed, progress=bar(),
+    )  # fmt: skip
+    show(found, json)
 
 
 def transfer(
