@@ -96,6 +96,14 @@ def test_least_absolute_deviation_of_other_laws_is_below_its_neighbours(law: Sca
         assert problem.evaluate(near, np.ones(60), 0.0).value.min() >= found.objective * (1 - 1e-9)
 
 
+def test_least_absolute_deviation_of_clean_runs_is_zero_from_every_start() -> None:
+    runs = observed(ATLAS, ATLAS_TRUTH, atlas_allocations(60, 1), 0.0, 0)
+    found = fit(ATLAS, runs, objective="lad", resamples=0)
+    assert dict(found.parameters) == pytest.approx(ATLAS_TRUTH, rel=1e-5)
+    assert found.objective == pytest.approx(0, abs=1e-10)
+    assert "8 of 8 starts agree on the optimum." in found.notes
+
+
 def test_least_absolute_deviation_with_a_floor_at_zero() -> None:
     truth = {"E": 0.0, "A": 60.0, "B": 900.0, "alpha": 0.2, "beta": 0.3}
     runs = observed(Chinchilla("sw"), truth, atlas_allocations(60, 1), 0.02, 0)

@@ -280,7 +280,8 @@ def search(problem: Problem, settings: Settings) -> tuple[Array, float, Array, s
         )
     found = newton.minimise(problem, chosen, unit, delta, settings.effort)
     best = int(np.argmin(found.value))
-    agree = int((found.value <= found.value[best] * (1 + _AGREE) + 1e-20).sum())
+    nothing = 1e-20 if delta > 0 else 1e-14 * len(unit)  # what rounding leaves of an objective of zero
+    agree = int((found.value <= found.value[best] * (1 + _AGREE) + nothing).sum())
     sentence = f"{agree} of {len(chosen)} starts agree on the optimum."
     if not found.converged[best]:
         sentence += " The search stopped before its tolerance; read the numbers with care."

@@ -1,7 +1,7 @@
 """A process that fits: `python -m babelscale.fitting.worker FOLDER`, jobs as JSON lines in, fits as JSON lines out.
 
-A process of its own rather than one of `multiprocessing`, which would run the caller's script a second time and unpack what
-it is sent without checking it. The runs come from FOLDER; a job is {"law", "settings", "metric", "lr_state", "provenance"}.
+A process of its own rather than one of `multiprocessing`, which would run the caller's script a second time and unpack
+what it is sent unchecked. The runs come from FOLDER; a job is {"law", "settings", "metric", "lr_state", "provenance"}.
 """
 
 import json
