@@ -298,7 +298,7 @@ class _Line:
         return _CHI * float(pull @ pull) / freedom * len(pull) / inside
 
     def _resampled(self, run: NDArray[np.str_], count: int) -> float:
-        weights = bootstrap.run_weights(run, count, self.settings.seed)
+        weights = bootstrap.run_weights(run, count, self.settings.seed, self.problem.size)
         held, delta = self.at(self.best), self.settings.threshold
         rises = []
         for first in range(0, count, 256):

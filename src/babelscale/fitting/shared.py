@@ -325,7 +325,9 @@ def _draws(
     if not settings.resamples:
         return None
     run = np.concatenate([m.observations.run for m in members])
-    weights = bootstrap.run_weights(run, settings.resamples, settings.seed)
+    # Each target's residuals are too small by its own parameters; the largest of them widens the weights of all.
+    free = max(problem.size for problem in group.problems)
+    weights = bootstrap.run_weights(run, settings.resamples, settings.seed, free)
     ends = np.cumsum([len(m.observations) for m in members])[:-1]
     found: list[list[Array]] = []
     for first in range(0, len(weights), _CHUNK):
