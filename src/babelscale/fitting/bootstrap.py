@@ -2,7 +2,8 @@
 
 The weights are those of Rubin's (1981) Bayesian bootstrap: of mean 1 and variance 1 as when runs are drawn with
 replacement, but never 0. Drawing drops a third of the runs each time, and with them all that stands for a parameter
-carried by few: intervals of predictions were up to 44 % too wide (docs/decisions/2026-11-intervals-by-weighing-runs.md).
+carried by few: intervals of predictions were up to 44 % too wide
+(docs/decisions/2026-11-intervals-by-weighing-runs.md).
 """
 
 from collections.abc import Callable
