@@ -8,7 +8,6 @@ STUDY = (
     "Laws for Multilingual Pretraining, Finetuning, and Decoding the Curse of Multilinguality. "
     "arXiv 2510.22037 v2 (2026), ICLR 2026"
 )
-DATA_CONSTRAINED = "Muennighoff et al.: Scaling Data-Constrained Language Models. arXiv 2305.16264 (2023)"
 
 # The study's losses follow Tao et al. (2024), yet its values are positive where that loss is negative.
 LOSS_UNIT = "the study's own vocabulary-insensitive loss (unit not stated there)"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -114,18 +114,6 @@ class TransferMatrix:
         from babelscale.transfer.measure import from_runs
 
         return from_runs(runs, params=params, anchor=anchor, lr_state=lr_state, split=split)
-
-    @classmethod
-    def of_scores(
-        cls, languages: Sequence[str], values: NDArray[np.float64], status: Status, provenance: Mapping[str, Any]
-    ) -> "TransferMatrix":
-        """A matrix of bare numbers without intervals; NaN and the diagonal are missing."""
-        values = np.array(values, np.float64)
-        np.fill_diagonal(values, np.nan)
-        unknown = np.full(values.shape, np.nan)
-        return cls(
-            tuple(languages), values, unknown, unknown, np.where(np.isnan(values), "missing", status), provenance
-        )
 
     def cell(self, target: str, source: str) -> Helper:
         """One score.
