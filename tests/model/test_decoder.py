@@ -36,8 +36,8 @@ def reference_nats(parameters, sequences: np.ndarray, shape: Shape) -> np.ndarra
         x = p["embedding"][sequence[:-1]]
         for layer in range(shape.layers):
             normed = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-6) * p["norm"][layer]
-            inner = normed @ p["into"][layer]
-            q, k, v, gate, up = np.split(inner, np.cumsum([width, width, width, shape.d_ff]), axis=1)
+            q, k, v = np.split(normed @ p["attention_in"][layer].reshape(shape.d_model, -1), 3, axis=1)
+            gate, up = np.split(normed @ p["feed_forward_in"][layer].reshape(shape.d_model, -1), 2, axis=1)
             attended = np.zeros((len(x), width))
             for head in range(shape.heads):
                 part = slice(head * shape.d_head, (head + 1) * shape.d_head)
@@ -47,7 +47,7 @@ def reference_nats(parameters, sequences: np.ndarray, shape: Shape) -> np.ndarra
                     weights = np.exp(scores - scores.max())
                     attended[i, part] = weights / weights.sum() @ v[: i + 1, part]
             forward = gate / (1 + np.exp(-gate)) * up
-            x = x + np.concatenate([attended, forward], axis=1) @ p["out_of"][layer]
+            x = x + attended @ p["attention_out"][layer].reshape(width, -1) + forward @ p["feed_forward_out"][layer]
         scores = x @ p["embedding"].T
         largest = scores.max(axis=1)
         total = largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))

@@ -1,91 +1,287 @@
 """The decoder of the study, in one file: parameters, forward pass, loss.
 
-A block is parallel (Wang and Komatsuzaki 2021): x <- x + attention(norm(x)) + feed_forward(norm(x)), with one RMSNorm
+A parallel block (Wang and Komatsuzaki 2021) is x <- x + attention(norm(x)) + feed_forward(norm(x)), with one RMSNorm
 vector for both branches, a SiLU-gated feed-forward, rotary positions and no biases. The embedding is tied to the head
-and there is no final norm: that is what the printed parameter counts say.
-
-The branches read the same normalised input, so q, k, v, gate and up are one matrix, and o and down another.
+and there is no final norm: that is what the printed parameter counts say. A sequential block (Llama) is
+x <- x + attention(norm(x)); x <- x + feed_forward(norm'(x)), with a final norm.
 """
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
+from babelscale.model.execution import Execution
 from babelscale.model.shape import Shape
 
 Parameters = dict[str, Array]
+EPSILON = 1e-6
+ROTARY_BASE = 10_000.0
+_PLAIN = Execution()
 
 
 def initialise(shape: Shape, key: Array) -> Parameters:
     """Parameters in float32; every block's arrays are stacked along a first axis of length `layers`.
 
-    embedding (V, d), norm (layers, d), into (layers, d, 3 heads d_head + 2 d_ff) and
-    out_of (layers, heads d_head + d_ff, d).
+    embedding (V, d), norm (layers, d), attention_in (layers, d, 3, heads, d_head) for q, k and v, attention_out
+    (layers, heads, d_head, d), feed_forward_in (layers, d, 2, d_ff) for gate and up and feed_forward_out
+    (layers, d_ff, d); sequential blocks add norm_feed_forward (layers, d) and norm_final (d,).
     """
-    d, width, layers = shape.d_model, shape.heads * shape.d_head, shape.layers
-    embedding, into, out_of = jax.random.split(key, 3)
-    return {
-        "embedding": jax.random.normal(embedding, (shape.vocabulary, d)) * d**-0.5,
+    d, layers, heads, d_head = shape.d_model, shape.layers, shape.heads, shape.d_head
+    keys = jax.random.split(key, 5)
+    # Each block adds two branches to the stream; small outputs keep its variance near that of the embedding.
+    out = ((heads * d_head + shape.d_ff) * 2 * layers) ** -0.5
+    parameters = {
+        "embedding": jax.random.normal(keys[0], (shape.vocabulary, d)) * d**-0.5,
         "norm": jnp.ones((layers, d)),
-        "into": jax.random.normal(into, (layers, d, 3 * width + 2 * shape.d_ff)) * d**-0.5,
-        # Each block adds two branches to the stream; small outputs keep its variance near that of the embedding.
-        "out_of": jax.random.normal(out_of, (layers, width + shape.d_ff, d))
-        * ((width + shape.d_ff) * 2 * layers) ** -0.5,
+        "attention_in": jax.random.normal(keys[1], (layers, d, 3, heads, d_head)) * d**-0.5,
+        "attention_out": jax.random.normal(keys[2], (layers, heads, d_head, d)) * out,
+        "feed_forward_in": jax.random.normal(keys[3], (layers, d, 2, shape.d_ff)) * d**-0.5,
+        "feed_forward_out": jax.random.normal(keys[4], (layers, shape.d_ff, d)) * out,
     }
+    if shape.block == "sequential":
+        parameters |= {"norm_feed_forward": jnp.ones((layers, d)), "norm_final": jnp.ones(d)}
+    return parameters
 
 
 def rotary(length: int, d_head: int) -> tuple[Array, Array]:
     """Cosines and sines of the rotary angles, each (length, d_head / 2) (Su et al. 2021, eq. 34; base 10,000)."""
-    frequencies = 10_000.0 ** (-jnp.arange(0, d_head, 2) / d_head)
+    frequencies = ROTARY_BASE ** (-jnp.arange(0, d_head, 2) / d_head)
     angles = jnp.arange(length)[:, None] * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def _rotate(x: Array, cosines: Array, sines: Array) -> Array:
+    """Rotate (..., T, heads, d_head) by the angles of its positions."""
     first, second = jnp.split(x, 2, axis=-1)
+    cosines, sines = cosines[:, None].astype(x.dtype), sines[:, None].astype(x.dtype)
     return jnp.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
 
 
+def _normalise(x: Array, scale: Array) -> Array:
+    """RMSNorm (Zhang and Sennrich 2019, eq. 4), in float32."""
+    wide = x.astype(_wide(x))
+    rms = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + EPSILON)
+    return (wide * rms * scale).astype(x.dtype)
+
+
+def _wide(x: Array) -> Any:
+    """float32, unless the type is wider."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def attention(q: Array, k: Array, v: Array) -> Array:
-    """Causal attention; q, k, v and the result are (batch x heads, T, d_head)."""
+    """Causal attention by matrix products; q, k, v and the result are (batch x heads, T, d_head)."""
     length, d_head = q.shape[-2:]
-    scores = (q * d_head**-0.5) @ jnp.swapaxes(k, -1, -2)
+    scores = ((q * d_head**-0.5) @ jnp.swapaxes(k, -1, -2)).astype(_wide(q))
     causal = jnp.tril(jnp.ones((length, length), bool))
     weights = jax.nn.softmax(jnp.where(causal, scores, -1e30), axis=-1)
-    return weights @ v
+    return weights.astype(v.dtype) @ v
 
 
-def hidden(parameters: Parameters, tokens: Array, shape: Shape) -> Array:
-    """The stream after the last block; tokens (B, T) -> (B, T, d_model)."""
+def _attended(q: Array, k: Array, v: Array, execution: Execution) -> Array:
+    """Causal attention of (B, T, heads, d_head), by the way the execution names."""
+    if execution.attention == "cudnn":
+        return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
+    batch, length, heads, d_head = q.shape
+
+    def by_head(x: Array) -> Array:
+        return x.swapaxes(1, 2).reshape(batch * heads, length, d_head)
+
+    mixed = attention(by_head(q), by_head(k), by_head(v))
+    return mixed.reshape(batch, heads, length, d_head).swapaxes(1, 2)
+
+
+def _cast(x: Array, execution: Execution) -> Array:
+    return x if execution.dtype == "float32" else x.astype(execution.dtype)
+
+
+def _drop(x: Array, rate: float, key: Array | None) -> Array:
+    if not rate or key is None:
+        return x
+    kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(kept, x / (1 - rate), jnp.zeros((), x.dtype))
+
+
+def hidden(
+    parameters: Parameters, tokens: Array, shape: Shape, execution: Execution = _PLAIN, dropout: float = 0.0,
+    key: Array | None = None,
+) -> Array:  # fmt: skip
+    """The stream after the last block (and the final norm, if there is one); tokens (B, T) -> (B, T, d_model).
+
+    Dropout, where a key is given, acts on the embedded tokens and on what each branch adds to the stream.
+    """
+    d, heads, d_head = shape.d_model, shape.heads, shape.d_head
     batch, length = tokens.shape
-    heads, d_head, width = shape.heads, shape.d_head, shape.heads * shape.d_head
     cosines, sines = rotary(length, d_head)
+    keys = None if key is None or not dropout else jax.random.split(key, 2 * shape.layers + 1)
 
-    def to_heads(x: Array) -> Array:
-        return x.reshape(batch, length, heads, d_head).swapaxes(1, 2).reshape(batch * heads, length, d_head)
+    def attend(x: Array, layer: Parameters) -> Array:
+        into = layer["attention_in"].reshape(d, -1)
+        q, k, v = jnp.moveaxis((x @ into).reshape(batch, length, 3, heads, d_head), 2, 0)
+        mixed = _attended(_rotate(q, cosines, sines), _rotate(k, cosines, sines), v, execution)
+        return mixed.reshape(batch, length, heads * d_head) @ layer["attention_out"].reshape(-1, d)
 
-    def block(stream: Array, layer: Parameters) -> tuple[Array, None]:
-        scale = jax.lax.rsqrt(jnp.mean(jnp.square(stream), axis=-1, keepdims=True) + 1e-6)
-        inner = (stream * scale * layer["norm"]) @ layer["into"]
-        q, k, v, gate, up = jnp.split(inner, [width, 2 * width, 3 * width, 3 * width + shape.d_ff], axis=-1)
-        q, k = (_rotate(to_heads(part), cosines, sines) for part in (q, k))
-        attended = attention(q, k, to_heads(v)).reshape(batch, heads, length, d_head).swapaxes(1, 2)
-        joined = jnp.concatenate([attended.reshape(batch, length, width), jax.nn.silu(gate) * up], axis=-1)
-        return stream + joined @ layer["out_of"], None
+    def feed_forward(x: Array, layer: Parameters) -> Array:
+        gate, up = jnp.moveaxis((x @ layer["feed_forward_in"].reshape(d, -1)).reshape(batch, length, 2, -1), 2, 0)
+        return (jax.nn.silu(gate) * up) @ layer["feed_forward_out"]
 
-    layers = {name: parameters[name] for name in ("norm", "into", "out_of")}
-    stream, _ = jax.lax.scan(block, parameters["embedding"][tokens], layers)
-    return stream
+    def block(stream: Array, inputs: tuple[Parameters, Array | None]) -> tuple[Array, None]:
+        layer, keys = inputs
+        first, second = (None, None) if keys is None else keys
+        x = _normalise(stream, layer["norm"])
+        if shape.block == "parallel":
+            return stream + _drop(attend(x, layer) + feed_forward(x, layer), dropout, first), None
+        stream = stream + _drop(attend(x, layer), dropout, first)
+        x = _normalise(stream, layer["norm_feed_forward"])
+        return stream + _drop(feed_forward(x, layer), dropout, second), None
+
+    # Rows are cast after they are picked: the gradients of a frequent token add up in float32.
+    stream = _cast(parameters["embedding"][tokens], execution)
+    layers = {
+        name: value if name.startswith("norm") else _cast(value, execution)
+        for name, value in parameters.items()
+        if name not in ("embedding", "norm_final")
+    }
+    layer_keys = None
+    if keys is not None:
+        stream = _drop(stream, dropout, keys[-1])
+        layer_keys = keys[:-1].reshape(shape.layers, 2)
+    body = jax.checkpoint(block, prevent_cse=False) if execution.rematerialise else block
+    stream, _ = jax.lax.scan(body, stream, (layers, layer_keys))
+    return _normalise(stream, parameters["norm_final"]) if shape.block == "sequential" else stream
 
 
 def logits(parameters: Parameters, tokens: Array, shape: Shape) -> Array:
-    """(B, T) -> (B, T, V), through the tied embedding."""
+    """(B, T) -> (B, T, V), through the tied embedding, in float32."""
     return hidden(parameters, tokens, shape) @ parameters["embedding"].T
 
 
-def nats(parameters: Parameters, sequences: Array, shape: Shape) -> Array:
+def nats(parameters: Parameters, sequences: Array, shape: Shape, execution: Execution = _PLAIN) -> Array:
     """Cross-entropy of every predicted token in nats; sequences (B, T + 1) -> (B, T)."""
     inputs, targets = sequences[:, :-1], sequences[:, 1:]
-    scores = logits(parameters, inputs, shape)
+    stream = hidden(parameters, inputs, shape, execution)
+    embedding = parameters["embedding"].astype(stream.dtype)
+
+    def part(chunk: tuple[Array, Array, Array]) -> Array:
+        _, normaliser, chosen = _scores(chunk[0], embedding, chunk[1])
+        return normaliser - chosen
+
+    return _joined(jax.lax.map(part, _chunks(stream, targets, execution.loss_tokens)), targets.shape[1])
+
+
+def loss(
+    parameters: Parameters, sequences: Array, shape: Shape, execution: Execution = _PLAIN, *, dropout: float = 0.0,
+    z_loss: float = 0.0, key: Array | None = None, mesh: Mesh | None = None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """What training minimises, and the mean cross-entropy in nats a token; sequences (B, T + 1).
+
+    With Z = sum_v exp(logit_v), the first is the mean of -log p(target) + z_loss (log Z)^2 (Chowdhery et al. 2022,
+    arXiv 2204.02311, section 5). The second carries no gradient.
+
+    Args:
+        mesh: where the batch is spread over the axis "data" of several devices.
+    """
+    stream = hidden(parameters, sequences[:, :-1], shape, execution, dropout, key)
+    return _head_loss(z_loss, execution.loss_tokens, mesh, stream, parameters["embedding"], sequences[:, 1:])
+
+
+def _chunks(stream: Array, targets: Array, tokens: int) -> tuple[Array, Array, Array]:
+    """Cut (B, T, d) and (B, T) along T into (n, B, t, ...) of at most about `tokens` tokens, and say which are real.
+
+    Along T, so that each device of a spread batch works on every chunk.
+    """
+    batch, length = targets.shape
+    pieces = -(-length // max(1, min(length, tokens // batch)))
+    size = -(-length // pieces)
+    short = size * pieces - length
+    real = jnp.arange(size * pieces) < length
+
+    def cut(x: Array) -> Array:
+        x = jnp.pad(x, [(0, 0), (0, short)] + [(0, 0)] * (x.ndim - 2))
+        return x.reshape(batch, pieces, size, *x.shape[2:]).swapaxes(0, 1)
+
+    return cut(stream), cut(targets), real.reshape(pieces, 1, size).astype(_wide(stream))
+
+
+def _joined(pieces: Array, length: int) -> Array:
+    """Put chunks (n, B, t, ...) together again to (B, T, ...)."""
+    whole = pieces.swapaxes(0, 1)
+    return whole.reshape(len(whole), -1, *pieces.shape[3:])[:, :length]
+
+
+def _scores(stream: Array, embedding: Array, targets: Array) -> tuple[Array, Array, Array]:
+    """Logits, log Z and the target's logit of one chunk, in float32."""
+    scores = jnp.einsum("btd,vd->btv", stream, embedding, preferred_element_type=_wide(stream))
     chosen = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(scores, axis=-1) - chosen
+    return scores, jax.nn.logsumexp(scores, axis=-1), chosen
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _head_loss(
+    z_loss: float, tokens: int, mesh: Mesh | None, stream: Array, embedding: Array, targets: Array
+) -> tuple[Array, Array]:
+    """(objective, cross-entropy), both means over (B, T); the logits of one chunk exist at a time."""
+    return _head_loss_forward(z_loss, tokens, mesh, stream, embedding, targets)[0]
+
+
+def _head_loss_forward(
+    z_loss: float, tokens: int, mesh: Mesh | None, stream: Array, embedding: Array, targets: Array
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """The loss is a mean, so its gradient by the logits is known with them,
+
+        d/dlogit_v = (p_v (1 + 2 z log Z) - [v = target]) / (B T),
+
+    and is carried into the stream and the embedding while the chunk is at hand: nothing is kept or computed again.
+    """
+    several = mesh is not None and mesh.shape["data"] > 1
+    sums: Callable[..., Any] = functools.partial(_head_sums, z_loss, tokens, targets.size, "data" if several else None)
+    if several:
+        # Each device adds up its own part of the batch and the parts meet once, not once a chunk.
+        rows = P("data")
+        sums = jax.shard_map(
+            sums, mesh=mesh, axis_names={"data"}, in_specs=(rows, P(), rows), out_specs=((P(), P()), (rows, P())),
+            check_vma=False,
+        )  # fmt: skip
+    return sums(stream, embedding.astype(stream.dtype), targets)
+
+
+def _head_sums(
+    z_loss: float, tokens: int, count: int, axis: str | None, stream: Array, embedding: Array, targets: Array
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    def step(carry: tuple[Array, Array, Array], chunk: tuple[Array, Array, Array]) -> Any:
+        objective, entropy, by_embedding = carry
+        part, target, real = chunk
+        scores, normaliser, chosen = _scores(part, embedding, target)
+        weight = real / count
+        nats = (normaliser - chosen) * weight
+        # -1 at the target's place.
+        slope = jnp.exp(scores - normaliser[..., None]) * ((1 + 2 * z_loss * normaliser) * weight)[..., None]
+        slope = slope - jax.nn.one_hot(target, scores.shape[-1]) * (weight * jnp.ones_like(chosen))[..., None]
+        slope = slope.astype(embedding.dtype)
+        by_stream = jnp.einsum("btv,vd->btd", slope, embedding)
+        by_embedding += jnp.einsum("btv,btd->vd", slope, part, preferred_element_type=_wide(stream))
+        objective += jnp.sum(nats + z_loss * jnp.square(normaliser) * weight)
+        return (objective, entropy + jnp.sum(nats), by_embedding), by_stream
+
+    zero = jnp.zeros((), _wide(stream))
+    start = (zero, zero, jnp.zeros(embedding.shape, zero.dtype))
+    (objective, entropy, by_embedding), by_stream = jax.lax.scan(step, start, _chunks(stream, targets, tokens))
+    if axis is not None:
+        objective, entropy, by_embedding = jax.lax.psum((objective, entropy, by_embedding), axis)
+    return (objective, entropy), (_joined(by_stream, targets.shape[1]), by_embedding)
+
+
+def _head_loss_backward(
+    z_loss: float, tokens: int, mesh: Mesh | None, kept: tuple[Array, Array], given: tuple[Array, Array]
+) -> tuple[Array, Array, None]:
+    by_stream, by_embedding = kept
+    return by_stream * given[0].astype(by_stream.dtype), by_embedding * given[0], None
+
+
+_head_loss.defvjp(_head_loss_forward, _head_loss_backward)

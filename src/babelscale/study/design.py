@@ -204,7 +204,7 @@ class RunSpec:
         standard = asdict(Recipe())
         recipe = {k: v for k, v in asdict(self.recipe).items() if v != standard[k] and k != "checkpoint_every"}
         return {
-            "shape": asdict(self.shape),
+            "shape": self.shape.identity(),
             "mixture": dict(self.mixture.shares),
             "recipe": recipe,
             "steps": self.steps,

@@ -22,6 +22,9 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
     """Turn the log of a trained run into its record, the same bytes for the same run."""
     with (folder / "log.jsonl").open(encoding="utf-8") as log:
         evaluated = [entry for entry in map(json.loads, log) if "language" in entry]
+    # A run that shorter ones branch off was measured at their steps too.
+    own = set(spec.recipe.evaluation_steps(spec.steps))
+    evaluated = [entry for entry in evaluated if entry["step"] in own]
     T = spec.recipe.sequence_length
     exposure = [
         {"run": spec.name, "step": step, "language": code, "tokens": float(sequences * T),
@@ -49,7 +52,7 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
         "identity": spec.identity(),
         "recipe": asdict(spec.recipe),
         "exposure": exposure,
-        "losses": [{"run": spec.name, "split": "validation"} | entry for entry in evaluated],
+        "losses": [{"run": spec.name} | entry for entry in evaluated],
     }
     files.write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
 

@@ -57,8 +57,8 @@ class Batches:
         _, ordinals = self._span(step * self.batch_size, 0)
         return dict(zip(self.mixture.languages, ordinals.tolist(), strict=True))
 
-    def at(self, step: int) -> NDArray[np.int32]:
-        """The batch of a step, shape (B, T + 1)."""
+    def at(self, step: int, rows: slice | None = None) -> NDArray[np.int32]:
+        """The batch of a step, shape (B, T + 1), or some rows of it."""
         languages, before = self._span(step * self.batch_size, self.batch_size)
         T = self.sequence_length
         batch = np.empty((self.batch_size, T + 1), np.int32)
@@ -68,7 +68,7 @@ class Batches:
             start = self._place(codes[index], int(following[index])) * T
             batch[row] = self.tokens[codes[index]][start : start + T + 1]
             following[index] += 1
-        return batch
+        return batch if rows is None else batch[rows]
 
     def _place(self, language: str, ordinal: int) -> int:
         """Which stored sequence the `ordinal`-th one drawn from a language is."""

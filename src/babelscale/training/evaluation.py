@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ class HeldOut:
     sequences: NDArray[np.int32]
     bytes: int
     unigram_nats: float
+    split: Literal["validation", "parallel"] = "validation"
 
     @classmethod
     def of(

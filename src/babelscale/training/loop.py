@@ -1,8 +1,9 @@
-"""Train one run: batches in, a log of losses and a final state out."""
+"""Train one run, or a population of runs in one program: batches in, a log of losses and a final state out."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,22 +11,25 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import Array
+from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from babelscale import files
-from babelscale.errors import StudyError
-from babelscale.model import decoder
+from babelscale.errors import InputError, StudyError
+from babelscale.model.execution import Execution
 from babelscale.model.shape import Shape
+from babelscale.training import memory
+from babelscale.training import mesh as meshes
 from babelscale.training.batches import Batches
 from babelscale.training.checkpoint import Checkpoints
 from babelscale.training.evaluation import HeldOut
+from babelscale.training.program import Program, State, program
 from babelscale.training.recipe import Recipe
 
-State = dict[str, Any]
+Progress = Callable[[int, float], None]
 # Losses are fetched from the device this often; waiting for each one would leave it idle.
 _FETCH = 16
+LOG, STATE, BRANCHES = "log.jsonl", "state", "branches"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Job:
         steps: optimiser steps.
         seed: of the initial parameters; the order of batches has its own in `batches`.
         base: folder of a finished run's state to continue from, with a fresh optimiser and schedule.
+        branches: steps of shorter runs that differ from this one in nothing else; at the step where each starts its
+            decay, the state is kept for it.
+        trunk: folder of the run that has this one among its branches; its stable phase is taken over, to the bit.
     """
 
     shape: Shape
@@ -45,141 +52,283 @@ class Job:
     batches: Batches
     held_out: tuple[HeldOut, ...]
     base: Path | None = None
+    branches: tuple[int, ...] = ()
+    trunk: Path | None = None
+
+    @property
+    def evaluations(self) -> set[int]:
+        """Steps done when held-out losses are measured, for this run and for its branches."""
+        stable = {step for steps in self.branches for step in self.recipe.evaluation_steps(steps) if step != steps}
+        return stable | set(self.recipe.evaluation_steps(self.steps))
+
+    @property
+    def forks(self) -> set[int]:
+        """Steps done when a branch leaves."""
+        return {self.recipe.phases(steps)[1] for steps in self.branches}
 
 
 def train(
-    job: Job, folder: Path, *, keep_state: bool = False, progress: Callable[[int, float], None] | None = None
-) -> Path:
+    job: Job, folder: Path, *, keep_state: bool = False, progress: Progress | None = None, mesh: Mesh | None = None,
+    execution: Execution | None = None,
+) -> Path:  # fmt: skip
     """Train a run, or go on with one that was interrupted, and return its log.
 
     The log (`log.jsonl`) holds one line a step and one an evaluation; it is the same to the byte whether or not the run
-    was interrupted, on the same device kind and versions.
+    was interrupted, on the same device kind and versions. On several processes, all call this alike and share the
+    folder; the first one writes.
 
     Args:
-        folder: holds the log, and the saved states under `state/`.
+        folder: holds the log, the saved states under `state/`, and those of branches under `branches/`.
         keep_state: save the final state, for runs that others continue from.
         progress: called with (steps done, latest loss).
+        mesh: the devices to use (default: one of this process).
+        execution: how steps are computed (default: the usual choice for the devices).
 
     Raises:
-        StudyError: the loss is no longer finite.
+        InputError: the run does not fit the devices or divide over them.
+        StudyError: the loss is no longer finite, or something cannot be written or restored.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    log, saved = folder / "log.jsonl", folder / "state"
-    state, update, nats = _prepare(job)
-    first = 0
-    checkpoints = (
-        Checkpoints(saved) if keep_state or saved.exists() or job.steps > job.recipe.checkpoint_every else None
-    )
-    if checkpoints is not None and (latest := checkpoints.latest()) is not None:
-        state, first = checkpoints.restore(state), latest
-    elif job.base is not None:
-        state["parameters"] = _base_state(job.base, state)["parameters"]
-    try:
-        _truncate(log, first)
-        with log.open("a", encoding="utf-8") as file:
-            for step, reached, lines in _steps(job, state, first, update, nats, progress):
+    return train_population(
+        [job], [folder], keep_state=[keep_state], progress=progress, mesh=mesh, execution=execution
+    )[0]
+
+
+def train_population(
+    jobs: Sequence[Job], folders: Sequence[Path], *, keep_state: Sequence[bool] | None = None,
+    progress: Progress | None = None, mesh: Mesh | None = None, execution: Execution | None = None,
+) -> list[Path]:  # fmt: skip
+    """Train runs of one shape, recipe and length together in one program; each leaves what it would leave alone.
+
+    Their losses equal those of runs trained alone but for rounding. It pays on accelerators, which one small model
+    leaves idle.
+
+    Args:
+        folders: one a run, as in `train`.
+        mesh: devices share out the runs, not the batches.
+    """
+    _check_alike(jobs)
+    job = jobs[0]
+    mesh = mesh or meshes.make_mesh(1)
+    execution = execution or Execution.on(mesh.devices.flat[0].platform, job.shape)
+    members = len(jobs) if len(jobs) > 1 else None
+    if members is None:
+        meshes.check(job.shape, job.recipe.batch_size // execution.microbatches, mesh)
+    elif members % mesh.shape["data"]:
+        raise InputError(f"{members} runs do not divide over {mesh.shape['data']} devices")
+    memory.check(memory.estimate(job.shape, job.recipe, execution, mesh, members), mesh)
+    made = program(job.shape, job.recipe, execution, mesh, members)
+    with contextlib.ExitStack() as stack:
+        places = [
+            _Place.make(one, folder, keep, stack)
+            for one, folder, keep in zip(jobs, folders, keep_state or [False] * len(jobs), strict=True)
+        ]
+        alone = made if members is None else program(job.shape, job.recipe, execution, mesh)
+        state, first = _start(places, made, alone)
+        for place in places:
+            place.begin(first)
+        for step, state, lines in _steps(jobs, state, first, made, alone, progress):  # noqa: B020
+            for k, place in enumerate(places):
+                place.write(lines[k])
+                place.save(step, functools.partial(_member, state, k, members))
+    return [place.log for place in places]
+
+
+def _check_alike(jobs: Sequence[Job]) -> None:
+    for job in jobs[1:]:
+        for name in ("shape", "recipe", "steps", "branches"):
+            if getattr(job, name) != getattr(jobs[0], name):
+                raise InputError(f"runs of a population have one {name}", hint="train the others apart")
+
+
+@dataclass
+class _Place:
+    """Where one run writes: its log and its saved states."""
+
+    job: Job
+    folder: Path
+    keep_state: bool
+    states: Checkpoints
+    branches: Checkpoints | None
+
+    @classmethod
+    def make(cls, job: Job, folder: Path, keep_state: bool, stack: contextlib.ExitStack) -> "_Place":
+        folder.mkdir(parents=True, exist_ok=True)
+        states = Checkpoints(folder / STATE)
+        stack.callback(states.close)
+        branches = None
+        if job.branches:
+            branches = Checkpoints(folder / BRANCHES, keep=None)
+            stack.callback(branches.close)
+        return cls(job, folder, keep_state, states, branches)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / LOG
+
+    def begin(self, step: int) -> None:
+        """Leave in the log what belongs to the first `step` steps."""
+        if jax.process_index() != 0:
+            return
+        trunk = self.job.trunk
+        if trunk is not None and not self.log.exists():
+            own = self.job.evaluations
+            kept = [line for line in _entries(trunk / LOG, step) if "language" not in line or line["step"] in own]
+        else:
+            kept = _entries(self.log, step) if self.log.exists() else []
+        files.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, lines: list[dict[str, Any]]) -> None:
+        if jax.process_index() != 0:
+            return
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
-                file.flush()
-                due = step % job.recipe.checkpoint_every == 0 and step < job.steps
-                if checkpoints is not None and (due or (keep_state and step == job.steps)):
-                    checkpoints.save(step, reached)
+        except OSError as error:
+            raise StudyError(
+                f"{self.log}: cannot be written ({error.strerror})",
+                hint="make room on the disk; the run goes on from its last saved state",
+            ) from error
+
+    def save(self, step: int, state: Callable[[], State]) -> None:
+        job = self.job
+        due = step % job.recipe.checkpoint_every == 0 and step < job.steps
+        if due or (self.keep_state and step == job.steps):
+            self.states.save(step, state())
+        if self.branches is not None and step in job.forks:
+            self.branches.save(step, state())
+
+
+def _start(places: Sequence[_Place], made: Program, alone: Program) -> tuple[State, int]:
+    """The state to go on from and the steps it has behind it, the same for all members."""
+    found = [_found(place, alone) for place in places]
+    first = min(step for step, _ in found)
+    if first == 0 and all(place.job.base is None for place in places):
+        seeds = np.array([place.job.seed for place in places], np.uint32)
+        return made.initial(seeds if made is not alone else seeds[0]), 0
+    # A kill between two members' saves leaves one of them a save ahead.
+    states = [
+        state if step == first and state is not None else _at(place, alone, first)
+        for place, (step, state) in zip(places, found, strict=True)
+    ]
+    if made is alone:
+        return states[0], first
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *states)
+    return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), stacked, made.like), first
+
+
+def _found(place: _Place, alone: Program) -> tuple[int, State | None]:
+    saved = place.states.restore_latest(alone.like)
+    if saved is None and place.job.trunk is not None:
+        # What the shorter run shares with its trunk is there already.
+        return place.job.recipe.phases(place.job.steps)[1], None
+    return saved or (0, None)
+
+
+def _at(place: _Place, alone: Program, step: int) -> State:
+    job = place.job
+    if step == 0:
+        state = alone.initial(np.uint32(job.seed))
+        return state if job.base is None else state | {"parameters": _base_state(job.base, alone)["parameters"]}
+    if job.trunk is not None and step == job.recipe.phases(job.steps)[1]:
+        return _restored(job.trunk / BRANCHES, alone, step)
+    return place.states.restore(alone.like, step)
+
+
+def _base_state(base: Path, alone: Program) -> State:
+    """The last state of a finished run."""
+    return _restored(base, alone, None)
+
+
+def _restored(folder: Path, alone: Program, step: int | None) -> State:
+    checkpoints = Checkpoints(folder)
+    try:
+        return checkpoints.restore(alone.like, step)
     finally:
-        if checkpoints is not None:
-            checkpoints.close()
-    return log
+        checkpoints.close()
+
+
+def _member(state: State, k: int, members: int | None) -> State:
+    return state if members is None else jax.tree.map(lambda leaf: leaf[k], state)
 
 
 def _steps(
-    job: Job, state: State, first: int, update: Callable[..., Any], nats: Callable[..., Any],
-    progress: Callable[[int, float], None] | None,
-) -> Iterator[tuple[int, State, list[dict[str, Any]]]]:  # fmt: skip
-    """Yield (step, state, lines of the log since the last yield) at every fetch, evaluation and save."""
-    evaluations = set(job.recipe.evaluation_steps(job.steps))
-    pending: list[Array] = []
+    jobs: Sequence[Job], state: State, first: int, made: Program, alone: Program, progress: Progress | None
+) -> Iterator[tuple[int, State, list[list[dict[str, Any]]]]]:
+    """Yield (step, state, each run's lines of the log since the last yield) at every fetch, evaluation and save."""
+    job = jobs[0]
+    recipe = job.recipe
+    evaluations, forks = job.evaluations, job.forks
+    members = len(jobs) if made is not alone else None
+    seeds = np.array([job.seed for job in jobs], np.uint32)
+    pending: list[Any] = []
     for step in range(first + 1, job.steps + 1):
-        rate = np.float32(job.recipe.rate(step - 1, job.steps))
-        state, loss = update(state, job.batches.at(step - 1), rate)
-        pending.append(loss)
-        stop = step in evaluations or step % job.recipe.checkpoint_every == 0 or step == job.steps
+        rate = np.float32(recipe.rate(step - 1, job.steps))
+        sequences = _placed_batch(jobs, step - 1, made, members)
+        state, metrics = made.update(state, sequences, rate, np.uint32(step), seeds if members else seeds[0])
+        pending.append(metrics)
+        stop = step in evaluations or step in forks or step % recipe.checkpoint_every == 0 or step == job.steps
         if not stop and len(pending) < _FETCH:
             continue
-        losses = [float(value) for value in pending]
+        lines = _step_lines(job, step, jax.device_get(pending), members)
         pending.clear()
-        lines: list[dict[str, Any]] = [
-            {"step": step - len(losses) + 1 + k, "loss": value} for k, value in enumerate(losses)
-        ]
-        if not np.isfinite(losses).all():
-            raise StudyError(f"the loss is {losses[-1]} at step {step}", hint="lower the learning rate of the recipe")
+        _check_finite(jobs, step, lines)
+        last = float(np.mean([own[-1]["loss"] for own in lines]))
         if step in evaluations:
-            lines += _evaluate(job, step, functools.partial(nats, state["parameters"]))
+            for k, one in enumerate(jobs):
+                parameters = _member(state["parameters"], k, members)
+                lines[k] += _evaluate(one, step, functools.partial(alone.nats, parameters), alone)
         if progress is not None:
-            progress(step, losses[-1])
+            progress(step, last)
         yield step, state, lines
 
 
-def _evaluate(job: Job, step: int, nats: Callable[[NDArray[np.int32]], Any]) -> list[dict[str, Any]]:
+def _placed_batch(jobs: Sequence[Job], step: int, made: Program, members: int | None) -> jax.Array:
+    recipe = jobs[0].recipe
+    size = (recipe.batch_size, recipe.sequence_length + 1)
+    if members is None:
+        return meshes.spread(size, made.sequences, lambda rows: jobs[0].batches.at(step, rows))
+    return meshes.spread(
+        (members, *size), made.sequences, lambda rows: np.stack([job.batches.at(step) for job in jobs[rows]])
+    )
+
+
+def _step_lines(job: Job, step: int, fetched: list[Any], members: int | None) -> list[list[dict[str, Any]]]:
+    """The lines of the last steps, by run."""
+    lines: list[list[dict[str, Any]]] = [[] for _ in range(members or 1)]
+    for done, metrics in enumerate(fetched, start=step - len(fetched) + 1):
+        rate = job.recipe.rate(done - 1, job.steps)
+        for k, own in enumerate(lines):
+            values = {name: float(np.atleast_1d(metrics[name])[k]) for name in ("loss", "gradient_norm")}
+            own.append({"step": done, **values, "learning_rate": rate})
+    return lines
+
+
+def _check_finite(jobs: Sequence[Job], step: int, lines: list[list[dict[str, Any]]]) -> None:
+    for job, own in zip(jobs, lines, strict=True):
+        bad = next((line for line in own if not np.isfinite(line["loss"])), None)
+        if bad is not None:
+            which = f" of the run with {job.batches.mixture.name}, seed {job.seed}" if len(jobs) > 1 else ""
+            raise StudyError(
+                f"the loss{which} is {bad['loss']} at step {bad['step']}", hint="lower the learning rate of the recipe"
+            )
+
+
+def _evaluate(job: Job, step: int, nats: Callable[[jax.Array], jax.Array], alone: Program) -> list[dict[str, Any]]:
     def by_sequence(sequences: NDArray[np.int32]) -> NDArray[np.float64]:
-        return np.asarray(nats(sequences), np.float64)
+        placed = meshes.spread(sequences.shape, alone.sequences, lambda rows: sequences[rows])
+        return np.asarray(nats(placed), np.float64)
 
     lr_state: Literal["stable", "decayed"] = "decayed" if step == job.steps else "stable"
     return [
-        {"step": step, "language": part.language, "lr_state": lr_state}
+        {"step": step, "language": part.language, "lr_state": lr_state, "split": part.split}
         | part.measure(by_sequence, job.recipe.batch_size)
         for part in job.held_out
     ]
 
 
-def _prepare(job: Job) -> tuple[State, Callable[..., Any], Callable[..., Any]]:
-    update, nats, optimiser = _programs(job.shape, job.recipe)
-    parameters = decoder.initialise(job.shape, jax.random.key(job.seed))
-    return {"parameters": parameters, "optimiser": optimiser.init(parameters)}, update, nats
-
-
-@functools.cache
-def _programs(shape: Shape, recipe: Recipe) -> tuple[Callable[..., Any], Callable[..., Any], Any]:
-    """The compiled update and evaluation, shared by all runs of one shape and recipe in a process."""
-
-    def decays(parameters: decoder.Parameters) -> Mapping[str, bool]:
-        return {name: name != "norm" for name in parameters}
-
-    # The learning rate enters as an argument of `update`, so that one program serves runs of every length.
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(recipe.clip),
-        optax.scale_by_adam(recipe.beta1, recipe.beta2),
-        optax.add_decayed_weights(recipe.weight_decay, mask=decays),
-    )
-
-    def mean_loss(parameters: decoder.Parameters, sequences: Array) -> Array:
-        return decoder.nats(parameters, sequences, shape).mean()
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def update(state: State, sequences: Array, rate: Array) -> tuple[State, Array]:
-        loss, gradient = jax.value_and_grad(mean_loss)(state["parameters"], sequences)
-        direction, inner = optimiser.update(gradient, state["optimiser"], state["parameters"])
-        parameters = jax.tree.map(lambda p, change: p - rate * change, state["parameters"], direction)
-        return {"parameters": parameters, "optimiser": inner}, loss
-
-    @jax.jit
-    def nats(parameters: decoder.Parameters, sequences: Array) -> Array:
-        return decoder.nats(parameters, jnp.asarray(sequences), shape).sum(axis=-1)
-
-    return update, nats, optimiser
-
-
-def _base_state(base: Path, like: State) -> State:
-    """The last state of a finished run."""
-    checkpoints = Checkpoints(base)
-    try:
-        return checkpoints.restore(like)
-    finally:
-        checkpoints.close()
-
-
-def _truncate(log: Path, step: int) -> None:
-    """Drop the lines of steps after `step`, and a last line cut short by a kill."""
-    if not log.exists():
-        return
-    kept = []
+def _entries(log: Path, step: int) -> list[dict[str, Any]]:
+    """The lines of the first `step` steps, without a last one cut short by a kill."""
+    kept: list[dict[str, Any]] = []
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
@@ -187,5 +336,5 @@ def _truncate(log: Path, step: int) -> None:
             break
         if entry["step"] > step:
             break
-        kept.append(line + "\n")
-    files.write_text(log, "".join(kept))
+        kept.append(entry)
+    return kept

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from babelscale.errors import InputError
 
@@ -22,6 +23,8 @@ class Recipe:
         weight_decay: decoupled, on matrices and not on norm vectors.
         beta1, beta2: of AdamW.
         clip: global norm of the gradient.
+        dropout: share of the embedded tokens' and branches' outputs set to zero in training.
+        z_loss: weight of (log Z)^2 in what training minimises (see `decoder.loss`); the logged loss leaves it out.
         evaluations: checkpoints of the stable phase at which held-out loss is measured; one more follows the decay.
         evaluation_tokens: held-out tokens a language at most, always the first ones.
         checkpoint_every: steps between saved states; changes no result and so no identity.
@@ -41,6 +44,8 @@ class Recipe:
     evaluations: int = 8
     evaluation_tokens: int = 8192
     checkpoint_every: int = 1000
+    dropout: float = 0.0
+    z_loss: float = 0.0
 
     def __post_init__(self) -> None:
         whole = ("batch_size", "sequence_length", "evaluations", "evaluation_tokens", "checkpoint_every")
@@ -49,8 +54,24 @@ class Recipe:
                 raise InputError(f"recipe: {name} is {getattr(self, name)}", hint="it must be positive")
         if not 0 < self.decay_share < 1:
             raise InputError(f"recipe: decay_share is {self.decay_share}", hint="it lies between 0 and 1")
-        if self.warmup_steps < 0 or self.weight_decay < 0:
-            raise InputError("recipe: warmup_steps and weight_decay must not be negative")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"recipe: dropout is {self.dropout}", hint="it is at least 0 and below 1")
+        for name in ("warmup_steps", "weight_decay", "z_loss"):
+            if getattr(self, name) < 0:
+                raise InputError(f"recipe: {name} is {getattr(self, name)}", hint="it must not be negative")
+
+    @classmethod
+    def of_study(cls, params: int, **changes: Any) -> "Recipe":
+        """The ATLAS study's own recipe for a model of so many parameters (Longpre et al. 2025, setup).
+
+        Batches of 256 sequences below 150M parameters, 512 below 1B, 1024 below 2B, else 2048; at least 30,000 steps
+        go with it. What the study does not print (weight decay, betas, clipping, evaluation) stands at our defaults.
+        """
+        batch = next((size for bound, size in ((150e6, 256), (1e9, 512), (2e9, 1024)) if params < bound), 2048)
+        standard = {
+            "batch_size": batch, "sequence_length": 2048, "learning_rate": 2e-4, "warmup_steps": 1000, "dropout": 0.1,
+        }  # fmt: skip
+        return cls(**standard | changes)
 
     @property
     def tokens_per_step(self) -> int:
