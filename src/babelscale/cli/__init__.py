@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
-from babelscale.cli import analysis, pages, studies
+from babelscale.cli import analysis, models, pages, studies
 from babelscale.errors import BabelscaleError
 
 app = App(
@@ -24,7 +24,7 @@ study_app = App(name="study", help="Design, run and report studies: many trainin
 app.command(study_app)
 for command in (
     analysis.fit, analysis.compare, analysis.profile, analysis.transfer, analysis.plan, analysis.expand,
-    analysis.decide, pages.report, pages.serve,
+    analysis.decide, models.export, pages.report, pages.serve,
 ):  # fmt: skip
     app.command(command)
 for command in (studies.run, studies.plan, studies.power, studies.status, studies.report):
@@ -33,7 +33,7 @@ for command in (studies.run, studies.plan, studies.power, studies.status, studie
 # What `pip install babelscale` leaves out, by the extra that brings it.
 _EXTRAS = {
     "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
-    "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "sentencepiece"},
+    "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "safetensors", "sentencepiece"},
 }
 
 

@@ -1,0 +1,111 @@
+"""A finished run as a model that other programs load."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from babelscale.errors import InputError, StudyError
+from babelscale.model.shape import Shape
+from babelscale.study.record import RECORD
+
+
+def export(run: str | Path, folder: str | Path, dtype: Literal["float32", "bfloat16"] = "float32") -> Path:
+    """Write the final state of a run, with its tokenizer and a card, in the Hugging Face format.
+
+    Args:
+        run: its folder among the finished ones of a study, whose tokenizer stands two folders above.
+        folder: new or empty.
+
+    Raises:
+        InputError: there is no run, its model is no Llama model, or the folder is not empty.
+        StudyError: its final state was not kept, or the study's tokenizer is gone or another one.
+    """
+    from babelscale.model import huggingface, huggingface_config
+
+    run = Path(run)
+    record = _record(run)
+    shape = Shape(**record["identity"]["shape"])
+    huggingface_config.check_exportable(shape)
+    tokenizer = _tokenizer(run, record["run"]["tokenizer"])
+    mixture = record["identity"]["mixture"]
+    return huggingface.export(
+        _parameters(run, shape, record["identity"]["steps"]), shape, folder, tokenizer=tokenizer, dtype=dtype,
+        sequence_length=record["recipe"]["sequence_length"], languages=sorted(mixture), trained_on=_told(record),
+    )  # fmt: skip
+
+
+def _record(run: Path) -> dict[str, Any]:
+    path = run / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", hint="name a run's folder under finished/ of a study") from None
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path}: damaged ({error})", hint="remove the run's folder to train it again") from None
+    if missing := {"run", "identity", "recipe", "exposure", "losses"} - set(record):
+        raise InputError(f"{path}: no field {min(missing)}", hint="name a run's folder under finished/ of a study")
+    return record
+
+
+def _tokenizer(run: Path, wanted: str) -> Path:
+    path = run.absolute().parent.parent / "tokenizer" / "tokenizer.model"
+    if not path.is_file():
+        raise StudyError(f"{path}: no such file", hint="export a run from where it stands in its study's folder")
+    if (held := hashlib.sha256(path.read_bytes()).hexdigest()) != wanted:
+        raise StudyError(
+            f"{path}: its hash is {held[:12]}, the run was trained with {wanted[:12]}",
+            hint="export a run from where it stands in its study's folder",
+        )
+    return path
+
+
+def _parameters(run: Path, shape: Shape, steps: int) -> Any:
+    """The final parameters, without the optimiser's state."""
+    import jax
+    import numpy as np
+
+    from babelscale.model import huggingface
+    from babelscale.training.checkpoint import Checkpoints
+
+    checkpoints = Checkpoints(run / "state")
+    try:
+        latest = checkpoints.latest()
+        if latest != steps:
+            kept = "no saved state" if latest is None else f"its last saved state is of step {latest:,} of {steps:,}"
+            raise StudyError(
+                f"{run}: {kept}",
+                hint="a study keeps the final state of runs that others continue from; add such a group to the design "
+                "and train the run again",
+            )
+        like = {name: jax.ShapeDtypeStruct(size, np.float32) for name, size in huggingface.sizes(shape).items()}
+        return checkpoints.restore({"parameters": like}, latest)["parameters"]
+    finally:
+        checkpoints.close()
+
+
+def _told(record: dict[str, Any]) -> str:
+    """What the model was trained on, in Markdown."""
+    run, identity = record["run"], record["identity"]
+    last = identity["steps"]
+    seen = {row["language"]: row for row in record["exposure"] if row["step"] == last}
+    bits = {
+        (row["language"], row["split"]): row["nats"] / math.log(2) / row["bytes"]
+        for row in record["losses"]
+        if row["step"] == last
+    }
+    start = f"continued from {run['base']}" if run["base"] else "from scratch"
+    lines = [
+        f"Run {run['run']}: {run['tokens']:,.0f} tokens in {last:,} steps, {start}, seed {run['seed']}.",
+        "",
+        "| language | share | tokens | unique tokens | bits per byte, validation |",
+        "|---|---|---|---|---|",
+    ]
+    for code in sorted({*seen, *(code for code, _ in bits)}):
+        row, loss = seen.get(code), bits.get((code, "validation"))
+        exposure = f"{row['tokens']:,.0f} | {row['unique_tokens']:,.0f}" if row else "0 | "
+        share = identity["mixture"].get(code, 0.0)
+        lines.append(f"| {code} | {share:.4g} | {exposure} | {'' if loss is None else format(loss, '.4f')} |")
+    lines += ["", f"Corpus {run['corpus'][:12]}, tokenizer {run['tokenizer'][:12]} (hashes)."]
+    return "\n".join(lines)
