@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,7 +16,7 @@ from babelscale import languages as known_languages
 from babelscale import mixture as mixtures
 from babelscale.errors import InputError
 from babelscale.mixture import Mixture
-from babelscale.model.shape import Shape
+from babelscale.model.shape import Block, Shape
 from babelscale.training.recipe import Recipe
 
 MixtureKind = Literal["monolingual", "bilingual", "uniform", "proportional", "temperature", "unimax"]
@@ -40,11 +40,15 @@ class TokenizerPart(_Part):
 
 
 class SizePart(_Part):
+    """A size of model; its own `recipe` fields take the place of the design's."""
+
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
     d_model: int = Field(gt=0)
     d_ff: int = Field(gt=0)
     d_head: int = Field(gt=0)
+    block: Block = "parallel"
+    recipe: dict[str, float | int] = Field(default_factory=dict)
 
 
 class Group(_Part):
@@ -77,10 +81,11 @@ class Design(_Part):
     groups: tuple[Group, ...] = Field(min_length=1)
     analysis: dict[str, Any] = Field(default_factory=dict)
 
-    def training_recipe(self) -> Recipe:
+    def training_recipe(self, size: str | None = None) -> Recipe:
+        """The recipe of the design, or of one of its sizes."""
         standard = asdict(Recipe())
         given: dict[str, Any] = {}
-        for name, value in self.recipe.items():
+        for name, value in (self.recipe | (self.sizes[size].recipe if size else {})).items():
             if name not in standard:
                 raise InputError(f"recipe: unknown field {name!r}", hint=f"it has {', '.join(standard)}")
             # 1 and 1.0 are one learning rate, and so one identity.
@@ -90,7 +95,7 @@ class Design(_Part):
         return Recipe(**given)
 
     def shape(self, size: str) -> Shape:
-        return Shape(**self.sizes[size].model_dump(), vocabulary=self.tokenizer.vocabulary)
+        return Shape(**self.sizes[size].model_dump(exclude={"recipe"}), vocabulary=self.tokenizer.vocabulary)
 
 
 def built_in() -> tuple[str, ...]:
@@ -148,6 +153,7 @@ def _check_references(design: Design, where: str) -> None:
         design.training_recipe()
         for size in design.sizes:
             design.shape(size)
+            design.training_recipe(size)
     except (InputError, TypeError) as error:
         raise InputError(f"{where}: {error}") from None
     seen: set[str] = set()
@@ -233,11 +239,11 @@ def expand(design: Design, unique_tokens: Mapping[str, float], corpus: str, toke
         unique_tokens: U by language, which proportional, temperature and UniMax mixtures are made from.
         corpus, tokenizer: hashes that become part of each run's identity.
     """
-    recipe = design.training_recipe()
     groups: dict[str, list[RunSpec]] = {}
     for group in design.groups:
         specs: list[RunSpec] = []
         for size, tokens, seed in itertools.product(group.sizes, group.tokens, group.seeds):
+            recipe = design.training_recipe(size)
             base = _base(groups[group.continue_from], group, size, seed) if group.continue_from else None
             specs += [
                 RunSpec(size, design.shape(size), mixture, recipe, recipe.steps(tokens), seed, corpus, tokenizer, base)
@@ -245,6 +251,21 @@ def expand(design: Design, unique_tokens: Mapping[str, float], corpus: str, toke
             ]
         groups[group.name] = specs
     return groups
+
+
+def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """Run -> the longest run that differs from it in its length alone.
+
+    Up to the shorter one's decay the two are the same to the bit, so it can branch off there (Hu et al. 2024, arXiv
+    2404.06395, section 4). Runs too short for the whole warm-up warm up faster, and are not.
+    """
+    longest: dict[str, RunSpec] = {}
+    keys: dict[str, str] = {}
+    for spec in sorted(specs, key=lambda spec: (-spec.steps, spec.name)):
+        alike = spec.identity() | {"steps": None, "warm": spec.recipe.phases(spec.steps)[0]}
+        keys[spec.name] = json.dumps(alike, sort_keys=True)
+        longest.setdefault(keys[spec.name], spec)
+    return {name: longest[key] for name, key in keys.items() if longest[key].name != name}
 
 
 def _mixtures(group: Group, design: Design, unique_tokens: Mapping[str, float], tokens: float) -> list[Mixture]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,14 @@ def processors() -> list[int]:
 
 
 def run_local(
-    specs: Iterable[RunSpec], folder: Path, *, slots: int | None = None, on_event: Callable[[Event], None] | None = None
-) -> None:
+    specs: Iterable[RunSpec], folder: Path, *, slots: int | None = None, trunks: Mapping[str, RunSpec] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> None:  # fmt: skip
     """Train runs on this machine, the costliest first, and those that continue others after them.
 
     Args:
         slots: runs at a time; by default one a CPU.
+        trunks: run -> the longer run it branches off, which is trained first.
         on_event: called with what the workers say: {"run", "step", "loss"}, {"run", "finished"}, {"run", "failed"}.
 
     Raises:
@@ -111,7 +113,7 @@ def run_local(
     started: set[_Worker] = set(workers)
     try:
         for worker in workers:
-            _feed(worker, waiting, unfinished, failed)
+            _feed(worker, waiting, unfinished, failed, trunks or {})
         while workers:
             worker, event = events.get()
             if event is None:
@@ -132,7 +134,7 @@ def run_local(
                 worker.run = None
             # A finished run may have made others ready, for idle workers too.
             for idle in [w for w in workers if w.run is None]:
-                _feed(idle, waiting, unfinished, failed)
+                _feed(idle, waiting, unfinished, failed, trunks or {})
     finally:
         for worker in started:
             worker.stop()
@@ -145,14 +147,17 @@ def run_local(
         )
 
 
-def _feed(worker: _Worker, waiting: "deque[RunSpec]", unfinished: set[str], failed: dict[str, str]) -> None:
-    """Give a worker the next run whose base is there; let it go when none will come."""
+def _feed(
+    worker: _Worker, waiting: "deque[RunSpec]", unfinished: set[str], failed: dict[str, str],
+    trunks: Mapping[str, RunSpec],
+) -> None:  # fmt: skip
+    """Give a worker the next run whose base and trunk are there; let it go when none will come."""
     for spec in list(waiting):
         if spec.base is not None and spec.base.name in failed:
             waiting.remove(spec)
             unfinished.discard(spec.name)
             failed[spec.name] = f"the run it continues from failed: {spec.base.name}"
-        elif spec.base is None or spec.base.name not in unfinished:
+        elif unfinished.isdisjoint(run.name for run in (spec.base, trunks.get(spec.name)) if run):
             waiting.remove(spec)
             worker.send(spec.name)
             return

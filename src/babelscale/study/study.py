@@ -15,7 +15,7 @@ from babelscale.corpora import Tokenizer, TokenStore, build_store, open_corpus, 
 from babelscale.errors import InputError, StudyError
 from babelscale.runs import Runs
 from babelscale.study import engines, record
-from babelscale.study.design import Design, RunSpec, expand, load
+from babelscale.study.design import Design, RunSpec, expand, load, trunks
 
 Progress = Callable[[str, int, int], None]
 
@@ -149,8 +149,21 @@ class Study:
         """Names of the runs that others continue from."""
         return {spec.base.name for spec in self.specs.values() if spec.base}
 
+    @functools.cached_property
+    def trunks(self) -> dict[str, RunSpec]:
+        """Run -> the longer run it branches off."""
+        return trunks(self.specs.values())
+
+    def branches(self, name: str) -> list[RunSpec]:
+        """Shorter runs that branch off a run."""
+        return [self.specs[short] for short, trunk in self.trunks.items() if trunk.name == name]
+
+    def finished(self, name: str) -> Path:
+        """Folder of a run once it is finished."""
+        return self.folder / "finished" / name
+
     def is_finished(self, name: str) -> bool:
-        return (self.folder / "finished" / name / record.RECORD).exists()
+        return (self.finished(name) / record.RECORD).exists()
 
     @property
     def missing(self) -> list[RunSpec]:
@@ -170,7 +183,7 @@ class Study:
         with self._alone():
             try:
                 if missing:
-                    engines.run_local(missing, self.folder, slots=slots, on_event=on_event)
+                    engines.run_local(missing, self.folder, slots=slots, trunks=self.trunks, on_event=on_event)
             finally:
                 self._write_tables()
         return len(missing)

@@ -16,25 +16,49 @@ from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError
 from babelscale.study import record
 from babelscale.study.design import RunSpec
+from babelscale.study.study import Study
 from babelscale.training.batches import Batches
 from babelscale.training.evaluation import HeldOut
+from babelscale.training.loop import BRANCHES, STATE, Job
 
 
-def train_run(spec: RunSpec, folder: Path, *, keep_state: bool = False, progress: Any = None) -> bool:
-    """Train one run of the study in `folder` and publish it; False if it was already there.
+def train_run(
+    study: Study, spec: RunSpec, *, progress: Any = None, mesh: Any = None, execution: Any = None
+) -> bool:  # fmt: skip
+    """Train one run of a study and publish it; False if it was already there.
 
     Args:
-        keep_state: keep the final state, for runs that others continue from.
         progress: called with (steps done, latest loss).
+        mesh, execution: as in `loop.train`. On several processes all call this alike; the first publishes.
     """
-    from babelscale.training.loop import Job, train
+    import jax
+    from jax.experimental import multihost_utils
 
-    finished = folder / "finished" / spec.name
-    if (finished / record.RECORD).exists():
+    from babelscale.training.loop import train
+
+    if study.is_finished(spec.name):
         return False
-    working = folder / "working" / spec.name
+    working = study.folder / "working" / spec.name
+    one = job(study, spec)
+    began = time.perf_counter()
+    keep = spec.name in study.bases
+    train(one, working, keep_state=keep, progress=progress, mesh=mesh, execution=execution)
+    published = True
+    if jax.process_index() == 0:
+        unique_tokens = {code: one.batches.unique_tokens(code) for code in spec.mixture.languages}
+        record.write(spec, one.batches, unique_tokens, working)
+        timing = {"seconds": round(time.perf_counter() - began, 3), "tokens": spec.tokens}
+        (working / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
+        published = record.publish(working, study.finished(spec.name))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"published {spec.name}")
+    return published
+
+
+def job(study: Study, spec: RunSpec) -> Job:
+    """A run of a study as the training loop sees it."""
+    folder, recipe = study.folder, spec.recipe
     store = TokenStore.open(folder / "corpus")
-    recipe = spec.recipe
     languages = sorted({*spec.mixture.languages, *(spec.base.mixture.languages if spec.base else ())})
     batches = Batches(
         {code: store.train(code) for code in spec.mixture.languages},
@@ -47,14 +71,14 @@ def train_run(spec: RunSpec, folder: Path, *, keep_state: bool = False, progress
         )
         for code in languages
     )  # fmt: skip
-    base = folder / "finished" / spec.base.name / "state" if spec.base else None
-    job = Job(spec.shape, recipe, spec.steps, spec.seed, batches, held_out, base)
-    began = time.perf_counter()
-    train(job, working, keep_state=keep_state, progress=progress)
-    record.write(spec, batches, {code: batches.unique_tokens(code) for code in spec.mixture.languages}, working)
-    timing = {"seconds": round(time.perf_counter() - began, 3), "tokens": spec.tokens}
-    (working / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
-    return record.publish(working, finished)
+    base = study.finished(spec.base.name) / STATE if spec.base else None
+    trunk = study.trunks.get(spec.name)
+    trunk_folder = study.finished(trunk.name) if trunk else None
+    if trunk_folder is not None and not (trunk_folder / BRANCHES / str(recipe.phases(spec.steps)[1])).is_dir():
+        # The longer run failed, or was trained before this one was asked for.
+        trunk_folder = None
+    branches = tuple(branch.steps for branch in study.branches(spec.name))
+    return Job(spec.shape, recipe, spec.steps, spec.seed, batches, held_out, base, branches, trunk_folder)
 
 
 def _say(**event: Any) -> None:
@@ -69,17 +93,13 @@ def main() -> int:
     options = parser.parse_args()
     if options.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.cpu})
-    from babelscale.study.study import Study
-
     study = Study.open(options.folder)
-    specs, bases = study.specs, study.bases
     for line in sys.stdin:
         name = line.strip()
         try:
             train_run(
-                specs[name], study.folder, keep_state=name in bases,
-                progress=lambda step, loss, name=name: _say(run=name, step=step, loss=loss),
-            )  # fmt: skip
+                study, study.specs[name], progress=lambda step, loss, name=name: _say(run=name, step=step, loss=loss)
+            )
         except (BabelscaleError, OSError) as error:
             _say(run=name, failed=str(error))
         else:

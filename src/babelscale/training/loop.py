@@ -109,8 +109,8 @@ def train_population(
     _check_alike(jobs)
     job = jobs[0]
     mesh = mesh or meshes.make_mesh(1)
-    execution = execution or Execution.on(mesh.devices.flat[0].platform, job.shape)
     members = len(jobs) if len(jobs) > 1 else None
+    execution = execution or memory.choose(job.shape, job.recipe, mesh, members)
     if members is None:
         meshes.check(job.shape, job.recipe.batch_size // execution.microbatches, mesh)
     elif members % mesh.shape["data"]:
@@ -126,10 +126,10 @@ def train_population(
         state, first = _start(places, made, alone)
         for place in places:
             place.begin(first)
-        for step, state, lines in _steps(jobs, state, first, made, alone, progress):  # noqa: B020
+        for step, reached, lines in _steps(jobs, state, first, made, alone, progress):
             for k, place in enumerate(places):
                 place.write(lines[k])
-                place.save(step, functools.partial(_member, state, k, members))
+                place.save(step, functools.partial(_member, reached, k, members))
     return [place.log for place in places]
 
 
