@@ -62,14 +62,14 @@ def llama(folder: Path, tokens: np.ndarray) -> np.ndarray:
     return np.array(result)
 
 
-def lively(shape: Shape, seed: int = 0) -> decoder.Parameters:
-    """Parameters whose norm vectors are not all ones, so that each one counts."""
-    first, second = jax.random.split(jax.random.key(seed))
-    parameters = decoder.initialise(shape, first)
-    for name, key in zip(sorted(parameters), jax.random.split(second, len(parameters)), strict=True):
-        if name.startswith("norm"):
-            parameters[name] = parameters[name] * jnp.exp(0.3 * jax.random.normal(key, parameters[name].shape))
-    return parameters
+def lively(shape: Shape) -> dict[str, jax.Array]:
+    """Parameters of the usual spread, with norm vectors that are not all ones, so that each one counts."""
+    rng = np.random.default_rng(0)
+    drawn = {name: rng.standard_normal(size) for name, size in huggingface.sizes(shape).items()}
+    return {
+        name: jnp.asarray(np.exp(0.3 * value) if name.startswith("norm") else value * shape.d_model**-0.5, jnp.float32)
+        for name, value in drawn.items()
+    }
 
 
 @pytest.mark.parametrize("name", SHAPES)
