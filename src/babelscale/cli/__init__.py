@@ -27,7 +27,9 @@ for command in (
     analysis.decide, models.export, pages.report, pages.serve,
 ):  # fmt: skip
     app.command(command)
-for command in (studies.run, studies.plan, studies.power, studies.status, studies.report):
+for command in (
+    studies.run, studies.prepare, studies.train, studies.plan, studies.power, studies.status, studies.report,
+):  # fmt: skip
     study_app.command(command)
 
 # What `pip install babelscale` leaves out, by the extra that brings it.

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from babelscale.cli.options import Corpus, Json, Out, Seed, bar, numbers, show
+from babelscale.cli.options import Corpus, Json, Out, Seed, bar, codes_of, numbers, show
 
 
 def run(name: str, *, out: Out = None, corpus: Corpus = None, slots: int | None = None, report: bool = True) -> None:
@@ -23,6 +23,55 @@ def run(name: str, *, out: Out = None, corpus: Corpus = None, slots: int | None 
     from babelscale.study import Study
 
     running.run(Study.create(name, out, corpus), slots=slots, report=report)
+
+
+def prepare(name: str, *, out: Out = None, corpus: Corpus = None) -> None:
+    """Train the tokenizer and tokenise the text of a study, without training models.
+
+    Example: babelscale study prepare my-study.toml
+    """
+    from babelscale.study import Study
+
+    study = Study.create(name, out, corpus)
+    with bar() as drawn:
+        study.prepare(progress=drawn)
+    sys.stdout.write(f"{study.folder}\n")
+
+
+def train(
+    name: str, runs: str, *, out: Out = None, devices: int | None = None, tensor: int = 1, distributed: bool = False,
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None,
+) -> None:  # fmt: skip
+    """Train named runs of a prepared study on the devices of this machine, or of several hosts.
+
+    Example: babelscale study train my-study s-sv-600k-s0-0d60e6d374 --devices 8
+
+    On several hosts, start the same command on each with --distributed. Under SLURM and on TPU pods they find each
+    other; elsewhere name --coordinator HOST:PORT, --processes and --process. All share the study's folder.
+
+    Parameters
+    ----------
+    name
+        The study, or its folder.
+    runs
+        Run, or several separated by commas (`babelscale study status` lists them); several of one shape, recipe and
+        length are trained together in one program.
+    devices
+        How many devices (default all).
+    tensor
+        Devices that split each matrix between them; the others split the batch.
+    processes
+        How many processes there are.
+    process
+        Which of them this one is, from 0.
+    """
+    from babelscale.reporting import running
+
+    if distributed or coordinator is not None:
+        import jax
+
+        jax.distributed.initialize(coordinator, processes, process)
+    running.train(_existing(name, out), codes_of(runs) or [], devices=devices, tensor=tensor)
 
 
 def plan(name: str, *, json: Json = False) -> None:

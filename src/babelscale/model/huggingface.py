@@ -6,6 +6,8 @@ Whatever would be computed otherwise is refused rather than approximated. A matr
 other way round.
 """
 
+import functools
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -156,6 +158,23 @@ def read(folder: str | Path) -> tuple[dict[str, NDArray[np.float32]], Shape]:
             tensor.put(_value(held[name], name, tensor.shape), parameters)
         _check_head(folder, held, parameters["embedding"])
     return parameters, shape
+
+
+@functools.cache
+def weights_hash(folder: str | Path) -> str:
+    """SHA-256 (hex) of a checkpoint's configuration and weights, read once a process.
+
+    Raises:
+        InputError: the folder holds no checkpoint.
+    """
+    folder = Path(folder)
+    if not is_checkpoint(folder):
+        raise InputError(f"{folder}: no Hugging Face model", hint="name a folder that holds a config.json")
+    digest = hashlib.sha256()
+    for path in sorted({folder / config.CONFIG, *folder.glob("*.safetensors")}):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def sizes(shape: Shape) -> dict[str, tuple[int, ...]]:

@@ -1,14 +1,17 @@
 """Run a study from end to end before a person's eyes: data, training, analysis, report."""
 
+import difflib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import TaskID
 
+from babelscale.errors import InputError
 from babelscale.reporting.progress import Bar, bars
-from babelscale.study import Study
+from babelscale.study import RunSpec, Study
 from babelscale.study.engines import Event, processors
 
 
@@ -42,6 +45,47 @@ def run(study: Study, *, slots: int | None = None, report: bool = True) -> Path:
     console.print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
     sys.stdout.write(f"{result}\n")
     return result
+
+
+def train(study: Study, names: Sequence[str], *, devices: int | None = None, tensor: int = 1) -> None:
+    """Train named runs of a prepared study in this process, on a mesh of devices; several as a population.
+
+    Where JAX runs in several processes, all of them call this; the first one shows progress.
+
+    Raises:
+        InputError: a name is no run of the study, or runs they continue from are missing.
+    """
+    import jax
+
+    from babelscale.study.worker import train_runs
+    from babelscale.training.mesh import make_mesh
+
+    specs = [_named(study, name) for name in names]
+    mesh = make_mesh(devices, tensor)
+    console = Console(file=sys.stderr, quiet=jax.process_index() != 0)
+    console.print(f"{len(specs)} runs on {mesh.size} devices ({mesh.devices.flat[0].device_kind})", highlight=False)
+    with bars(console) as progress:
+        task = progress.add_task("training", total=specs[0].steps)
+
+        def show(step: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"{loss:.3f} nats a token")
+
+        published = train_runs(study, specs, progress=show, mesh=mesh)
+    if published:
+        study.write_tables()
+    for spec in published:
+        sys.stdout.write(f"{study.finished(spec.name)}\n")
+
+
+def _named(study: Study, name: str) -> RunSpec:
+    spec = study.specs.get(name)
+    if spec is None:
+        close = difflib.get_close_matches(name, study.specs)
+        hint = f"did you mean {', '.join(close)}" if close else "`babelscale study status` lists its runs"
+        raise InputError(f"{study.folder} has no run {name!r}", hint=hint)
+    if isinstance(spec.base, RunSpec) and not study.is_finished(spec.base.name):
+        raise InputError(f"{name} continues from {spec.base.name}, which is not finished", hint="train that one first")
+    return spec
 
 
 class _TrainingView:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -35,8 +35,11 @@ class CorpusPart(_Part):
 
 
 class TokenizerPart(_Part):
+    """A tokenizer to train, or with `source` the folder of one that exists (its `tokenizer.model`)."""
+
     vocabulary: int = Field(default=2048, ge=300, le=1_000_000)
     temperature: float = Field(default=100.0, gt=0)
+    source: str | None = None
 
 
 class SizePart(_Part):
@@ -52,7 +55,11 @@ class SizePart(_Part):
 
 
 class Group(_Part):
-    """Runs that share a purpose: every mixture x size x number of tokens x seed."""
+    """Runs that share a purpose: every mixture x size x number of tokens x seed.
+
+    They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
+    folder (`checkpoint`). `keep_state` keeps their final states, to be exported.
+    """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     why: str = ""
@@ -66,6 +73,8 @@ class Group(_Part):
     max_epochs: float = Field(default=10.0, gt=0)
     pinned: dict[str, float] = Field(default_factory=dict)
     continue_from: str | None = None
+    checkpoint: str | None = None
+    keep_state: bool = False
 
 
 class Design(_Part):
@@ -127,10 +136,25 @@ def load(name: str | Path) -> Design:
             f"no design named {str(name)!r}", hint=f"built in: {', '.join(built_in())}; or give a .toml file"
         )
     design = parse(text, where)
-    if path.suffix == ".toml" and design.corpus.source != "phrasebook":
-        source = str(path.parent.absolute() / Path(design.corpus.source).expanduser())
-        design = design.model_copy(update={"corpus": design.corpus.model_copy(update={"source": source})})
-    return design
+    return _located(design, path.parent.absolute()) if path.suffix == ".toml" else design
+
+
+def _located(design: Design, folder: Path) -> Design:
+    """The design with its folders made absolute; those in a file are relative to that file."""
+
+    def whole(part: Any, field: str) -> Any:
+        named = getattr(part, field)
+        if named is None or named == "phrasebook":
+            return part
+        return part.model_copy(update={field: str(folder / Path(named).expanduser())})
+
+    return design.model_copy(
+        update={
+            "corpus": whole(design.corpus, "source"),
+            "tokenizer": whole(design.tokenizer, "source"),
+            "groups": tuple(whole(group, "checkpoint") for group in design.groups),
+        }
+    )
 
 
 def parse(text: str, where: str) -> Design:
@@ -177,9 +201,23 @@ def _check_references(design: Design, where: str) -> None:
             raise InputError(f"{place}: tokens must be positive")
         if group.continue_from is not None and group.continue_from not in seen:
             raise InputError(f"{place}: continue_from {group.continue_from!r} is not an earlier group")
+        if group.continue_from is not None and group.checkpoint is not None:
+            raise InputError(f"{place}: continue_from and checkpoint are both given", hint="keep one")
         if group.pairs is not None and group.mixture != "bilingual":
             raise InputError(f"{place}: pairs are for bilingual mixtures")
         seen.add(group.name)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model from outside: a folder in the Hugging Face format, and the hash of its weights."""
+
+    folder: str
+    hash: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).name
 
 
 @dataclass(frozen=True)
@@ -194,7 +232,7 @@ class RunSpec:
     seed: int
     corpus: str
     tokenizer: str
-    base: "RunSpec | None" = None
+    base: "RunSpec | Checkpoint | None" = None
 
     @property
     def tokens(self) -> int:
@@ -228,23 +266,33 @@ class RunSpec:
     @property
     def name(self) -> str:
         """Readable, and unique by the first ten digits of the hash; made of the identity alone."""
-        kind = f"{_label(self.base.mixture)}-to-{_label(self.mixture)}" if self.base else _label(self.mixture)
+        kind = _label(self.mixture)
+        if self.base is not None:
+            kind = f"{_label(self.base.mixture) if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
         return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
 
 
-def expand(design: Design, unique_tokens: Mapping[str, float], corpus: str, tokenizer: str) -> dict[str, list[RunSpec]]:
+def expand(
+    design: Design, unique_tokens: Mapping[str, float], corpus: str, tokenizer: str,
+    checkpoint_hash: Callable[[str], str] = str,
+) -> dict[str, list[RunSpec]]:  # fmt: skip
     """The runs of every group. Groups may name the same run; it is trained once.
 
     Args:
         unique_tokens: U by language, which proportional, temperature and UniMax mixtures are made from.
         corpus, tokenizer: hashes that become part of each run's identity.
+        checkpoint_hash: from the folder of a model from outside to the hash of its weights.
     """
     groups: dict[str, list[RunSpec]] = {}
     for group in design.groups:
         specs: list[RunSpec] = []
         for size, tokens, seed in itertools.product(group.sizes, group.tokens, group.seeds):
             recipe = design.training_recipe(size)
-            base = _base(groups[group.continue_from], group, size, seed) if group.continue_from else None
+            base: RunSpec | Checkpoint | None = None
+            if group.continue_from is not None:
+                base = _base(groups[group.continue_from], group, size, seed)
+            elif group.checkpoint is not None:
+                base = Checkpoint(group.checkpoint, checkpoint_hash(group.checkpoint))
             specs += [
                 RunSpec(size, design.shape(size), mixture, recipe, recipe.steps(tokens), seed, corpus, tokenizer, base)
                 for mixture in _mixtures(group, design, unique_tokens, tokens)

@@ -153,7 +153,7 @@ def _feed(
 ) -> None:  # fmt: skip
     """Give a worker the next run whose base and trunk are there; let it go when none will come."""
     for spec in list(waiting):
-        if spec.base is not None and spec.base.name in failed:
+        if isinstance(spec.base, RunSpec) and spec.base.name in failed:
             waiting.remove(spec)
             unfinished.discard(spec.name)
             failed[spec.name] = f"the run it continues from failed: {spec.base.name}"
@@ -167,4 +167,4 @@ def _feed(
 
 def _chain_cost(spec: RunSpec) -> int:
     """FLOPs of a run and of what it continues from: chains start early, or the study ends on one of them."""
-    return spec.flops + (_chain_cost(spec.base) if spec.base else 0)
+    return spec.flops + (_chain_cost(spec.base) if isinstance(spec.base, RunSpec) else 0)

@@ -13,6 +13,7 @@ from typing import Any
 from babelscale import files
 from babelscale.corpora import Tokenizer, TokenStore, build_store, open_corpus, train_tokenizer
 from babelscale.errors import InputError, StudyError
+from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, record
 from babelscale.study.design import Design, RunSpec, expand, load, trunks
@@ -137,17 +138,21 @@ class Study:
         """The runs of every group; needs the data prepared, since a run's identity holds its hashes."""
         store = TokenStore.open(self.folder / "corpus")
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        return expand(self.design, store.unique_tokens, store.corpus_fingerprint, tokenizer.hash)
+        return expand(
+            self.design, store.unique_tokens, store.corpus_fingerprint, tokenizer.hash, huggingface.weights_hash
+        )
 
     @functools.cached_property
     def specs(self) -> dict[str, RunSpec]:
         """Every run once, by name."""
         return {spec.name: spec for specs in self.groups.values() for spec in specs}
 
-    @property
-    def bases(self) -> set[str]:
-        """Names of the runs that others continue from."""
-        return {spec.base.name for spec in self.specs.values() if spec.base}
+    @functools.cached_property
+    def kept(self) -> set[str]:
+        """Names of the runs whose final state is kept: others continue from them, or the design says so."""
+        bases = {spec.base.name for spec in self.specs.values() if isinstance(spec.base, RunSpec)}
+        asked = [self.groups[group.name] for group in self.design.groups if group.keep_state]
+        return bases | {spec.name for specs in asked for spec in specs}
 
     @functools.cached_property
     def trunks(self) -> dict[str, RunSpec]:
@@ -185,10 +190,11 @@ class Study:
                 if missing:
                     engines.run_local(missing, self.folder, slots=slots, trunks=self.trunks, on_event=on_event)
             finally:
-                self._write_tables()
+                self.write_tables()
         return len(missing)
 
-    def _write_tables(self) -> None:
+    def write_tables(self) -> None:
+        """Write the three tables of the runs finished so far."""
         runs = self.runs()
         if runs is not None:
             runs.write(self.folder / "runs")

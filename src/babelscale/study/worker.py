@@ -7,59 +7,88 @@ a JSON line each, how they go. It is idempotent: a finished run is never trained
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from babelscale import files
 from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError
 from babelscale.study import record
-from babelscale.study.design import RunSpec
+from babelscale.study.design import Checkpoint, RunSpec
 from babelscale.study.study import Study
 from babelscale.training.batches import Batches
 from babelscale.training.evaluation import HeldOut
 from babelscale.training.loop import BRANCHES, STATE, Job
 
 
-def train_run(
-    study: Study, spec: RunSpec, *, progress: Any = None, mesh: Any = None, execution: Any = None
-) -> bool:  # fmt: skip
+def train_run(study: Study, spec: RunSpec, *, progress: Any = None) -> bool:
     """Train one run of a study and publish it; False if it was already there.
 
     Args:
         progress: called with (steps done, latest loss).
-        mesh, execution: as in `loop.train`. On several processes all call this alike; the first publishes.
+    """
+    return bool(train_runs(study, [spec], progress=progress))
+
+
+def train_runs(
+    study: Study, specs: Sequence[RunSpec], *, progress: Any = None, mesh: Any = None, execution: Any = None
+) -> list[RunSpec]:
+    """Train what is missing of these runs, several of one shape, recipe and length together, and publish them.
+
+    Args:
+        mesh, execution: as in `loop.train_population`. On several processes all call this alike; the first publishes.
+
+    Returns:
+        The runs that were published.
     """
     import jax
     from jax.experimental import multihost_utils
 
-    from babelscale.training.loop import train
+    from babelscale.training.loop import train_population
 
-    if study.is_finished(spec.name):
-        return False
-    working = study.folder / "working" / spec.name
-    one = job(study, spec)
+    specs = [spec for spec in specs if not study.is_finished(spec.name)]
+    folders = [study.folder / "working" / spec.name for spec in specs]
+    waiting = [
+        (spec, folder) for spec, folder in zip(specs, folders, strict=True) if not (folder / record.RECORD).exists()
+    ]
+    jobs = [job(study, spec) for spec, _ in waiting]
     began = time.perf_counter()
-    keep = spec.name in study.bases
-    train(one, working, keep_state=keep, progress=progress, mesh=mesh, execution=execution)
-    published = True
+    if jobs:
+        train_population(
+            jobs, [folder for _, folder in waiting], keep_state=[spec.name in study.kept for spec, _ in waiting],
+            progress=progress, mesh=mesh, execution=execution,
+        )  # fmt: skip
+    seconds = time.perf_counter() - began
+    published: list[RunSpec] = []
     if jax.process_index() == 0:
-        unique_tokens = {code: one.batches.unique_tokens(code) for code in spec.mixture.languages}
-        record.write(spec, one.batches, unique_tokens, working)
-        timing = {"seconds": round(time.perf_counter() - began, 3), "tokens": spec.tokens}
-        (working / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
-        published = record.publish(working, study.finished(spec.name))
+        for (spec, folder), one in zip(waiting, jobs, strict=True):
+            _leave_record(spec, one.batches, seconds / len(jobs), folder)
+        for spec, folder in zip(specs, folders, strict=True):
+            if spec.name not in study.kept:
+                shutil.rmtree(folder / STATE, ignore_errors=True)
+            if record.publish(folder, study.finished(spec.name)):
+                published.append(spec)
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"published {spec.name}")
+        multihost_utils.sync_global_devices("published")
     return published
+
+
+def _leave_record(spec: RunSpec, batches: Batches, seconds: float, folder: Path) -> None:
+    timing = {"seconds": round(seconds, 3), "tokens": spec.tokens}
+    files.write_text(folder / "timing.json", json.dumps(timing) + "\n")
+    record.write(spec, batches, {code: batches.unique_tokens(code) for code in spec.mixture.languages}, folder)
 
 
 def job(study: Study, spec: RunSpec) -> Job:
     """A run of a study as the training loop sees it."""
     folder, recipe = study.folder, spec.recipe
     store = TokenStore.open(folder / "corpus")
-    languages = sorted({*spec.mixture.languages, *(spec.base.mixture.languages if spec.base else ())})
+    learned = spec.base.mixture.languages if isinstance(spec.base, RunSpec) else ()
+    languages = sorted({*spec.mixture.languages, *learned})
     batches = Batches(
         {code: store.train(code) for code in spec.mixture.languages},
         spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length,
@@ -71,7 +100,9 @@ def job(study: Study, spec: RunSpec) -> Job:
         )
         for code in languages
     )  # fmt: skip
-    base = study.finished(spec.base.name) / STATE if spec.base else None
+    base = Path(spec.base.folder) if isinstance(spec.base, Checkpoint) else None
+    if isinstance(spec.base, RunSpec):
+        base = study.finished(spec.base.name) / STATE
     trunk = study.trunks.get(spec.name)
     trunk_folder = study.finished(trunk.name) if trunk else None
     if trunk_folder is not None and not (trunk_folder / BRANCHES / str(recipe.phases(spec.steps)[1])).is_dir():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from babelscale import files
 from babelscale.errors import InputError, StudyError
+from babelscale.model import huggingface
 from babelscale.model.execution import Execution
 from babelscale.model.shape import Shape
 from babelscale.training import memory
@@ -39,7 +40,8 @@ class Job:
     Args:
         steps: optimiser steps.
         seed: of the initial parameters; the order of batches has its own in `batches`.
-        base: folder of a finished run's state to continue from, with a fresh optimiser and schedule.
+        base: folder to continue from, with a fresh optimiser and schedule: a finished run's state, or a Hugging Face
+            model.
         branches: steps of shorter runs that differ from this one in nothing else; at the step where each starts its
             decay, the state is kept for it.
         trunk: folder of the run that has this one among its branches; its stable phase is taken over, to the bit.
@@ -228,21 +230,27 @@ def _at(place: _Place, alone: Program, step: int) -> State:
     job = place.job
     if step == 0:
         state = alone.initial(np.uint32(job.seed))
-        return state if job.base is None else state | {"parameters": _base_state(job.base, alone)["parameters"]}
+        return state if job.base is None else state | {"parameters": _base_parameters(job.base, alone, job.shape)}
     if job.trunk is not None and step == job.recipe.phases(job.steps)[1]:
-        return _restored(job.trunk / BRANCHES, alone, step)
+        return _restored(job.trunk / BRANCHES, alone.like, step)
     return place.states.restore(alone.like, step)
 
 
-def _base_state(base: Path, alone: Program) -> State:
-    """The last state of a finished run."""
-    return _restored(base, alone, None)
+def _base_parameters(base: Path, alone: Program, shape: Shape) -> State:
+    """The final parameters of a finished run, or those of a Hugging Face model."""
+    like = alone.like["parameters"]
+    if not huggingface.is_checkpoint(base):
+        return _restored(base, {"parameters": like}, None)["parameters"]
+    parameters, found = huggingface.read(base)
+    if found != shape:
+        raise StudyError(f"{base} has {found}, this run needs {shape}", hint="give the size the model's own shape")
+    return {name: jax.device_put(value, like[name].sharding) for name, value in parameters.items()}
 
 
-def _restored(folder: Path, alone: Program, step: int | None) -> State:
+def _restored(folder: Path, like: State, step: int | None) -> State:
     checkpoints = Checkpoints(folder)
     try:
-        return checkpoints.restore(alone.like, step)
+        return checkpoints.restore(like, step)
     finally:
         checkpoints.close()
 
