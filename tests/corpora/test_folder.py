@@ -7,8 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from babelscale.corpora import open_corpus
+from babelscale.corpora import open_corpus, readers
 from babelscale.errors import InputError
 
 LINES = [f"mstari wa {n}: habari ya {n * n % 101} «é世»" for n in range(400)]
@@ -70,10 +72,41 @@ def test_line_ends_blank_lines_and_byte_order_mark(tmp_path):
     assert [line for line, _ in open_corpus(tmp_path).split("sw")] == LINES
 
 
-def test_a_text_of_several_lines_is_several_lines(tmp_path):
-    records = [json.dumps({"text": "\n".join(LINES[i : i + 4])}) for i in range(0, 400, 4)]
-    (tmp_path / "sw.jsonl").write_text("\n".join(records))
-    assert [line for line, _ in open_corpus(tmp_path).split("sw")] == LINES
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "parquet"])
+def test_a_record_is_a_document_and_stays_whole(tmp_path, ending):
+    texts = ["\n".join(LINES[i : i + 4]) for i in range(0, 400, 4)]
+    messy = [text.replace("\n", "\r\n \n\n") + "\n" for text in texts]
+    write(tmp_path / f"sw.{ending}", [*messy, texts[7]])
+    corpus = open_corpus(tmp_path, held_out_share=0.2)
+    assert [document for document, _ in corpus.split("sw")] == texts
+    held_out = list(corpus.held_out("sw"))
+    assert len(held_out) % 4 == 0
+    starts = [LINES.index(held_out[place]) for place in range(0, len(held_out), 4)]
+    assert held_out == [LINES[start + n] for start in starts for n in range(4)]
+    assert sorted([*corpus.train("sw"), *held_out]) == sorted(LINES)
+
+
+def test_long_text_files_are_read_in_stretches_that_change_nothing(tmp_path, monkeypatch):
+    write(tmp_path / "sw.txt", LINES)
+    (tmp_path / "en.txt").write_bytes(b"\n\n" + "\r\n".join(LINES).encode())
+    whole = {code: list(open_corpus(tmp_path).split(code)) for code in ("en", "sw")}
+    for span in (1, 7, 1000, 1 << 20):
+        monkeypatch.setattr(readers, "_SPAN", span)
+        corpus = open_corpus(tmp_path)
+        assert len(corpus.parts("sw")) == -(-corpus.size("sw") // span)
+        assert {code: list(corpus.split(code)) for code in ("en", "sw")} == whole
+
+
+@given(span=st.integers(1, 60), place=st.integers(0, 19))
+def test_a_fault_in_a_later_stretch_names_its_line(tmp_path_factory, span, place):
+    folder = tmp_path_factory.mktemp("text")
+    lines = [b"line " + str(n).encode() for n in range(20)]
+    lines[place] = b"\xff"
+    (folder / "sw.txt").write_bytes(b"\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "_SPAN", span)
+        with pytest.raises(InputError, match=f"sw.txt, line {place + 1}: byte .* is not UTF-8"):
+            list(open_corpus(folder).split("sw"))
 
 
 def test_bytes_per_language_keeps_the_start(tmp_path):
@@ -101,7 +134,7 @@ def test_train_folder_stands_for_the_whole(tmp_path):
     write(tmp_path / "train" / "sw.txt", LINES)
     write(tmp_path / "flores_devtest" / "sw.txt", LINES)
     (tmp_path / "languages.tsv").write_text("sw\tSwahili")
-    assert open_corpus(tmp_path).files["sw"] == (tmp_path / "train" / "sw.txt",)
+    assert [file.place for file in open_corpus(tmp_path).files["sw"]] == [str(tmp_path / "train" / "sw.txt")]
     write(tmp_path / "en.txt", LINES)
     with pytest.raises(InputError, match="both in it and in its folder 'train'"):
         open_corpus(tmp_path)

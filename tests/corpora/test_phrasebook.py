@@ -52,7 +52,7 @@ def test_size_is_what_was_asked_and_few_raw_lines_repeat():
     book = Phrasebook(["sw"], bytes_per_language=300_000)
     lines = [line for line, _ in book.split("sw")]
     assert 295_000 < sum(len(line.encode()) + 1 for line in lines) <= 300_000
-    raw = list(itertools.islice(book.lines("sw"), len(lines)))
+    raw = list(itertools.islice(book.documents("sw"), len(lines)))
     assert len(set(raw)) > 0.85 * len(raw)
 
 

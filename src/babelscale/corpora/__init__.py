@@ -1,5 +1,7 @@
-"""Text in, tokens out: corpora and their split, the tokenizer, the token store."""
+"""Text in, tokens out: corpora and their split, parallel test sets, the tokenizer, the token store."""
 
+from babelscale.corpora.building import build_store
 from babelscale.corpora.corpus import HELD_OUT_SHARE, Corpus, open_corpus
-from babelscale.corpora.store import TokenStore, build_store
+from babelscale.corpora.parallel import ParallelSet, open_parallel
+from babelscale.corpora.store import TokenStore
 from babelscale.corpora.tokenizer import Tokenizer, train_tokenizer

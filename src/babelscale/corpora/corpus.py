@@ -1,32 +1,54 @@
-"""Corpus: lines of text by language, and the split into training and held-out text.
+"""Corpus: documents of text by language, and the split into training and held-out text.
 
-The split is a keyed hash of the line, so it depends neither on the order of the lines nor on the other languages, and
-a line can never stand on both sides of it.
+A document is one string, its lines parted by newlines: a line of a text file, or a record of JSON lines or Parquet.
+The split is a keyed hash of the document, so it depends neither on the order of the documents nor on the other
+languages, and a document can never stand on both sides of it.
 """
 
 import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from babelscale import languages as known_languages
 from babelscale.errors import InputError
 
 HELD_OUT_SHARE = 0.05
-PHRASEBOOK = "phrasebook"
+PHRASEBOOK, MADLAD = "phrasebook", "madlad-400"
+# UTF-8 bytes a token of a 64k vocabulary, assumed where tokens are estimated before there is a tokenizer.
+BYTES_PER_TOKEN = 4.0
+
+
+class Part(Protocol):
+    """A stretch of one language's text that one worker reads from its start.
+
+    `identity` changes when the text does; `text_bytes` is about how much it holds; a part `is_of_this_process` when no
+    other process could read it. Parts are Pydantic models, listed in `tokenising.AnyPart`.
+    """
+
+    @property
+    def identity(self) -> str: ...
+    @property
+    def text_bytes(self) -> int: ...
+    @property
+    def is_of_this_process(self) -> bool: ...
+    def documents(self) -> Iterator[str]: ...
 
 
 class Corpus(ABC):
-    """Text by language. Lines hold no newline; within a language none stands twice, whatever the split.
+    """Text by language. Lines hold no newline; within a language no document stands twice, whatever the split.
 
     Args:
         name: short readable name.
         languages: codes of the languages, checked against the language table.
         bytes_per_language: keep the first so many UTF-8 bytes of a language (newlines counted), one number for all
             or one a language; None keeps everything.
-        held_out_share: share of the lines that training never sees.
+        held_out_share: share of the documents that training never sees.
+        held_out_tokens: at most so many tokens of a language are held out: the share is then lowered to this number
+            over the language's estimated tokens (`size` / `BYTES_PER_TOKEN`), and a token store drops what lies
+            beyond it. None sets no bound.
         seed: key of the split.
 
     Raises:
@@ -40,11 +62,13 @@ class Corpus(ABC):
         *,
         bytes_per_language: int | Mapping[str, int] | None,
         held_out_share: float,
+        held_out_tokens: int | None,
         seed: int,
     ) -> None:
         self.name = name
         self.languages = known_languages.check(languages, f"corpus {name!r}")
         self.held_out_share = held_out_share
+        self.held_out_tokens = held_out_tokens
         self.seed = seed
         if repeated := sorted({code for code in self.languages if self.languages.count(code) > 1}):
             raise InputError(f"corpus {name!r}: {', '.join(repeated)} asked for twice", hint="name each language once")
@@ -54,11 +78,13 @@ class Corpus(ABC):
             raise InputError(f"corpus {name!r} has no language", hint="name at least one")
         if not 0 < held_out_share < 1:
             raise InputError(f"corpus {name!r}: held-out share {held_out_share} must lie between 0 and 1")
+        if held_out_tokens is not None and held_out_tokens <= 0:
+            raise InputError(f"corpus {name!r}: held-out tokens {held_out_tokens}", hint="give a positive number")
         self._limits = _limits(name, self.languages, bytes_per_language)
 
     @abstractmethod
-    def lines(self, language: str) -> Iterator[str]:
-        """The raw lines of a language in order; they may repeat and may go on for ever."""
+    def parts(self, language: str) -> Sequence[Part]:
+        """The parts of a language's text, in order."""
 
     @abstractmethod
     def size(self, language: str) -> int:
@@ -76,63 +102,85 @@ class Corpus(ABC):
     def describe(self) -> dict[str, Any]:
         """What the corpus is, for a study's design.json: `kind`, `sentence` and the settings."""
 
+    def _rule(self) -> str:
+        """What the fingerprint says of a bound on held-out tokens; nothing where there is none."""
+        return "" if self.held_out_tokens is None else f" at most {self.held_out_tokens}"
+
+    def documents(self, language: str) -> Iterator[str]:
+        """The raw documents of a language in order; they may repeat and may go on for ever."""
+        for part in self.parts(language):
+            yield from part.documents()
+
     def limit(self, language: str) -> int | None:
         """Upper bound on the UTF-8 bytes of a language, or None."""
         return self._limits.get(language)
 
-    def split(self, language: str) -> Iterator[tuple[str, bool]]:
-        """Every distinct line of a language with whether it is held out: one pass for both splits.
+    @property
+    def split_key(self) -> bytes:
+        """Key of the hash that splits the documents and knows the repeated ones."""
+        return hashlib.sha256(f"split:{self.seed}".encode()).digest()
 
-        Takes about 100 bytes of memory a line, to know the repeated ones.
+    def threshold(self, language: str) -> int:
+        """Documents whose digest lies below it are held out, of 2^64."""
+        share = self.held_out_share
+        if self.held_out_tokens is not None:
+            share = min(share, self.held_out_tokens * BYTES_PER_TOKEN / max(self.size(language), 1))
+        return int(share * 2**64)
+
+    def split(self, language: str) -> Iterator[tuple[str, bool]]:
+        """Every distinct document of a language with whether it is held out: one pass for both splits.
+
+        Takes about 100 bytes of memory a document, to know the repeated ones; `build_store` takes less.
 
         Raises:
-            InputError: the language is not in the corpus, or too small for both splits to hold a line.
+            InputError: the language is not in the corpus, or too small for both splits to hold a document.
         """
         self.require(language)
-        key = hashlib.sha256(f"split:{self.seed}".encode()).digest()
-        threshold = int(self.held_out_share * 2**64)
-        limit = self.limit(language)
+        key, threshold, limit = self.split_key, self.threshold(language), self.limit(language)
         seen: set[int] = set()
         counts = [0, 0]
         used = 0
-        for line in self.lines(language):
-            data = line.encode()
-            digest = int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "little")
-            if digest in seen:
+        for document in self.documents(language):
+            data = document.encode()
+            number = digest(data, key)
+            if number in seen:
                 continue
             used += len(data) + 1
             if limit is not None and used > limit:
                 break
-            seen.add(digest)
-            held_out = digest < threshold
+            seen.add(number)
+            held_out = number < threshold
             counts[held_out] += 1
-            yield line, held_out
-        if not all(counts):
+            yield document, held_out
+        self.require_both(language, *counts)
+
+    def require_both(self, language: str, train: int, held_out: int) -> None:
+        """Raise InputError unless both splits hold a document."""
+        if not (train and held_out):
             raise InputError(
-                f"corpus {self.name!r}, language {language!r}: too small for its split ({counts[0]} training and "
-                f"{counts[1]} held-out lines)",
+                f"corpus {self.name!r}, language {language!r}: too small for its split ({train} training and "
+                f"{held_out} held-out documents)",
                 hint=f"give more text than now, or a held-out share above {self.held_out_share:g}",
             )
 
     def train(self, language: str) -> Iterator[str]:
         """Training lines of a language."""
-        return (line for line, held_out in self.split(language) if not held_out)
+        return (line for document, held_out in self.split(language) if not held_out for line in document.split("\n"))
 
     def held_out(self, language: str) -> Iterator[str]:
-        """Held-out lines of a language; none of them is a training line."""
-        return (line for line, held_out in self.split(language) if held_out)
+        """Held-out lines of a language; no document of theirs is a training document."""
+        return (line for document, held_out in self.split(language) if held_out for line in document.split("\n"))
 
     def sample(self, language: str, size: int, seed: int = 0) -> Iterator[str]:
         """Training lines of about `size` UTF-8 bytes altogether, spread evenly over the language.
 
-        A line is taken by a keyed hash of it, since neighbouring lines often come from one source.
+        A document is taken by a keyed hash of it, since neighbouring ones often come from one source.
         """
         threshold = int(min(1.0, size / max(self.size(language), 1)) * 2**64)
         key = hashlib.sha256(f"sample:{seed}".encode()).digest()
-        for line in self.train(language):
-            digest = hashlib.blake2b(line.encode(), digest_size=8, key=key).digest()
-            if int.from_bytes(digest, "little") < threshold:
-                yield line
+        for document, held_out in self.split(language):
+            if not held_out and digest(document.encode(), key) < threshold:
+                yield from document.split("\n")
 
     def require(self, *languages: str) -> None:
         """Raise InputError naming the languages that the corpus lacks."""
@@ -141,6 +189,11 @@ class Corpus(ABC):
                 f"corpus {self.name!r} has no {', '.join(map(repr, missing))}",
                 hint=f"it holds {', '.join(self.languages)}",
             )
+
+
+def digest(data: bytes, key: bytes) -> int:
+    """A keyed hash, uniform over 64 bits."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "little")
 
 
 def _limits(
@@ -165,33 +218,42 @@ def open_corpus(
     *,
     languages: Iterable[str] | None = None,
     bytes_per_language: int | Mapping[str, int] | None = None,
-    held_out_share: float = HELD_OUT_SHARE,
+    held_out_share: float | None = None,
+    held_out_tokens: int | None = None,
     seed: int = 0,
 ) -> Corpus:
-    """The corpus a design names: "phrasebook", or the path of a folder of text.
+    """The corpus a design names: "phrasebook", "madlad-400", or a folder of text.
 
     Args:
-        spec: "phrasebook", or a folder (see `folder.FolderCorpus` for what may stand in it; "./phrasebook" for one of
-            that name).
+        spec: "phrasebook"; "madlad-400" (the clean part, from the Hugging Face hub), "madlad-400:noisy", and either
+            followed by "@LOCATION" for a mirror or a copy of the hub's layout ("madlad-400:noisy@s3://mine/madlad");
+            or a folder, a path or a location of fsspec's (see `folder.FolderCorpus` for what may stand in it;
+            "./phrasebook" for one of that name).
         languages: codes wanted; None takes all there are.
         bytes_per_language: at most so many UTF-8 bytes of each language; the phrasebook's default is 1 MB.
-        held_out_share: share of the lines kept from training.
+        held_out_share: share of the documents kept from training; by default 5 %, for MADLAD-400 20 %.
+        held_out_tokens: at most so many tokens of a language are held out; by default without a bound, for MADLAD-400
+            20 million.
         seed: key of the split, and for the phrasebook of the text.
 
     Raises:
         InputError: names the file or the code that cannot be used, and what to do.
     """
+    settings: dict[str, Any] = {"bytes_per_language": bytes_per_language, "seed": seed}
+    if held_out_share is not None:
+        settings["held_out_share"] = held_out_share
+    if held_out_tokens is not None:
+        settings["held_out_tokens"] = held_out_tokens
     if spec == PHRASEBOOK:
         from babelscale.corpora.phrasebook import BYTES_PER_LANGUAGE, LANGUAGES, Phrasebook
 
-        return Phrasebook(
-            LANGUAGES if languages is None else languages,
-            bytes_per_language=BYTES_PER_LANGUAGE if bytes_per_language is None else bytes_per_language,
-            held_out_share=held_out_share,
-            seed=seed,
-        )
+        settings["bytes_per_language"] = BYTES_PER_LANGUAGE if bytes_per_language is None else bytes_per_language
+        return Phrasebook(LANGUAGES if languages is None else languages, **settings)
+    name, at, place = str(spec).partition("@")
+    if name.partition(":")[0] == MADLAD and (at or name == str(spec)):
+        from babelscale.corpora.madlad import Madlad400
+
+        return Madlad400(name.partition(":")[2] or "clean", place or None, languages, **settings)
     from babelscale.corpora.folder import FolderCorpus
 
-    return FolderCorpus(
-        Path(spec), languages, bytes_per_language=bytes_per_language, held_out_share=held_out_share, seed=seed
-    )
+    return FolderCorpus(spec, languages, **settings)

@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from babelscale.corpora.corpus import HELD_OUT_SHARE, Corpus
 from babelscale.errors import InputError
@@ -32,6 +33,33 @@ _SENTENCE = (
 )
 
 
+class PhrasebookPart(BaseModel, frozen=True):
+    """A language's composed lines, without end; `text_bytes` is how many of them are asked for."""
+
+    kind: Literal["phrasebook"] = "phrasebook"
+    language: str
+    seed: int
+    text_bytes: int
+
+    @property
+    def identity(self) -> str:
+        return json.dumps([self.language, self.seed, _EDITION, _versions()])
+
+    @property
+    def is_of_this_process(self) -> bool:
+        return False
+
+    def documents(self) -> Iterator[str]:
+        """Composed lines without end, each a document."""
+        from babelscale.corpora.sentences import Composer
+
+        data, words = _tables(self.language)
+        rng = np.random.default_rng([self.seed, *self.language.encode()])
+        composer = Composer(data, words, self.seed, rng)
+        while True:
+            yield composer.line()
+
+
 class Phrasebook(Corpus):
     """Composed text in any of `LANGUAGES`, the same bytes for the same seed, language, size and library versions.
 
@@ -47,13 +75,19 @@ class Phrasebook(Corpus):
         *,
         bytes_per_language: int | Mapping[str, int] = BYTES_PER_LANGUAGE,
         held_out_share: float = HELD_OUT_SHARE,
+        held_out_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
         languages = tuple(languages)
         if isinstance(bytes_per_language, Mapping):
             bytes_per_language = dict.fromkeys(languages, BYTES_PER_LANGUAGE) | dict(bytes_per_language)
         super().__init__(
-            "phrasebook", languages, bytes_per_language=bytes_per_language, held_out_share=held_out_share, seed=seed
+            "phrasebook",
+            languages,
+            bytes_per_language=bytes_per_language,
+            held_out_share=held_out_share,
+            held_out_tokens=held_out_tokens,
+            seed=seed,
         )
         if unknown := [code for code in self.languages if code not in LANGUAGES]:
             raise InputError(
@@ -61,16 +95,9 @@ class Phrasebook(Corpus):
                 hint=f"it speaks {' '.join(LANGUAGES)}; for others give a folder of text",
             )
 
-    def lines(self, language: str) -> Iterator[str]:
-        """Composed lines without end."""
-        from babelscale.corpora.sentences import Composer
-
+    def parts(self, language: str) -> list["PhrasebookPart"]:
         self.require(language)
-        data, words = _tables(language)
-        rng = np.random.default_rng([self.seed, *language.encode()])
-        composer = Composer(data, words, self.seed, rng)
-        while True:
-            yield composer.line()
+        return [PhrasebookPart(language=language, seed=self.seed, text_bytes=self._limits[language])]
 
     def size(self, language: str) -> int:
         return self._limits[language]
@@ -98,8 +125,12 @@ class Phrasebook(Corpus):
             "bytes_per_language": {code: self._limits[code] for code in sorted(self.languages)},
             "held_out_share": self.held_out_share,
             "seed": self.seed,
-            "versions": {name: version(name) for name in ("babel", "num2words")},
-        }
+            "versions": _versions(),
+        } | ({} if self.held_out_tokens is None else {"held_out_tokens": self.held_out_tokens})
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("babel", "num2words")}
 
 
 @functools.cache

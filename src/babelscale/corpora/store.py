@@ -1,36 +1,34 @@
 """TokenStore: the tokens of every language and split as flat memory-mapped files.
 
-store.json            sizes, checksums, the tokenizer's and the corpus' hashes
-token_bytes.bin       uint16 (V,): UTF-8 bytes each token stands for
-<language>.train.bin  ids, uint16 where the vocabulary fits and uint32 otherwise, little endian
-<language>.held_out.bin
-<language>.counts.bin uint64 (V,): how often each token stands in the training part
+store.json              sizes, checksums, the tokenizer's and the corpus' hashes
+token_bytes.bin         uint16 (V,): UTF-8 bytes each token stands for
+<language>.<split>.bin  ids, uint16 where the vocabulary fits and uint32 otherwise; splits are train, held_out and,
+                        where a parallel test set was given and holds the language, parallel
+<language>.<split>.documents.bin  uint64 (documents,): where each document's first token stands
+<language>.counts.bin   uint64 (V,): how often each token stands in the training part
+
+All little endian. `building.build_store` writes one.
 """
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from babelscale.corpora.corpus import Corpus
-from babelscale.corpora.tokenizer import Tokenizer
+from babelscale.corpora.output import FileFacts, sha256
 from babelscale.errors import InputError
-from babelscale.files import new_folder
 
-Progress = Callable[[str, int, int], None]
-
-Split = Literal["train", "held_out"]
+Split = Literal["train", "held_out", "parallel"]
 
 STORE = "store.json"
 SPLITS: tuple[Split, ...] = ("train", "held_out")
-_TOKEN_BYTES = "token_bytes.bin"
-_BATCH_CHARACTERS = 1 << 20
+TOKEN_BYTES = "token_bytes.bin"
 
 
 class SplitFacts(BaseModel):
@@ -39,25 +37,34 @@ class SplitFacts(BaseModel):
     tokens: int
     bytes: int
     lines: int
+    documents: int
 
 
-class FileFacts(BaseModel):
-    """Size and checksum of one file."""
+class Dropped(BaseModel):
+    """What of a language's text stands in neither split.
 
-    bytes: int
-    sha256: str
+    `repeated_documents` stood before; `surplus_documents` with `surplus_tokens` lie beyond the bound on held-out
+    tokens; `parallel_lines` are training lines that stand in the parallel test set too.
+    """
+
+    repeated_documents: int
+    surplus_documents: int
+    surplus_tokens: int
+    parallel_lines: int
 
 
 class StoreRecord(BaseModel):
-    """What store.json says. `tokenizer` and `corpus` are hashes; `languages` goes by code and split."""
+    """What store.json says. `tokenizer`, `corpus` and `parallel` are hashes; `languages` goes by code and split."""
 
-    format: Literal["babelscale token store 1"] = "babelscale token store 1"
+    format: Literal["babelscale token store 2"] = "babelscale token store 2"
     dtype: Literal["<u2", "<u4"]
     vocabulary_size: int
     end_of_line: int
     tokenizer: str
     corpus: str
+    parallel: str | None
     languages: dict[str, dict[Split, SplitFacts]]
+    dropped: dict[str, Dropped]
     files: dict[str, FileFacts]
 
 
@@ -107,12 +114,16 @@ class TokenStore:
         return MappingProxyType({code: self.count(code, "train") for code in self.languages})
 
     def count(self, language: str, split: Split) -> int:
-        """Tokens of a language's split ("train" or "held_out")."""
-        return self._facts(language)[split].tokens
+        """Tokens of a language's split ("train", "held_out" or "parallel")."""
+        return self._split(language, split).tokens
 
     def bytes(self, language: str, split: Split) -> int:
         """UTF-8 bytes of a language's split, newlines counted."""
-        return self._facts(language)[split].bytes
+        return self._split(language, split).bytes
+
+    def has_parallel(self, language: str) -> bool:
+        """Whether the store holds the language's part of a parallel test set."""
+        return "parallel" in self._facts(language)
 
     def train(self, language: str) -> NDArray[np.unsignedinteger]:
         """(tokens,) memory-mapped training ids."""
@@ -122,10 +133,19 @@ class TokenStore:
         """(tokens,) memory-mapped held-out ids."""
         return self._mapped(language, "held_out")
 
+    def parallel(self, language: str) -> NDArray[np.unsignedinteger]:
+        """(tokens,) memory-mapped ids of the parallel test set, the same lines in the same order in every language."""
+        return self._mapped(language, "parallel")
+
+    def documents(self, language: str, split: Split) -> NDArray[np.uint64]:
+        """(documents,) memory-mapped places of each document's first token, in order; a parallel line is one."""
+        count = self._split(language, split).documents
+        return np.memmap(self.folder / f"{language}.{split}.documents.bin", dtype="<u8", mode="r", shape=(count,))
+
     @functools.cached_property
     def token_bytes(self) -> NDArray[np.uint16]:
         """(V,) UTF-8 bytes each token stands for."""
-        return np.fromfile(self.folder / _TOKEN_BYTES, dtype="<u2")
+        return np.fromfile(self.folder / TOKEN_BYTES, dtype="<u2")
 
     def unigram_nats(self, language: str) -> NDArray[np.float64]:
         """(V,) -log p of each token under the language's training unigram, add-one smoothed.
@@ -154,83 +174,18 @@ class TokenStore:
             )
         return self.record.languages[language]
 
+    def _split(self, language: str, split: Split) -> SplitFacts:
+        facts = self._facts(language)
+        if split not in facts:
+            raise InputError(
+                f"token store {self.folder}: no parallel lines of {language!r}",
+                hint="the parallel test set given when it was built lacks the language, or none was given",
+            )
+        return facts[split]
+
     def _mapped(self, language: str, split: Split) -> NDArray[np.unsignedinteger]:
-        tokens = self._facts(language)[split].tokens
+        tokens = self._split(language, split).tokens
         return np.memmap(self.folder / f"{language}.{split}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
-
-
-def build_store(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    languages: Iterable[str],
-    folder: str | Path,
-    *,
-    progress: Progress | None = None,
-) -> TokenStore:
-    """Tokenize the languages of a corpus into `folder`, which appears whole or not at all.
-
-    Raises:
-        InputError: a language is not in the corpus or too small for its split, a file of the corpus is broken, or
-            the folder exists.
-    """
-    languages = tuple(sorted(set(languages)))
-    corpus.require(*languages)
-    folder = Path(folder)
-    with new_folder(folder) as partial:
-        record = StoreRecord(
-            dtype="<u2" if tokenizer.dtype.itemsize == 2 else "<u4",
-            vocabulary_size=tokenizer.vocabulary_size,
-            end_of_line=tokenizer.end_of_line,
-            tokenizer=tokenizer.hash,
-            corpus=corpus.fingerprint,
-            languages={},
-            files={},
-        )
-        for done, code in enumerate(languages):
-            if progress:
-                progress(f"tokenizing {code}", done, len(languages))
-            record.languages[code] = _write_language(corpus, tokenizer, code, partial)
-        tokenizer.token_bytes.astype("<u2").tofile(partial / _TOKEN_BYTES)
-        for path in sorted(partial.iterdir()):
-            record.files[path.name] = FileFacts(bytes=path.stat().st_size, sha256=_sha256(path))
-        (partial / STORE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    if progress:
-        progress("tokenizing", len(languages), len(languages))
-    return TokenStore.open(folder)
-
-
-def _write_language(corpus: Corpus, tokenizer: Tokenizer, language: str, folder: Path) -> dict[Split, SplitFacts]:
-    facts: dict[Split, SplitFacts] = {split: SplitFacts(tokens=0, bytes=0, lines=0) for split in SPLITS}
-    counts = np.zeros(tokenizer.vocabulary_size, dtype=np.uint64)
-    with (
-        (folder / f"{language}.train.bin").open("wb") as train,
-        (folder / f"{language}.held_out.bin").open("wb") as held_out,
-    ):
-        files: dict[Split, BinaryIO] = {"train": train, "held_out": held_out}
-        for split, lines in _batches(corpus.split(language)):
-            ids = tokenizer.encode_lines(lines)
-            ids.tofile(files[split])
-            facts[split].tokens += len(ids)
-            facts[split].bytes += int(tokenizer.token_bytes[ids].sum(dtype=np.int64))
-            facts[split].lines += len(lines)
-            if split == "train":
-                counts += np.bincount(ids, minlength=len(counts)).astype(np.uint64)
-    counts.astype("<u8").tofile(folder / f"{language}.counts.bin")
-    return facts
-
-
-def _batches(lines: Iterable[tuple[str, bool]]) -> Iterator[tuple[Split, list[str]]]:
-    """Lines of one split at a time, in order, about a megabyte together."""
-    waiting: dict[Split, list[str]] = {split: [] for split in SPLITS}
-    sizes = dict.fromkeys(SPLITS, 0)
-    for line, held_out in lines:
-        split: Split = "held_out" if held_out else "train"
-        waiting[split].append(line)
-        sizes[split] += len(line) + 1
-        if sizes[split] >= _BATCH_CHARACTERS:
-            yield split, waiting[split]
-            waiting[split], sizes[split] = [], 0
-    yield from waiting.items()
 
 
 def _check_file(path: Path, facts: FileFacts, *, verify: bool) -> None:
@@ -238,10 +193,5 @@ def _check_file(path: Path, facts: FileFacts, *, verify: bool) -> None:
         raise InputError(f"{path}: missing from the token store", hint="build the store again")
     if path.stat().st_size != facts.bytes:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes, not {facts.bytes:,}", hint="build the store again")
-    if verify and _sha256(path) != facts.sha256:
+    if verify and sha256(path) != facts.sha256:
         raise InputError(f"{path}: its checksum is not that of store.json", hint="build the store again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,12 @@ END_OF_LINE, _UNKNOWN = 0, 1
 _RESERVED = 2 + 256
 # SentencePiece writes a space as U+2581 and cannot tell it from the character itself.
 _SPACE = "\u2581"
+# No token holds a space behind anything but spaces, so a line's tokens are those of its words, each with the spaces
+# before it; most words come again, and are encoded once.
+_SEGMENT = re.compile(r" *[^ \n]+| +|\n")
+_LINE = re.compile(r"[^\n]+|\n")
+_CROSSING = re.compile(rb"[^ ] ")
+_MOST_KNOWN = 1 << 19
 # Of the room beyond the bytes, at most this part goes to single characters: on 12 languages with 2k pieces, 30 % costs
 # 1 % of the bytes a token of the best share, and more starves merges while less starves Han characters.
 _CHARACTER_SHARE = 0.3
@@ -77,24 +83,31 @@ class Tokenizer:
             raise InputError(f"not a SentencePiece model ({error})", hint="train the tokenizer again") from None
         self.vocabulary_size: int = processor.vocab_size()
         self.end_of_line: int = processor.eos_id()
-        if self.end_of_line < 0 or not any(processor.is_byte(i) for i in range(self.vocabulary_size)):
+        if self.end_of_line < 0 or not any(processor.is_byte(list(range(self.vocabulary_size)))):
             raise InputError(
                 "the SentencePiece model lacks an end-of-sentence token or byte fallback",
                 hint="train it with babelscale, whose settings lose nothing",
             )
         self.dtype = np.dtype("<u2" if self.vocabulary_size <= 1 << 16 else "<u4")
-        self._strings = [self._string(token) for token in range(self.vocabulary_size)]
+        self._strings = self._token_strings()
         self.token_bytes = np.array([len(string) for string in self._strings], dtype=np.uint16)
-        byte_ids = {string: i for i, string in enumerate(self._strings) if processor.is_byte(i)}
-        self._space_ids = [byte_ids[bytes([byte])] for byte in _SPACE.encode()]
+        self._divisible = not any(_CROSSING.search(string) for string in self._strings)
+        self._known: dict[str, bytes] = {}
+        self._space_ids = [processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
 
-    def _string(self, token: int) -> bytes:
-        piece = self._processor.id_to_piece(token)
-        if self._processor.is_byte(token):
-            return bytes([int(piece[3:5], 16)])
-        if self._processor.is_control(token) or self._processor.is_unknown(token):
-            return b"\n" if token == self.end_of_line else b""
-        return piece.replace(_SPACE, " ").encode()
+    def _token_strings(self) -> list[bytes]:
+        """The bytes every token stands for."""
+        processor, ids = self._processor, list(range(self.vocabulary_size))
+        pieces: list[str] = processor.id_to_piece(ids)
+        strings = [piece.replace(_SPACE, " ").encode() for piece in pieces]
+        for token, (is_byte, is_control, is_unknown) in enumerate(
+            zip(processor.is_byte(ids), processor.is_control(ids), processor.is_unknown(ids), strict=True)
+        ):
+            if is_byte:
+                strings[token] = bytes([int(pieces[token][3:5], 16)])
+            elif is_control or is_unknown:
+                strings[token] = b"\n" if token == self.end_of_line else b""
+        return strings
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
@@ -119,25 +132,42 @@ class Tokenizer:
             BabelscaleError: the ids do not stand for exactly the bytes of the lines.
         """
         lines = list(lines)
-        encoded: list[list[int]] = self._processor.encode(lines, add_eos=True) if lines else []
-        size = 0
-        for i, line in enumerate(lines):
-            size += (len(line) if line.isascii() else len(line.encode())) + 1
-            if _SPACE in line:
-                encoded[i] = self._encode_with_space_mark(line)
-            if "\n" in line:
-                raise InputError(f"line {i} holds a newline: {line[:40]!r}", hint="split the text at its newlines")
-        ids = np.fromiter(itertools.chain.from_iterable(encoded), dtype=self.dtype)
+        text = "".join([line + "\n" for line in lines])
+        if text.count("\n") != len(lines):
+            number, line = next((number, line) for number, line in enumerate(lines) if "\n" in line)
+            raise InputError(f"line {number} holds a newline: {line[:40]!r}", hint="split the text at its newlines")
+        segments = _SEGMENT.findall(text) if self._divisible else _LINE.findall(text)
+        known = self._known
+        if missing := [segment for segment in set(segments) if segment not in known]:
+            if len(known) + len(missing) > _MOST_KNOWN:
+                known = self._known = {}
+                missing = list(set(segments))
+            known.update(zip(missing, self._encode(missing), strict=True))
+        ids = np.frombuffer(b"".join([known[segment] for segment in segments]), dtype=self.dtype)
+        size = len(text) if text.isascii() else len(text.encode())
         if int(self.token_bytes[ids].sum(dtype=np.int64)) != size:
             raise BabelscaleError(f"tokenizer {self.hash[:12]} does not give back the bytes of the text")
         return ids
 
-    def _encode_with_space_mark(self, line: str) -> list[int]:
-        parts = self._processor.encode(line.split(_SPACE))
+    def _encode(self, segments: list[str]) -> list[bytes]:
+        """The ids of each segment, as the bytes they take in an array."""
+        # One thread: processes are what uses more cores, and whoever starts them counts them.
+        encoded: list[list[int]] = self._processor.encode(segments, num_threads=1)
+        for number, segment in enumerate(segments):
+            if segment == "\n":
+                encoded[number] = [self.end_of_line]
+            elif _SPACE in segment:
+                encoded[number] = self._encode_with_space_mark(segment)
+        data = np.fromiter(itertools.chain.from_iterable(encoded), dtype=self.dtype).tobytes()
+        ends = itertools.accumulate((len(ids) * self.dtype.itemsize for ids in encoded), initial=0)
+        return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+    def _encode_with_space_mark(self, segment: str) -> list[int]:
+        parts = self._processor.encode(segment.split(_SPACE), num_threads=1)
         ids = list(parts[0])
         for part in parts[1:]:
             ids += self._space_ids + part
-        return [*ids, self.end_of_line]
+        return ids
 
     def decode(self, tokens: ArrayLike) -> str:
         """The text of a stream of ids, newlines included; bytes that are no UTF-8 (a cut character) become U+FFFD."""
@@ -157,6 +187,7 @@ def train_tokenizer(
     temperature: float = 100.0,
     seed: int = 0,
     sample_bytes: int | None = None,
+    character_coverage: float | None = None,
     progress: Progress | None = None,
 ) -> Tokenizer:
     """Train a tokenizer on a sample of the training text and keep it in `folder`.
@@ -168,15 +199,20 @@ def train_tokenizer(
         vocabulary: number of tokens, exactly; 256 of them are bytes and two are reserved.
         temperature: 1 samples languages by size, infinity evenly.
         sample_bytes: size of the sample; by default 1,000 bytes a token and at least 4 MB.
+        character_coverage: share of the sample's characters whose kinds get a token each, whatever room they take
+            (the study's is 0.999995); None covers 0.9995 in at most 30 % of the room.
 
     Raises:
-        InputError: the text supports fewer tokens (the hint names how many), the vocabulary is too small, the folder
-            exists, or a language is not in the corpus.
+        InputError: the text supports fewer tokens (the hint names how many), the vocabulary is too small for the
+            characters or at all, the coverage lies outside (0, 1], the folder exists, or a language is not in the
+            corpus.
     """
     languages = sorted(set(languages))
     corpus.require(*languages)
     if vocabulary <= _RESERVED + 1:
         raise InputError(f"vocabulary {vocabulary}: {_RESERVED} tokens are reserved", hint="ask for 300 or more")
+    if character_coverage is not None and not 0 < character_coverage <= 1:
+        raise InputError(f"character coverage {character_coverage} must lie above 0 and at most at 1")
     wanted = max(4_000_000, 1000 * vocabulary) if sample_bytes is None else sample_bytes
     quotas = _quotas({code: corpus.size(code) for code in languages}, wanted, temperature)
     lines: list[str] = []
@@ -200,10 +236,11 @@ def train_tokenizer(
         "temperature": temperature,
         "seed": seed,
         "sample_bytes": taken,
+        "character_coverage": character_coverage,
         "sentencepiece": version("sentencepiece"),
     }
     with new_folder(Path(folder)) as partial:
-        tokenizer = Tokenizer(_train(lines, vocabulary))
+        tokenizer = Tokenizer(_train(lines, vocabulary, character_coverage))
         (partial / MODEL).write_bytes(tokenizer.model)
         record["hash"] = tokenizer.hash
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -238,10 +275,10 @@ def _quotas(sizes: Mapping[str, int], total: float, temperature: float) -> dict[
     return quotas
 
 
-def _train(lines: list[str], vocabulary: int) -> bytes:
+def _train(lines: list[str], vocabulary: int, coverage: float | None) -> bytes:
     import sentencepiece
 
-    sentences = list(_without_rare(lines, int(_CHARACTER_SHARE * (vocabulary - _RESERVED))))
+    sentences = list(_without_rare(lines, vocabulary - _RESERVED, coverage))
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -261,15 +298,27 @@ def _train(lines: list[str], vocabulary: int) -> bytes:
     return model.getvalue()
 
 
-def _without_rare(lines: list[str], most: int) -> Iterator[str]:
-    """Cut the lines at characters too rare for a token of their own; byte fallback spells those."""
+def _without_rare(lines: list[str], room: int, coverage: float | None) -> Iterator[str]:
+    """Cut the lines at characters too rare for a token of their own; byte fallback spells those.
+
+    Raises:
+        InputError: the coverage asks for more characters than the room beyond the bytes.
+    """
     counts = Counter[str]()
     for line in lines:
         counts.update(line)
     ordered = sorted(counts, key=lambda character: (-counts[character], character))
     covered = np.cumsum([counts[character] for character in ordered])
-    enough = int(np.searchsorted(covered, _CHARACTER_COVERAGE * covered[-1])) + 1 if ordered else 0
-    cut = dict.fromkeys(map(ord, ordered[max(1, min(most, enough)) :]), "\n")
+    share = _CHARACTER_COVERAGE if coverage is None else coverage
+    enough = min(int(np.searchsorted(covered, share * covered[-1])) + 1, len(ordered)) if ordered else 0
+    if coverage is None:
+        enough = max(1, min(int(_CHARACTER_SHARE * room), enough))
+    elif enough >= room:
+        raise InputError(
+            f"a character coverage of {coverage:g} takes {enough:,} tokens of the {room:,} beyond the bytes",
+            hint="ask for a larger vocabulary or a lower coverage",
+        )
+    cut = dict.fromkeys(map(ord, ordered[enough:]), "\n")
     # SentencePiece keeps these three for itself and would skip a whole line for one of them.
     cut |= dict.fromkeys((0, ord(_SPACE), 0x2585), "\n")
     for line in lines:

@@ -1,0 +1,217 @@
+"""Building a token store: parts tokenised side by side, put together by language, published by one rename.
+
+Work lies in `.NAME.building` beside the store: every finished part with a record that holds the checksums of its files
+and a hash of all it depends on, and every finished language alike. A build that was stopped goes on from what is
+finished and still holds; the store comes out the same to the byte, whatever the number of workers and of stops.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from babelscale.corpora.assembly import assemble, distinct_bytes, offsets
+from babelscale.corpora.corpus import Corpus
+from babelscale.corpora.crew import Meter, Progress, run, useful_workers
+from babelscale.corpora.output import FileFacts, disk, write
+from babelscale.corpora.parallel import ParallelSet
+from babelscale.corpora.store import STORE, TOKEN_BYTES, Dropped, Split, SplitFacts, StoreRecord, TokenStore
+from babelscale.corpora.tokenising import Job, PartRecord
+from babelscale.corpora.tokenizer import Tokenizer
+from babelscale.errors import InputError
+
+_PARTS, _LANGUAGES, _STORE = "parts", "languages", "store"
+
+
+class LanguageRecord(BaseModel):
+    """A finished language; `jobs` is a hash of the jobs it was put together from."""
+
+    jobs: str
+    splits: dict[Split, SplitFacts]
+    dropped: Dropped
+    files: dict[str, FileFacts]
+
+
+def build_store(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    languages: Iterable[str],
+    folder: str | Path,
+    *,
+    parallel: ParallelSet | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> TokenStore:
+    """Tokenize the languages of a corpus into `folder`, which appears whole or not at all.
+
+    Args:
+        parallel: a test set to add as a third split, for the languages it holds; its lines are left out of training.
+        workers: processes; by default one a core as far as the text is worth it. Text in `memory://` is read by this
+            process alone.
+        progress: called with (label, bytes of text done, bytes in all, which are estimated for compressed files); the
+            label names a language and the speed.
+
+    Raises:
+        InputError: a language is not in the corpus or too small for its split, a file of the corpus is broken, the
+            folder exists, or another process is building it.
+        BabelscaleError: the disk is full, or a worker died. What was finished is kept for the next call.
+    """
+    languages = tuple(sorted(set(languages)))
+    corpus.require(*languages)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers {workers}", hint="give 1 or more")
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already", hint="take it away, or name another folder")
+    with _alone(folder) as building:
+        _Build(corpus, tokenizer, parallel, building).languages(languages, workers, progress)
+        with disk(folder):
+            (building / _STORE).replace(folder)
+    return TokenStore.open(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """The folder of the work, held by this process; it goes when the block ends well."""
+    import fcntl
+
+    building = folder.with_name(f".{folder.name}.building")
+    with disk(building):
+        for name in (_PARTS, _LANGUAGES, _STORE):
+            (building / name).mkdir(parents=True, exist_ok=True)
+    with (building / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process is building it", hint="wait for it, or stop it") from None
+        published = False
+        try:
+            yield building
+            published = True
+        finally:
+            if published or not any(building.glob("*/*.json")):
+                shutil.rmtree(building, ignore_errors=True)
+
+
+class _Build:
+    """One build: what it reads and where it writes."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, parallel: ParallelSet | None, building: Path) -> None:
+        self.corpus, self.tokenizer, self.parallel = corpus, tokenizer, parallel
+        self.parts, self.records, self.store = (building / name for name in (_PARTS, _LANGUAGES, _STORE))
+
+    def languages(self, languages: Sequence[str], workers: int | None, progress: Progress | None) -> None:
+        """Make every language's files, and store.json."""
+        jobs = {code: self._jobs(code) for code in languages}
+        records = {code: self._finished(code, jobs[code]) for code in languages}
+        missing = [code for code in languages if records[code] is None]
+        chains = [chain for code in missing for chain in self._chains(jobs[code])]
+        if chains:
+            meter = Meter(chains, progress)
+            done = run(chains, self.tokenizer, self.parts, useful_workers(chains, workers), self._enough, meter)
+            read: dict[str, list[PartRecord]] = {code: [] for code in missing}
+            for chain, parts in zip(chains, done, strict=True):
+                read[chain[0].language] += parts
+            for code in missing:
+                records[code] = self._put_together(code, jobs[code], read[code])
+            meter.report(whole=True)
+        self._write_record({code: record for code, record in records.items() if record is not None})
+
+    def _jobs(self, code: str) -> list[Job]:
+        corpus, aligned = self.corpus, None
+        if self.parallel is not None and self.parallel.holds(code):
+            lines = json.dumps(sorted(set(self.parallel.lines(code))), ensure_ascii=False).encode()
+            aligned = f"{code}.{hashlib.sha256(lines).hexdigest()[:16]}.aligned"
+            write(self.parts / aligned, lines)
+        settings = {
+            "language": code,
+            "tokenizer": self.tokenizer.hash,
+            "key": corpus.split_key.hex(),
+            "threshold": corpus.threshold(code),
+            "limit": corpus.limit(code),
+            "aligned": aligned,
+        }
+        return [
+            Job.model_validate({"index": index, "part": part, "identity": part.identity} | settings)
+            for index, part in enumerate(corpus.parts(code))
+        ]
+
+    def _chains(self, jobs: list[Job]) -> list[list[Job]]:
+        """With a limit, a part is read only when those before it do not reach it."""
+        return [jobs] if jobs[0].limit is not None else [[job] for job in jobs]
+
+    def _enough(self, job: Job, record: PartRecord) -> bool:
+        if job.limit is None or record.full:
+            return record.full
+        return distinct_bytes(job, self.parts) >= job.limit
+
+    def _put_together(self, code: str, jobs: list[Job], read: list[PartRecord]) -> LanguageRecord:
+        """A language's files from its parts, of which the first were read; the parts then go."""
+        repeated = sum(part.repeated for part in read)
+        made = assemble(
+            jobs[: len(read)], repeated, self.corpus.held_out_tokens, self.tokenizer, self.parts, self.store
+        )
+        self.corpus.require_both(code, made.splits["train"].documents, made.splits["held_out"].documents)
+        splits, files = dict(made.splits), dict(made.files)
+        if self.parallel is not None and self.parallel.holds(code):
+            splits["parallel"] = self._write_parallel(code, self.parallel.lines(code), files)
+        record = LanguageRecord(jobs=self._hash(jobs), splits=splits, dropped=made.dropped, files=files)
+        write(self.records / f"{code}.json", record.model_dump_json().encode())
+        for path in self.parts.glob(f"{code}.*"):
+            path.unlink()
+        return record
+
+    def _write_parallel(self, code: str, lines: Sequence[str], files: dict[str, FileFacts]) -> SplitFacts:
+        """Every line is a document."""
+        ids = self.tokenizer.encode_lines(lines)
+        ends = np.flatnonzero(ids == self.tokenizer.end_of_line) + 1
+        name = f"{code}.parallel"
+        files[f"{name}.bin"] = write(self.store / f"{name}.bin", ids)
+        lengths = np.diff(ends, prepend=0)
+        files[f"{name}.documents.bin"] = write(self.store / f"{name}.documents.bin", offsets(lengths))
+        size = int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
+        return SplitFacts(tokens=len(ids), bytes=size, lines=len(lines), documents=len(lines))
+
+    def _hash(self, jobs: list[Job]) -> str:
+        parallel = self.parallel.fingerprint if self.parallel is not None else None
+        return hashlib.sha256(
+            json.dumps([self.corpus.held_out_tokens, parallel, *(job.hash for job in jobs)]).encode()
+        ).hexdigest()
+
+    def _finished(self, code: str, jobs: list[Job]) -> LanguageRecord | None:
+        """The record of a language that was finished before, its files checked; None where it has to be done."""
+        try:
+            record = LanguageRecord.model_validate_json((self.records / f"{code}.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        whole = record.jobs == self._hash(jobs) and all(
+            facts.hold(self.store / name) for name, facts in record.files.items()
+        )
+        return record if whole else None
+
+    def _write_record(self, languages: dict[str, LanguageRecord]) -> None:
+        tokenizer = self.tokenizer
+        files = {TOKEN_BYTES: write(self.store / TOKEN_BYTES, tokenizer.token_bytes.astype("<u2"))}
+        for made in languages.values():
+            files |= made.files
+        # What an earlier build of more languages left is no part of this store.
+        for path in self.store.iterdir():
+            if path.name not in files:
+                path.unlink()
+        record = StoreRecord(
+            dtype="<u2" if tokenizer.dtype.itemsize == 2 else "<u4",
+            vocabulary_size=tokenizer.vocabulary_size,
+            end_of_line=tokenizer.end_of_line,
+            tokenizer=tokenizer.hash,
+            corpus=self.corpus.fingerprint,
+            parallel=self.parallel.fingerprint if self.parallel is not None else None,
+            languages={code: made.splits for code, made in languages.items()},
+            dropped={code: made.dropped for code, made in languages.items()},
+            files=dict(sorted(files.items())),
+        )
+        write(self.store / STORE, (record.model_dump_json(indent=2) + "\n").encode())
