@@ -236,3 +236,35 @@ def test_offsets_of_nothing():
 
     assert offsets(np.array([], dtype=np.uint32)).tolist() == []
     assert offsets(np.array([3, 1, 2], dtype=np.uint32)).tolist() == [0, 3, 4]
+
+
+def test_held_out_tokens_are_cut_at_a_document_and_the_rest_is_dropped(corpus, tokenizer, tmp_path):
+    loose = open_corpus(tmp_path / "text", held_out_share=0.2)
+    whole = build_store(loose, tokenizer, ["sw"], tmp_path / "whole")
+    most = whole.count("sw", "held_out") // 2 + 1
+    # As many bytes a token as this text has, so that the share stays and the bound alone cuts.
+    bound = open_corpus(tmp_path / "text", held_out_share=0.2, held_out_tokens=most)
+    bound.size = lambda language: 1
+    store = build_store(bound, tokenizer, ["sw"], tmp_path / "store")
+    assert store.count("sw", "train") == whole.count("sw", "train")
+    np.testing.assert_array_equal(store.train("sw"), whole.train("sw"))
+    starts = whole.documents("sw", "held_out")
+    count = store.count("sw", "held_out")
+    assert most - 60 < count <= most
+    assert count in starts
+    assert starts[np.searchsorted(starts, count) + 1] > most
+    np.testing.assert_array_equal(store.held_out("sw"), whole.held_out("sw")[:count])
+    dropped = store.record.dropped["sw"]
+    assert dropped.surplus_tokens == whole.count("sw", "held_out") - count
+    assert dropped.surplus_documents == len(starts) - store.record.languages["sw"]["held_out"].documents
+
+
+def test_a_bound_below_the_share_lowers_it(corpus, tokenizer, tmp_path):
+    bound = open_corpus(tmp_path / "text", held_out_share=0.5, held_out_tokens=1000)
+    assert bound.threshold("sw") == int(1000 * 4 / bound.size("sw") * 2**64)
+    store = build_store(bound, tokenizer, ["sw"], tmp_path / "store")
+    assert 0 < store.count("sw", "held_out") <= 1000
+    assert bound.describe()["held_out_tokens"] == 1000
+    assert bound.fingerprint != open_corpus(tmp_path / "text", held_out_share=0.5).fingerprint
+    with pytest.raises(InputError, match="held-out tokens 0"):
+        open_corpus(tmp_path / "text", held_out_tokens=0)

@@ -113,6 +113,41 @@ def test_faults(book, tmp_path):
             Tokenizer(model)
 
 
+def test_words_one_by_one_are_encoded_as_whole_lines_are(book, tokenizer):
+    """What makes it quick changes no token: no token crosses the front of a word."""
+    import sentencepiece
+
+    whole = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    lines = [*(line for code in book.languages for line, _ in book.split(code)), "  a  b ", "", "   ", "\tx\u3000y z"]
+    expected = [token for ids in whole.encode(lines, add_eos=True) for token in ids]
+    np.testing.assert_array_equal(tokenizer.encode_lines(lines), expected)
+
+
+def test_few_known_words_are_enough(tokenizer, monkeypatch):
+    lines = [f"word {n} of many {n * n}" for n in range(500)]
+    expected = tokenizer.encode_lines(lines)
+    monkeypatch.setattr("babelscale.corpora.tokenizer._MOST_KNOWN", 10)
+    np.testing.assert_array_equal(np.concatenate([tokenizer.encode_lines([line]) for line in lines]), expected)
+
+
+def test_character_coverage(tmp_path):
+    """As many kinds of characters get a token as the coverage asks for, whatever room that leaves."""
+    text = Phrasebook(["zh", "en"], bytes_per_language=200_000)
+    kinds = {}
+    for coverage in (None, 0.9, 0.999995):
+        made = train_tokenizer(text, ["zh", "en"], 4000, tmp_path / str(coverage), character_coverage=coverage)
+        pieces = [made._processor.id_to_piece(token) for token in range(258, 4000)]
+        kinds[coverage] = sum(len(piece) == 1 for piece in pieces)
+        record = json.loads((tmp_path / str(coverage) / "tokenizer.json").read_text())
+        assert record["character_coverage"] == coverage
+    assert kinds[0.9] < kinds[None] < kinds[0.999995]
+    with pytest.raises(InputError, match=r"coverage of 0.999995 takes [\d,]+ tokens of the 142"):
+        train_tokenizer(text, ["zh"], 400, tmp_path / "t", character_coverage=0.999995)
+    for coverage in (0, 1.5, -1):
+        with pytest.raises(InputError, match="must lie above 0"):
+            train_tokenizer(text, ["zh"], 400, tmp_path / "t", character_coverage=coverage)
+
+
 def test_it_prints_nothing(book, tmp_path, capfd):
     train_tokenizer(book, ["en"], 400, tmp_path / "t")
     with pytest.raises(InputError):

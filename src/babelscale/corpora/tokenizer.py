@@ -132,18 +132,21 @@ class Tokenizer:
             BabelscaleError: the ids do not stand for exactly the bytes of the lines.
         """
         lines = list(lines)
-        text = "".join([line + "\n" for line in lines])
+        text = "\n".join([*lines, ""])
         if text.count("\n") != len(lines):
             number, line = next((number, line) for number, line in enumerate(lines) if "\n" in line)
             raise InputError(f"line {number} holds a newline: {line[:40]!r}", hint="split the text at its newlines")
         segments = _SEGMENT.findall(text) if self._divisible else _LINE.findall(text)
         known = self._known
-        if missing := [segment for segment in set(segments) if segment not in known]:
+        found = list(map(known.get, segments))
+        if None in found:
+            missing = list({segment for segment, ids in zip(segments, found, strict=True) if ids is None})
             if len(known) + len(missing) > _MOST_KNOWN:
-                known = self._known = {}
+                known.clear()
                 missing = list(set(segments))
             known.update(zip(missing, self._encode(missing), strict=True))
-        ids = np.frombuffer(b"".join([known[segment] for segment in segments]), dtype=self.dtype)
+            found = map(known.__getitem__, segments)
+        ids = np.frombuffer(b"".join(found), dtype=self.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
         size = len(text) if text.isascii() else len(text.encode())
         if int(self.token_bytes[ids].sum(dtype=np.int64)) != size:
             raise BabelscaleError(f"tokenizer {self.hash[:12]} does not give back the bytes of the text")
