@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from babelscale.model import Shape, decoder
+from babelscale.model.execution import Execution
 
 SHAPE = Shape(layers=2, heads=3, d_model=24, d_ff=40, d_head=8, vocabulary=50)
 
@@ -65,7 +66,7 @@ def test_the_gradient_matches_central_differences(parameters, sequences):
         exact = {name: jax.numpy.asarray(np.asarray(value, np.float64)) for name, value in parameters.items()}
 
         def loss(p):
-            return decoder.nats(p, sequences, SHAPE).mean()
+            return decoder.loss(p, sequences, SHAPE, z_loss=1e-3)[0]
 
         gradient = jax.grad(loss)(exact)
         rng = np.random.default_rng(1)
@@ -76,6 +77,56 @@ def test_the_gradient_matches_central_differences(parameters, sequences):
             behind = loss(exact | {name: exact[name] - step * direction})
             slope = float((ahead - behind) / (2 * step))
             assert slope == pytest.approx(float(np.sum(np.asarray(gradient[name]) * direction)), rel=1e-6)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+@pytest.mark.parametrize("tokens", [1, 20, 1000])
+def test_the_training_loss_and_its_gradient_are_those_of_whole_logits(parameters, sequences, z_loss, tokens):
+    def whole(p):
+        scores = decoder.logits(p, sequences[:, :-1], SHAPE)
+        normaliser = jax.nn.logsumexp(scores, axis=-1)
+        chosen = jax.numpy.take_along_axis(scores, sequences[:, 1:, None], axis=-1)[..., 0]
+        entropy = (normaliser - chosen).mean()
+        return entropy + z_loss * jax.numpy.square(normaliser).mean(), entropy
+
+    def chunked(p):
+        return decoder.loss(p, sequences, SHAPE, Execution(loss_tokens=tokens), z_loss=z_loss)
+
+    (expected, entropy), slope = jax.value_and_grad(whole, has_aux=True)(parameters)
+    (objective, measured), gradient = jax.value_and_grad(chunked, has_aux=True)(parameters)
+    assert float(objective) == pytest.approx(float(expected), rel=1e-6)
+    assert float(measured) == pytest.approx(float(entropy), rel=1e-6)
+    for name in parameters:
+        np.testing.assert_allclose(gradient[name], slope[name], rtol=2e-4, atol=1e-7)
+
+
+def test_rematerialising_changes_no_gradient(parameters, sequences):
+    def gradient(execution):
+        return jax.grad(lambda p: decoder.loss(p, sequences, SHAPE, execution)[0])(parameters)
+
+    kept, again = gradient(Execution()), gradient(Execution(rematerialise=True))
+    for name in parameters:
+        np.testing.assert_allclose(kept[name], again[name], rtol=1e-5, atol=1e-8)
+
+
+def test_bfloat16_stays_near_float32(parameters, sequences):
+    exact, _ = decoder.loss(parameters, sequences, SHAPE)
+    (rounded, _), gradient = jax.value_and_grad(
+        lambda p: decoder.loss(p, sequences, SHAPE, Execution("bfloat16")), has_aux=True
+    )(parameters)
+    assert float(rounded) == pytest.approx(float(exact), rel=5e-3)
+    assert {value.dtype.name for value in gradient.values()} == {"float32"}
+
+
+def test_dropout_keeps_the_mean_and_follows_its_key(parameters, sequences):
+    def lost(key: int, dropout: float = 0.1) -> float:
+        drawn = jax.random.key(key)
+        return float(decoder.loss(parameters, sequences, SHAPE, dropout=dropout, key=drawn)[0])
+
+    plain = float(decoder.loss(parameters, sequences, SHAPE)[0])
+    assert lost(0) == lost(0) != lost(1)
+    assert lost(0, 0.0) == plain
+    assert np.mean([lost(key) for key in range(20)]) == pytest.approx(plain, rel=0.05)
 
 
 def test_parameters_are_as_many_as_the_shape_counts(parameters):

@@ -51,7 +51,7 @@ def initialise(shape: Shape, key: Array) -> Parameters:
 
 def rotary(length: int, d_head: int) -> tuple[Array, Array]:
     """Cosines and sines of the rotary angles, each (length, d_head / 2) (Su et al. 2021, eq. 34; base 10,000)."""
-    frequencies = ROTARY_BASE ** (-jnp.arange(0, d_head, 2) / d_head)
+    frequencies = 1.0 / ROTARY_BASE ** (jnp.arange(0, d_head, 2) / d_head)
     angles = jnp.arange(length)[:, None] * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 

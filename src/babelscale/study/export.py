@@ -76,8 +76,8 @@ def _parameters(run: Path, shape: Shape, steps: int) -> Any:
             kept = "no saved state" if latest is None else f"its last saved state is of step {latest:,} of {steps:,}"
             raise StudyError(
                 f"{run}: {kept}",
-                hint="a study keeps the final state of runs that others continue from; add such a group to the design "
-                "and train the run again",
+                hint="give its group keep_state = true in the design and train the run again; a study keeps the final "
+                "state of such runs and of those that others continue from",
             )
         like = {name: jax.ShapeDtypeStruct(size, np.float32) for name, size in huggingface.sizes(shape).items()}
         return checkpoints.restore({"parameters": like}, latest)["parameters"]
