@@ -1,5 +1,9 @@
 """The order of training tokens: exact shares, and any step without replay."""
 
+import math
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 
 from babelscale.errors import InputError
 from babelscale.mixture import Mixture
-from babelscale.training.batches import Batches
+from babelscale.training.batches import Batches, mixed, permuted, prefetched
 
 WEIGHTS = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=12)
 
@@ -71,3 +75,91 @@ def test_a_language_keeps_its_order_whatever_it_is_mixed_with():
 def test_too_few_tokens_for_one_sequence_names_the_language():
     with pytest.raises(InputError, match="'sw' has 8 training tokens"):
         made(Mixture({"sw": 1.0}), tokens=8)
+
+
+def test_a_language_without_tokens_is_named():
+    with pytest.raises(InputError, match="language 'yo' of the mixture has no training tokens"):
+        Batches({"sw": np.zeros(100, np.uint16)}, Mixture({"sw": 0.5, "yo": 0.5}), 0, 4, 8)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(3, 11), slice(None), slice(4, 4), slice(1, None, 2)])
+def test_a_host_takes_its_rows_of_a_batch(rows):
+    batches = made(Mixture({"sw": 0.7, "yo": 0.2, "ha": 0.1}), batch_size=11)
+    for step in range(12):
+        np.testing.assert_array_equal(batches.at(step, rows), batches.at(step)[rows])
+
+
+def test_tokens_mapped_from_disk_give_the_same_batches(tmp_path: Path):
+    stream = np.random.default_rng(0).integers(0, 60_000, 3000).astype(np.uint16)
+    stream.tofile(tmp_path / "sw.bin")
+    mapped = np.memmap(tmp_path / "sw.bin", np.uint16, "r")
+    one, other = (Batches({"sw": tokens}, Mixture({"sw": 1.0}), 0, 4, 32) for tokens in (stream, mapped))
+    for step in range(30):
+        np.testing.assert_array_equal(one.at(step), other.at(step))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
+def test_a_permutation_holds_every_place_once(size, key):
+    places = permuted(np.arange(size), np.full(size, size), np.full(size, key, np.uint64))
+    assert sorted(places) == list(range(size))
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 6])
+def test_every_order_of_few_sequences_is_about_as_likely(size):
+    expected, orders = 100, math.factorial(size)
+    keys = mixed(np.arange(expected * orders, dtype=np.uint64))
+    places = permuted(
+        np.tile(np.arange(size), len(keys)), np.full(size * len(keys), size), np.repeat(keys, size)
+    ).reshape(-1, size)
+    found = Counter(map(tuple, places.tolist()))
+    assert len(found) == orders
+    # Chi-squared with orders - 1 degrees of freedom: mean 1 for each, standard deviation sqrt(2 / (orders - 1)).
+    statistic = sum((count - expected) ** 2 / expected for count in found.values()) / (orders - 1)
+    assert statistic < 1 + 4 * math.sqrt(2 / (orders - 1))
+
+
+def test_neighbours_do_not_stay_together():
+    size, epochs = 5000, 20
+    keys = np.repeat(mixed(np.arange(epochs, dtype=np.uint64)), size)
+    places = permuted(np.tile(np.arange(size), epochs), np.full(size * epochs, size), keys).reshape(epochs, size)
+    # In a random order one neighbour in expectation follows the other, and one place is its own.
+    assert (np.diff(places, axis=1) == 1).sum() < 3 * epochs
+    assert (places == np.arange(size)).sum() < 3 * epochs
+    assert abs(np.corrcoef(places[0], places[1])[0, 1]) < 5 / math.sqrt(size)
+
+
+def test_a_huge_language_is_shuffled_without_a_list():
+    sizes = np.full(1000, 3_000_000_000_000)
+    places = permuted(np.arange(1000), sizes, np.zeros(1000, np.uint64))
+    assert len(set(places.tolist())) == 1000
+    assert places.min() >= 0
+    assert 2e12 < places.max() < 3e12
+
+
+def test_batches_read_ahead_come_in_order():
+    batches = made(Mixture({"sw": 0.6, "yo": 0.4}), batch_size=6)
+    ahead = list(prefetched(batches, 3, 20, slice(2, 5)))
+    assert len(ahead) == 17
+    for step, batch in enumerate(ahead, start=3):
+        np.testing.assert_array_equal(batch, batches.at(step, slice(2, 5)))
+    assert list(prefetched(batches, 5, 5)) == []
+    # A reader that stops early leaves no thread behind that reads on.
+    partly = prefetched(batches, 0, 10**9)
+    np.testing.assert_array_equal(next(partly), batches.at(0))
+    partly.close()
+
+
+def test_what_goes_wrong_ahead_is_raised_at_its_batch():
+    class Broken(Batches):
+        def at(self, step, rows=None):
+            if step == 4:
+                raise OSError("the disk went away")
+            return super().at(step, rows)
+
+    streams = {"sw": np.arange(200, dtype=np.uint16)}
+    ahead = prefetched(Broken(streams, Mixture({"sw": 1.0}), 0, 2, 8), 0, 9)
+    for _ in range(4):
+        next(ahead)
+    with pytest.raises(OSError, match="went away"):
+        next(ahead)

@@ -3,18 +3,28 @@
 The order of languages is a merge of regular beats: the j-th sequence of a language with share s falls at time
 (j + 1/2) / s. Any prefix then holds every language's share to about one sequence, no step depends on how long the run
 will be, and any step is reached by counting, without replay. Within a language, sequences come in an order shuffled
-anew each epoch.
+anew each epoch, by a keyed permutation that is computed where it is needed and stored nowhere: a language may have a
+thousand million sequences.
 """
 
-import zlib
-from collections.abc import Mapping
+import hashlib
+import mmap
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
 from babelscale.mixture import Mixture
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDS = 8
+# About so many sequences are placed at once: NumPy's calls cost more than what they do for a few.
+_TOGETHER = 1024
 
 
 @dataclass
@@ -22,10 +32,13 @@ class Batches:
     """Batches of one run.
 
     Args:
-        tokens: the flat training tokens of each language of the mixture, shape (n,) each.
+        tokens: the flat training tokens of each language of the mixture, shape (n,) each; mapped from disk or not.
         mixture: shares of sequences, and so of tokens, by language.
         seed: decides the order within each language.
         batch_size, sequence_length: B and T; a batch is (B, T + 1), the targets being the inputs shifted by one.
+
+    Raises:
+        InputError: a language of the mixture has no tokens, or fewer than one sequence.
     """
 
     tokens: Mapping[str, NDArray[np.unsignedinteger]]
@@ -33,16 +46,33 @@ class Batches:
     seed: int
     batch_size: int
     sequence_length: int
-    _orders: dict[tuple[str, int], NDArray[np.intp]] = field(default_factory=dict, repr=False)
+    # By language, in the order of the mixture: (sequences, T + 1) views of its tokens, their number, the shuffle's key.
+    _stored: list[NDArray[np.unsignedinteger]] = field(init=False, repr=False, compare=False)
+    _sizes: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    _keys: NDArray[np.uint64] = field(init=False, repr=False, compare=False)
+    # The steps placed last: the first of them, and the language and place of each of their sequences.
+    _placed: tuple[int, NDArray[np.intp], NDArray[np.int64]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        T = self.sequence_length
         for code in self.mixture.languages:
+            if code not in self.tokens:
+                raise InputError(
+                    f"language {code!r} of the mixture has no training tokens",
+                    hint=f"there are tokens of {', '.join(self.tokens)}",
+                )
             if self.sequences(code) < 1:
                 raise InputError(
-                    f"language {code!r} has {len(self.tokens[code])} training tokens, fewer than one sequence of "
-                    f"{self.sequence_length}",
+                    f"language {code!r} has {len(self.tokens[code])} training tokens, fewer than one sequence of {T}",
                     hint="give it more text or shorten the sequences",
                 )
+        codes = self.mixture.languages
+        self._stored = [sliding_window_view(np.asarray(self.tokens[code]), T + 1)[::T] for code in codes]
+        self._sizes = np.array([len(stored) for stored in self._stored])
+        self._keys = np.array([_key(self.seed, code) for code in codes], np.uint64)
+        self._placed = (-1, np.empty(0, np.intp), np.empty(0, np.int64))
+        for stored in map(self.tokens.__getitem__, codes):
+            _expect_no_order(stored)
 
     def sequences(self, language: str) -> int:
         """Whole sequences a language holds, each overlapping the next by the one token it only predicts."""
@@ -58,27 +88,45 @@ class Batches:
         return dict(zip(self.mixture.languages, ordinals.tolist(), strict=True))
 
     def at(self, step: int, rows: slice | None = None) -> NDArray[np.int32]:
-        """The batch of a step, shape (B, T + 1), or some rows of it."""
-        languages, before = self._span(step * self.batch_size, self.batch_size)
-        T = self.sequence_length
-        batch = np.empty((self.batch_size, T + 1), np.int32)
-        codes = self.mixture.languages
-        following = before.copy()
-        for row, index in enumerate(languages):
-            start = self._place(codes[index], int(following[index])) * T
-            batch[row] = self.tokens[codes[index]][start : start + T + 1]
-            following[index] += 1
-        return batch if rows is None else batch[rows]
+        """The batch of a step, shape (B, T + 1).
 
-    def _place(self, language: str, ordinal: int) -> int:
-        """Which stored sequence the `ordinal`-th one drawn from a language is."""
-        epoch, position = divmod(ordinal, self.sequences(language))
-        key = (language, epoch)
-        if key not in self._orders:
-            self._orders = {kept: order for kept, order in self._orders.items() if kept[0] != language}
-            rng = np.random.default_rng([self.seed, zlib.crc32(language.encode()), epoch])
-            self._orders[key] = rng.permutation(self.sequences(language))
-        return int(self._orders[key][position])
+        Args:
+            rows: only these rows of it, for one host of several; the others are not read.
+        """
+        languages, places = self._of_step(step)
+        if rows is not None:
+            languages, places = languages[rows], places[rows]
+        batch = np.empty((len(languages), self.sequence_length + 1), np.int32)
+        grouped = np.argsort(languages, kind="stable")
+        for group in np.split(grouped, np.flatnonzero(np.diff(languages[grouped])) + 1):
+            if len(group):
+                batch[group] = self._stored[languages[group[0]]][places[group]]
+        return batch
+
+    def _of_step(self, step: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """The language index of each row of a step, and which of the language's stored sequences it is."""
+        steps = max(1, _TOGETHER // self.batch_size)
+        first = step - step % steps
+        # One assignment of one tuple, so that a thread that reads ahead disturbs nobody.
+        placed = self._placed
+        if placed[0] != first:
+            placed = self._placed = (first, *self._place(first * self.batch_size, steps * self.batch_size))
+        _, languages, places = placed
+        rows = slice((step - first) * self.batch_size, (step - first + 1) * self.batch_size)
+        return languages[rows], places[rows]
+
+    def _place(self, first: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Languages and places of positions first .. first + count."""
+        languages, before = self._span(first, count)
+        grouped = np.argsort(languages, kind="stable")
+        counts = np.bincount(languages, minlength=len(before))
+        # How many sequences of its language were drawn before each one.
+        ordinals = np.empty(count, np.int64)
+        ordinals[grouped] = np.arange(count) + np.repeat(before - (np.cumsum(counts) - counts), counts)
+        sizes = self._sizes[languages]
+        epochs, positions = np.divmod(ordinals, sizes)
+        keys = mixed(self._keys[languages] + epochs.astype(np.uint64) * _GOLDEN)
+        return languages, permuted(positions, sizes, keys)
 
     def _span(self, first: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Language indices of positions first .. first + count, and each language's sequences before `first`."""
@@ -96,3 +144,66 @@ class Batches:
         merged = np.argsort(times, axis=None, kind="stable")[:reach] // columns
         before = before + np.bincount(merged[: reach - count], minlength=K)
         return merged[reach - count :], before
+
+
+def prefetched(batches: Batches, first: int, last: int, rows: slice | None = None) -> Iterator[NDArray[np.int32]]:
+    """The batches of steps first .. last - 1 in order, the next two read by a thread while one is used.
+
+    What goes wrong in the thread is raised at the batch it belongs to.
+    """
+    steps = iter(range(first, last))
+    with ThreadPoolExecutor(1, "batches") as thread:
+        ahead: deque[Future[NDArray[np.int32]]] = deque()
+        try:
+            for step in steps:
+                ahead.append(thread.submit(batches.at, step, rows))
+                if len(ahead) > 2:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def permuted(
+    positions: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.uint64]
+) -> NDArray[np.int64]:  # fmt: skip
+    """Where each position of 0 .. size - 1 lands in the permutation of its size and key; all of shape (n,).
+
+    A Feistel network on the digits of a two-digit number, each digit in turn shifted by a hash of the other, and walked
+    until it falls below the size (Black and Rogaway 2002, Ciphers with arbitrary finite domains).
+    """
+    places = positions.astype(np.uint64)
+    limits = sizes.astype(np.uint64)
+    rows = np.ceil(np.sqrt(sizes)).astype(np.uint64)
+    columns = (limits + rows - np.uint64(1)) // rows
+    left = np.arange(len(places))
+    while len(left):
+        row, column = np.divmod(places[left], columns[left])
+        key = keys[left]
+        for _ in range(_ROUNDS):
+            row = (row + mixed(column + key)) % rows[left]
+            column = (column + mixed(row ^ ~key)) % columns[left]
+            key = key + _GOLDEN
+        places[left] = row * columns[left] + column
+        left = left[places[left] >= limits[left]]
+    return places.astype(np.int64)
+
+
+def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """64 bits hashed to 64 bits, one to one: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _expect_no_order(tokens: NDArray[np.unsignedinteger]) -> None:
+    """Tell the system that a mapped file is read here and there: it would read megabytes ahead of each sequence."""
+    mapped = tokens.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+
+
+def _key(seed: int, language: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {language}".encode()).digest()[:8], "little")
