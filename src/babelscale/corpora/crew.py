@@ -87,26 +87,19 @@ def run(
         BabelscaleError: what a worker met, or that it died.
     """
     if count == 1:
-
-        def here(job: Job) -> PartRecord:
-            def heard(size: int) -> None:
-                meter.add(job, size)
-                meter.report()
-
-            return tokenise(job, tokenizer, folder, heard)
-
+        here = _Here(tokenizer, folder, report=True)
         return [_chain(chain, here, folder, enough, meter) for chain in chains]
     return _run_beside(chains, tokenizer, folder, count, enough, meter)
 
 
 def _chain(
-    chain: Sequence[Job], do: Callable[[Job], PartRecord], folder: Path, enough: Enough, meter: Meter
+    chain: Sequence[Job], worker: "_Here | _Process", folder: Path, enough: Enough, meter: Meter
 ) -> list[PartRecord]:
     records: list[PartRecord] = []
     for job in chain:
         record = finished(job, folder)
         if record is None:
-            record = do(job)
+            record = worker.ask(job, meter)
         else:
             meter.add(job, record.size, fresh=False)
         records.append(record)
@@ -120,23 +113,24 @@ def _run_beside(
 ) -> list[list[PartRecord]]:
     model = folder / "tokenizer.model"
     write(model, tokenizer.model)
-    idle: queue.Queue[_Process] = queue.Queue()
-    processes: list[_Process] = []
+    idle: queue.Queue[_Here | _Process] = queue.Queue()
+    crew: list[_Here | _Process] = []
     pool = ThreadPoolExecutor(count)
 
     def beside(chain: Sequence[Job]) -> list[PartRecord]:
-        process = idle.get()
+        worker = idle.get()
         try:
-            return _chain(chain, lambda job: process.ask(job, meter), folder, enough, meter)
+            return _chain(chain, worker, folder, enough, meter)
         finally:
-            idle.put(process)
+            idle.put(worker)
 
     # The longest first, so that no process is left alone with it at the end.
     order = sorted(range(len(chains)), key=lambda place: -sum(job.part.text_bytes for job in chains[place]))
     try:
+        # This process is one of them, and the first to be ready.
         for number in range(count):
-            processes.append(_Process(model, folder, number))
-            idle.put(processes[-1])
+            crew.append(_Process(model, folder, number) if number else _Here(tokenizer, folder))
+            idle.put(crew[-1])
         futures = {pool.submit(beside, chains[place]): place for place in order}
         found: dict[int, list[PartRecord]] = {}
         while futures:
@@ -146,13 +140,35 @@ def _run_beside(
             meter.report()
         return [found[place] for place in range(len(chains))]
     finally:
-        for process in processes:
-            process.stop()
+        for worker in crew:
+            worker.stop()
         pool.shutdown(cancel_futures=True)
 
 
+class _Here:
+    """This process as a worker; with `report` it also tells the progress."""
+
+    def __init__(self, tokenizer: Tokenizer, folder: Path, *, report: bool = False) -> None:
+        self._tokenizer, self._folder, self._report = tokenizer, folder, report
+        self._stopped = False
+
+    def ask(self, job: Job, meter: Meter) -> PartRecord:
+        def heard(size: int) -> None:
+            if self._stopped:
+                raise BabelscaleError("the build was stopped")
+            meter.add(job, size)
+            if self._report:
+                meter.report()
+
+        return tokenise(job, self._tokenizer, self._folder, heard)
+
+    def stop(self) -> None:
+        """A thread cannot be ended from outside: it ends when it next tells how far it is."""
+        self._stopped = True
+
+
 class _Process:
-    """One worker; its complaints go to a file of their own."""
+    """A process of its own as a worker; its complaints go to a file of their own."""
 
     def __init__(self, model: Path, folder: Path, number: int) -> None:
         self.log = folder / f"worker-{number}.log"
