@@ -18,21 +18,23 @@ size, cpus = sys.argv[1], [int(c) for c in sys.argv[2].split(",")]
 os.sched_setaffinity(0, cpus)
 import jax, numpy as np
 from babelscale.study import load
-from babelscale.training import loop
+from babelscale.training import memory, mesh
+from babelscale.training.program import program
 design = load("quickstart")
-shape, recipe = design.shape(size), design.training_recipe()
-job = loop.Job(shape, recipe, int(sys.argv[3]), 0, None, ())
-state, update, nats = loop._prepare(job)
+shape, recipe = design.shape(size), design.training_recipe(size)
+devices = mesh.make_mesh(1)
+made = program(shape, recipe, memory.choose(shape, recipe, devices), devices)
+state, steps, zero = made.initial(np.uint32(0)), int(sys.argv[3]), np.uint32(0)
 batch = np.random.default_rng(0).integers(0, shape.vocabulary, (recipe.batch_size, recipe.sequence_length + 1))
 batch = batch.astype(np.int32)
 began = time.perf_counter()
-state, loss = update(state, batch, np.float32(1e-3))
-loss.block_until_ready()
+state, metrics = made.update(state, batch, np.float32(1e-3), zero, zero)
+jax.block_until_ready(metrics)
 compiled = time.perf_counter() - began
 began = time.perf_counter()
-for _ in range(job.steps):
-    state, loss = update(state, batch, np.float32(1e-3))
-loss.block_until_ready()
+for _ in range(steps):
+    state, metrics = made.update(state, batch, np.float32(1e-3), zero, zero)
+jax.block_until_ready(metrics)
 print(json.dumps({"seconds": time.perf_counter() - began, "compiled": compiled}))
 """
 
@@ -50,7 +52,7 @@ def rate(processes: list[subprocess.Popen[str]], tokens: int) -> tuple[float, fl
 
 def main() -> None:
     design = load("quickstart")
-    recipe = design.training_recipe()
+    recipe = design.training_recipe(next(iter(design.sizes)))
     cpus = processors()[:2]
     tokens = STEPS * recipe.tokens_per_step
     titles = ("parameters", "two runs tok/s", "GFLOP/s each", "one run tok/s", "ratio", "compile s")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from babelscale.study import Study
-from babelscale.study.design import trunks
 from babelscale.study.record import RECORD
+from babelscale.study.spec import trunks
 
 LENGTHS = "tokens = [4e3]"
 

@@ -1,10 +1,13 @@
 import re
+from dataclasses import replace
 
 import pytest
 
 from babelscale.errors import InputError
+from babelscale.model import ATLAS
 from babelscale.study import design as designs
-from babelscale.study.design import expand, parse
+from babelscale.study.design import parse
+from babelscale.study.spec import expand
 
 # Never edit these: whoever has finished runs finds them by name.
 GOLDEN = [
@@ -93,6 +96,14 @@ BAD = {
     "negative tokens": ("tokens = [2e3]", "tokens = [-2e3]", "tokens must be positive"),
     "later base": ('continue_from = "all"', 'continue_from = "later"', "not an earlier group"),
     "two groups of a name": ('name = "all"', 'name = "mono"', "a second group of this name"),
+    "two starts": ('continue_from = "all"', 'continue_from = "all"\ncheckpoint = "model"', "are both given"),
+    "no size": (", d_head = 8 }\ns", " }\ns", "sizes.xs: no d_head"),
+    "scale and size": ("xs = { layers = 1", "xs = { scale = 4, layers = 1", "scale and layers are both given"),
+    "no such rung": (
+        "s = { layers = 1, heads = 2, d_model = 16, d_ff = 32, d_head = 8 }",
+        "s = { scale = 3 }",
+        "scale 3",
+    ),
     "odd head": ("d_head = 8 }\ns", "d_head = 7 }\ns", "rotary"),
 }
 
@@ -116,3 +127,23 @@ def test_a_base_without_its_size_is_refused(tiny_text: str):
     text = tiny_text.replace('sizes = ["xs", "s"]', 'sizes = ["xs"]')
     with pytest.raises(InputError, match="no run of size 's'"):
         specs(text)
+
+
+def test_a_size_may_be_a_rung_of_the_ladder_and_its_recipe_the_studys(tiny_text: str):
+    text = tiny_text.replace("xs = { layers = 1, heads = 1, d_model = 8, d_ff = 16, d_head = 8 }", "xs = { scale = 4 }")
+    text = text.replace("[corpus]", "recipe_of = 'atlas'\n[corpus]", 1)
+    text = text.replace("batch_size = 4\nsequence_length = 32\nlearning_rate = 1e-2\n", "")
+    design = parse(text.replace("d_head = 8 }", "d_head = 8, recipe = { batch_size = 4 } }"), "tiny.toml")
+    rung = next(rung.shape for rung in ATLAS if rung.scale == 4)
+    assert design.shape("xs") == replace(rung, vocabulary=400)
+    recipe = design.training_recipe("xs")
+    assert (recipe.batch_size, recipe.sequence_length, recipe.learning_rate) == (256, 2048, 2e-4)
+    assert (recipe.warmup_steps, recipe.dropout, recipe.evaluations) == (1000, 0.1, 2)
+    assert design.training_recipe("s").batch_size == 4
+
+
+def test_folders_are_relative_to_the_file_and_names_stay(tmp_path):
+    assert designs.located("texts", tmp_path) == str(tmp_path / "texts")
+    for name in ("phrasebook", "madlad-400", "madlad-400:noisy", "s3://mine/texts", "madlad-400@s3://mine/copy"):
+        assert designs.located(name, tmp_path) == name
+    assert designs.located("madlad-400:noisy@copy", tmp_path) == f"madlad-400:noisy@{tmp_path / 'copy'}"

@@ -35,7 +35,8 @@ _SPACE = "\u2581"
 _SEGMENT = re.compile(r" *[^ \n]+| +|\n")
 _LINE = re.compile(r"[^\n]+|\n")
 _CROSSING = re.compile(rb"[^ ] ")
-_MOST_KNOWN = 1 << 19
+_MOST_KNOWN = 1 << 17
+_AT_ONCE = 16
 # Of the room beyond the bytes, at most this part goes to single characters: on 12 languages with 2k pieces, 30 % costs
 # 1 % of the bytes a token of the best share, and more starves merges while less starves Han characters.
 _CHARACTER_SHARE = 0.3
@@ -93,6 +94,7 @@ class Tokenizer:
         self.token_bytes = np.array([len(string) for string in self._strings], dtype=np.uint16)
         self._divisible = not any(_CROSSING.search(string) for string in self._strings)
         self._known: dict[str, bytes] = {}
+        self._newline: int = processor.piece_to_id("<0x0A>")
         self._space_ids = [processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
 
     def _token_strings(self) -> list[bytes]:
@@ -140,10 +142,11 @@ class Tokenizer:
         known = self._known
         found = list(map(known.get, segments))
         if None in found:
-            missing = list({segment for segment, ids in zip(segments, found, strict=True) if ids is None})
+            missing = list({segment for segment, ids in zip(segments, found, strict=True) if ids is None} - {"\n"})
             if len(known) + len(missing) > _MOST_KNOWN:
                 known.clear()
-                missing = list(set(segments))
+                missing = list(set(segments) - {"\n"})
+            known["\n"] = np.array([self.end_of_line], dtype=self.dtype).tobytes()
             known.update(zip(missing, self._encode(missing), strict=True))
             found = map(known.__getitem__, segments)
         ids = np.frombuffer(b"".join(found), dtype=self.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -154,16 +157,21 @@ class Tokenizer:
 
     def _encode(self, segments: list[str]) -> list[bytes]:
         """The ids of each segment, as the bytes they take in an array."""
+        # Some together, as a call costs as much as a word, parted by newlines: no token but the byte's own holds one.
+        joined = ["\n".join([*segments[start : start + _AT_ONCE], ""]) for start in range(0, len(segments), _AT_ONCE)]
         # One thread: processes are what uses more cores, and whoever starts them counts them.
-        encoded: list[list[int]] = self._processor.encode(segments, num_threads=1)
+        encoded: list[list[int]] = self._processor.encode(joined, num_threads=1)
+        ids = np.fromiter(itertools.chain.from_iterable(encoded), dtype=self.dtype)
+        ends = np.flatnonzero(ids == self._newline)
+        if len(ends) != len(segments):
+            raise BabelscaleError(f"tokenizer {self.hash[:12]} has tokens that cross the end of a line")
+        width, data = self.dtype.itemsize, ids.tobytes()
+        starts = [0, *((ends + 1) * width).tolist()]
+        parts = [data[start:end] for start, end in zip(starts, (ends * width).tolist(), strict=False)]
         for number, segment in enumerate(segments):
-            if segment == "\n":
-                encoded[number] = [self.end_of_line]
-            elif _SPACE in segment:
-                encoded[number] = self._encode_with_space_mark(segment)
-        data = np.fromiter(itertools.chain.from_iterable(encoded), dtype=self.dtype).tobytes()
-        ends = itertools.accumulate((len(ids) * self.dtype.itemsize for ids in encoded), initial=0)
-        return [data[start:end] for start, end in itertools.pairwise(ends)]
+            if _SPACE in segment:
+                parts[number] = np.array(self._encode_with_space_mark(segment), dtype=self.dtype).tobytes()
+        return parts
 
     def _encode_with_space_mark(self, segment: str) -> list[int]:
         parts = self._processor.encode(segment.split(_SPACE), num_threads=1)
@@ -249,6 +257,31 @@ def train_tokenizer(
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if progress:
         progress("training the tokenizer", len(languages) + 1, len(languages) + 1)
+    return tokenizer
+
+
+def adopt_tokenizer(source: str | Path, folder: str | Path) -> Tokenizer:
+    """Copy the tokenizer of a model, `tokenizer.model` in the folder `source`, to `folder`.
+
+    Raises:
+        InputError: there is none, it is no SentencePiece model, or it would lose some of the text.
+    """
+    path = Path(source) / MODEL
+    try:
+        tokenizer = Tokenizer(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=f"name a folder with a {MODEL}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", hint=error.hint) from None
+    record = {
+        "format": "babelscale tokenizer 1",
+        "kind": f"SentencePiece model of {Path(source).name}",
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "hash": tokenizer.hash,
+    }
+    with new_folder(Path(folder)) as partial:
+        (partial / MODEL).write_bytes(tokenizer.model)
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return tokenizer
 
 

@@ -172,7 +172,8 @@ def _allocation(
         return design, []
     if isinstance(design, Runs):
         return final_allocations(design), []
-    from babelscale.study.design import Design, expand, load
+    from babelscale.study.design import Design, load
+    from babelscale.study.spec import expand
 
     if not isinstance(design, Design):
         design = load(design)

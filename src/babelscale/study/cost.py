@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from babelscale.study.design import Design, RunSpec, expand
+from babelscale.study.design import Design
 from babelscale.study.engines import processors
+from babelscale.study.spec import RunSpec, expand
 from babelscale.study.study import Study
 
 # FLOPs a second of one pinned CPU thread over a whole quickstart, evaluation and compiling included, as measured for

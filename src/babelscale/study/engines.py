@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from babelscale.errors import StudyError
-from babelscale.study.design import RunSpec
+from babelscale.study.spec import RunSpec
 
 ENVIRONMENT = {
     "NPROC": "1",

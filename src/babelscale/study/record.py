@@ -12,7 +12,7 @@ import polars as pl
 from babelscale import files
 from babelscale.errors import StudyError
 from babelscale.runs import Runs
-from babelscale.study.design import RunSpec
+from babelscale.study.spec import RunSpec
 from babelscale.training.batches import Batches
 
 RECORD = "record.json"

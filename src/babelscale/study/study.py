@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -11,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from babelscale import files
-from babelscale.corpora import Tokenizer, TokenStore, build_store, open_corpus, train_tokenizer
+from babelscale.corpora import (
+    Corpus,
+    Tokenizer,
+    TokenStore,
+    adopt_tokenizer,
+    build_store,
+    open_corpus,
+    open_parallel,
+    train_tokenizer,
+)  # fmt: skip
 from babelscale.errors import InputError, StudyError
 from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, record
-from babelscale.study.design import Design, RunSpec, expand, load, trunks
+from babelscale.study.design import Design, load, located
+from babelscale.study.spec import RunSpec, expand, trunks
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,8 +57,8 @@ class Study:
         """
         design = load(name)
         if corpus is not None:
-            source = "phrasebook" if str(corpus) == "phrasebook" else str(Path(corpus).expanduser().absolute())
-            design = design.model_copy(update={"corpus": design.corpus.model_copy(update={"source": source})})
+            part = design.corpus.model_copy(update={"source": located(str(corpus), Path())})
+            design = design.model_copy(update={"corpus": part})
         folder = Path(folder) if folder is not None else Path("studies") / design.name
         study = cls(design, folder)
         if (folder / "design.json").exists():
@@ -74,18 +85,21 @@ class Study:
             raise InputError(f"{path}: not a study's design ({error})", hint="remove the folder") from None
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Make the tokenizer and the token stores, unless they are there, and write design.json."""
+        """Make the tokenizer and the token stores, unless they are there, and write design.json.
+
+        What was stopped, or found a full disk, goes on from what is finished.
+
+        Raises:
+            InputError: the corpus or the tokenizer cannot be used; nothing is left behind.
+        """
         fresh = not self.folder.exists()
         try:
             if not (self.folder / "corpus" / "store.json").exists():
                 self._prepare_data(progress)
-            recipe = self.design.training_recipe()
-            TokenStore.open(self.folder / "corpus").require(
-                self.design.languages, recipe.sequence_length + 1, recipe.sequence_length + 1
-            )
+            longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
+            TokenStore.open(self.folder / "corpus").require(self.design.languages, longest + 1, longest + 1)
             self._write_design(self._described(), self.groups)
-        except Exception:
-            # An interrupt keeps what is whole; a failure leaves nothing.
+        except InputError:
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
@@ -94,23 +108,39 @@ class Study:
         design, folder = self.design, self.folder
         part = design.corpus
         corpus = open_corpus(
-            part.source, languages=design.languages, bytes_per_language=part.bytes_per_language, seed=part.seed
-        )
+            part.source, languages=design.languages, bytes_per_language=part.bytes_per_language,
+            held_out_share=part.held_out_share, held_out_tokens=part.held_out_tokens, seed=part.seed,
+        )  # fmt: skip
         if missing := [code for code in design.languages if code not in corpus.languages]:
             raise InputError(
                 f"the design names language {missing[0]!r}, which corpus {part.source} does not hold",
                 hint=f"it holds {', '.join(corpus.languages)}",
             )
+        parallel = open_parallel(part.parallel, design.languages) if part.parallel else None
         folder.mkdir(parents=True, exist_ok=True)
         self._write_design(corpus.describe(), {})
         if not (folder / "tokenizer").exists():
-            train_tokenizer(
-                corpus, design.languages, design.tokenizer.vocabulary, folder / "tokenizer",
-                temperature=design.tokenizer.temperature, seed=part.seed,
-            )  # fmt: skip
+            self._prepare_tokenizer(corpus, progress)
         build_store(
-            corpus, Tokenizer.load(folder / "tokenizer"), design.languages, folder / "corpus", progress=progress
-        )
+            corpus, Tokenizer.load(folder / "tokenizer"), design.languages, folder / "corpus", parallel=parallel,
+            progress=progress,
+        )  # fmt: skip
+
+    def _prepare_tokenizer(self, corpus: Corpus, progress: Progress | None) -> None:
+        part, folder = self.design.tokenizer, self.folder / "tokenizer"
+        if part.source is not None:
+            tokenizer = adopt_tokenizer(part.source, folder)
+            if tokenizer.vocabulary_size > part.vocabulary:
+                raise InputError(
+                    f"tokenizer {part.source} has {tokenizer.vocabulary_size:,} tokens, the design's vocabulary is "
+                    f"{part.vocabulary:,}",
+                    hint="give the design the model's own vocabulary",
+                )
+            return
+        train_tokenizer(
+            corpus, self.design.languages, part.vocabulary, folder, temperature=part.temperature,
+            character_coverage=part.character_coverage, seed=self.design.corpus.seed, progress=progress,
+        )  # fmt: skip
 
     def _described(self) -> dict[str, Any]:
         return json.loads((self.folder / "design.json").read_text(encoding="utf-8"))["corpus"]
@@ -138,9 +168,11 @@ class Study:
         """The runs of every group; needs the data prepared, since a run's identity holds its hashes."""
         store = TokenStore.open(self.folder / "corpus")
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        return expand(
-            self.design, store.unique_tokens, store.corpus_fingerprint, tokenizer.hash, huggingface.weights_hash
-        )
+        text = store.corpus_fingerprint
+        if store.record.parallel is not None:
+            # Lines of the parallel set are left out of training.
+            text = hashlib.sha256(f"{text} {store.record.parallel}".encode()).hexdigest()
+        return expand(self.design, store.unique_tokens, text, tokenizer.hash, huggingface.weights_hash)
 
     @functools.cached_property
     def specs(self) -> dict[str, RunSpec]:

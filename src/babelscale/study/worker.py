@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from babelscale import files
 from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError
 from babelscale.study import record
-from babelscale.study.design import Checkpoint, RunSpec
+from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
 from babelscale.training.batches import Batches
-from babelscale.training.evaluation import HeldOut
+from babelscale.training.evaluation import HeldOut, Split
 from babelscale.training.loop import BRANCHES, STATE, Job
 
 
@@ -93,13 +95,14 @@ def job(study: Study, spec: RunSpec) -> Job:
         {code: store.train(code) for code in spec.mixture.languages},
         spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length,
     )  # fmt: skip
-    held_out = tuple(
-        HeldOut.of(
-            code, store.held_out(code), store.token_bytes, store.unigram_nats(code),
-            recipe.sequence_length, recipe.evaluation_tokens,
-        )
-        for code in languages
-    )  # fmt: skip
+
+    def measured(code: str, tokens: NDArray[Any], split: Split) -> HeldOut:
+        by_token = store.token_bytes, store.unigram_nats(code)
+        return HeldOut.of(code, tokens, *by_token, recipe.sequence_length, recipe.evaluation_tokens, split)
+
+    held_out = tuple(measured(code, store.held_out(code), "validation") for code in languages)
+    aligned = [code for code in languages if store.has_parallel(code)]
+    held_out += tuple(measured(code, store.parallel(code), "parallel") for code in aligned)
     base = Path(spec.base.folder) if isinstance(spec.base, Checkpoint) else None
     if isinstance(spec.base, RunSpec):
         base = study.finished(spec.base.name) / STATE

@@ -1,0 +1,167 @@
+"""The runs a design expands to: what makes each of them that run, and which of them share their beginnings."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from babelscale import mixture as mixtures
+from babelscale.errors import InputError
+from babelscale.mixture import Mixture
+from babelscale.model.shape import Shape
+from babelscale.study.design import Design, Group
+from babelscale.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model from outside: a folder in the Hugging Face format, and the hash of its weights."""
+
+    folder: str
+    hash: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).name
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: everything that makes it that run, and nothing else."""
+
+    size: str
+    shape: Shape
+    mixture: Mixture
+    recipe: Recipe
+    steps: int
+    seed: int
+    corpus: str
+    tokenizer: str
+    base: "RunSpec | Checkpoint | None" = None
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.recipe.tokens_per_step
+
+    @property
+    def flops(self) -> int:
+        return self.tokens * self.shape.flops_per_token(self.recipe.sequence_length)
+
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
+        how often a state is saved changes nothing."""
+        standard = asdict(Recipe())
+        recipe = {k: v for k, v in asdict(self.recipe).items() if v != standard[k] and k != "checkpoint_every"}
+        return {
+            "shape": self.shape.identity(),
+            "mixture": dict(self.mixture.shares),
+            "recipe": recipe,
+            "steps": self.steps,
+            "seed": self.seed,
+            "corpus": self.corpus,
+            "tokenizer": self.tokenizer,
+            "base": self.base.hash if self.base else None,
+        }
+
+    @property
+    def hash(self) -> str:
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Readable, and unique by the first ten digits of the hash; made of the identity alone."""
+        kind = _label(self.mixture)
+        if self.base is not None:
+            kind = f"{_label(self.base.mixture) if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
+        return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
+
+
+def expand(
+    design: Design, unique_tokens: Mapping[str, float], corpus: str, tokenizer: str,
+    checkpoint_hash: Callable[[str], str] = str,
+) -> dict[str, list[RunSpec]]:  # fmt: skip
+    """The runs of every group. Groups may name the same run; it is trained once.
+
+    Args:
+        unique_tokens: U by language, which proportional, temperature and UniMax mixtures are made from.
+        corpus, tokenizer: hashes that become part of each run's identity.
+        checkpoint_hash: from the folder of a model from outside to the hash of its weights.
+    """
+    groups: dict[str, list[RunSpec]] = {}
+    for group in design.groups:
+        specs: list[RunSpec] = []
+        for size, tokens, seed in itertools.product(group.sizes, group.tokens, group.seeds):
+            recipe = design.training_recipe(size)
+            base: RunSpec | Checkpoint | None = None
+            if group.continue_from is not None:
+                base = _base(groups[group.continue_from], group, size, seed)
+            elif group.checkpoint is not None:
+                base = Checkpoint(group.checkpoint, checkpoint_hash(group.checkpoint))
+            specs += [
+                RunSpec(size, design.shape(size), mixture, recipe, recipe.steps(tokens), seed, corpus, tokenizer, base)
+                for mixture in _mixtures(group, design, unique_tokens, tokens)
+            ]
+        groups[group.name] = specs
+    return groups
+
+
+def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """Run -> the longest run that differs from it in its length alone.
+
+    Up to the shorter one's decay the two are the same to the bit, so it can branch off there (Hu et al. 2024, arXiv
+    2404.06395, section 4). Runs too short for the whole warm-up warm up faster, and are not.
+    """
+    longest: dict[str, RunSpec] = {}
+    keys: dict[str, str] = {}
+    for spec in sorted(specs, key=lambda spec: (-spec.steps, spec.name)):
+        alike = spec.identity() | {"steps": None, "warm": spec.recipe.phases(spec.steps)[0]}
+        keys[spec.name] = json.dumps(alike, sort_keys=True)
+        longest.setdefault(keys[spec.name], spec)
+    return {name: longest[key] for name, key in keys.items() if longest[key].name != name}
+
+
+def _mixtures(group: Group, design: Design, unique_tokens: Mapping[str, float], tokens: float) -> list[Mixture]:
+    codes = group.languages or design.languages
+    match group.mixture:
+        case "monolingual":
+            return [mixtures.monolingual(code) for code in codes]
+        case "bilingual":
+            return [mixtures.bilingual(*pair) for pair in group.pairs or itertools.combinations(codes, 2)]
+        case "uniform":
+            return [mixtures.uniform(codes)]
+    sizes = {code: unique_tokens[code] for code in codes}
+    match group.mixture:
+        case "proportional":
+            return [mixtures.proportional(sizes)]
+        case "temperature":
+            return [mixtures.temperature(sizes, group.temperature)]
+        case "unimax":
+            return [mixtures.unimax(sizes, tokens, group.max_epochs, group.pinned)]
+
+
+def _base(candidates: list[RunSpec], group: Group, size: str, seed: int) -> RunSpec:
+    fitting = [spec for spec in candidates if spec.size == size and spec.seed == seed]
+    if not fitting:
+        raise InputError(
+            f"group {group.name!r} continues from {group.continue_from!r}, which has no run of size {size!r} and seed "
+            f"{seed}",
+            hint="add that size and seed there",
+        )
+    return max(fitting, key=lambda spec: spec.tokens)
+
+
+def _label(mixture: Mixture) -> str:
+    """From the shares alone: groups that name one mixture differently mean the same run."""
+    codes = mixture.languages
+    return "+".join(codes) if len(codes) <= 2 else f"{len(codes)}langs"
+
+
+def _short(tokens: float) -> str:
+    for unit, value in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if tokens >= value:
+            return f"{tokens / value:.3g}{unit}"
+    return f"{tokens:g}"
