@@ -58,19 +58,29 @@ def train(study: Study, names: Sequence[str], *, devices: int | None = None, ten
     import jax
 
     from babelscale.study.worker import train_runs
+    from babelscale.training import memory
     from babelscale.training.mesh import make_mesh
 
     specs = [_named(study, name) for name in names]
     mesh = make_mesh(devices, tensor)
     console = Console(file=sys.stderr, quiet=jax.process_index() != 0)
-    console.print(f"{len(specs)} runs on {mesh.size} devices ({mesh.devices.flat[0].device_kind})", highlight=False)
+    members = len(specs) if len(specs) > 1 else None
+    first = specs[0]
+    execution = memory.choose(first.shape, first.recipe, mesh, members)
+    needed = memory.estimate(first.shape, first.recipe, execution, mesh, members)
+    console.print(
+        f"{len(specs)} runs on {mesh.size} devices ({mesh.devices.flat[0].device_kind}), {execution.dtype}, "
+        f"{execution.microbatches} microbatches; about {needed}",
+        highlight=False,
+        soft_wrap=True,
+    )
     with bars(console) as progress:
         task = progress.add_task("training", total=specs[0].steps)
 
         def show(step: int, loss: float) -> None:
             progress.update(task, completed=step, description=f"{loss:.3f} nats a token")
 
-        published = train_runs(study, specs, progress=show, mesh=mesh)
+        published = train_runs(study, specs, progress=show, mesh=mesh, execution=execution)
     if published:
         study.write_tables()
     for spec in published:

@@ -99,7 +99,7 @@ class Study:
             longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
             TokenStore.open(self.folder / "corpus").require(self.design.languages, longest + 1, longest + 1)
             self._write_design(self._described(), self.groups)
-        except InputError:
+        except (InputError, ModuleNotFoundError):
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
