@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +8,7 @@ from babelscale.errors import InputError
 from babelscale.model import ATLAS
 from babelscale.study import design as designs
 from babelscale.study.design import parse
-from babelscale.study.spec import expand
+from babelscale.study.spec import expand, trunks
 
 # Never edit these: whoever has finished runs finds them by name.
 GOLDEN = [
@@ -147,3 +148,12 @@ def test_folders_are_relative_to_the_file_and_names_stay(tmp_path):
     for name in ("phrasebook", "madlad-400", "madlad-400:noisy", "s3://mine/texts", "madlad-400@s3://mine/copy"):
         assert designs.located(name, tmp_path) == name
     assert designs.located("madlad-400:noisy@copy", tmp_path) == f"madlad-400:noisy@{tmp_path / 'copy'}"
+
+
+def test_the_design_in_the_guide_is_one():
+    guide = Path(__file__).parents[2] / "docs" / "laboratory.md"
+    text = guide.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    design = parse(text, "laboratory.md")
+    groups = expand(design, dict.fromkeys(design.languages, 1e9), "c", "t")
+    assert len(trunks(spec for specs in groups.values() for spec in specs)) == 4
+    assert {spec.recipe.batch_size for spec in groups["wide"]} == {256, 64}
