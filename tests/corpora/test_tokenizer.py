@@ -189,3 +189,14 @@ def test_sampling_a_folder_takes_lines_from_all_over_it(tmp_path):
     assert min(numbers) < 500
     assert max(numbers) > 19_500
     assert not set(taken) & set(corpus.held_out("en"))
+
+
+def test_a_sample_is_the_same_with_and_without_a_limit(tmp_path):
+    """A limit that cuts nothing takes the other way through the text."""
+    lines = [f"line {n} of a long file about {n * 7919 % 1000}" for n in range(3000)]
+    (tmp_path / "en.txt").write_text("\n".join([*lines, *lines[::3]]))
+    free, bound = open_corpus(tmp_path), open_corpus(tmp_path, bytes_per_language=10**9)
+    size = free.size("en") // 4
+    taken = list(free.sample("en", size, seed=3))
+    assert taken == list(bound.sample("en", size, seed=3))
+    assert len(taken) == len(set(taken)) > 500

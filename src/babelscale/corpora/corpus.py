@@ -174,13 +174,30 @@ class Corpus(ABC):
     def sample(self, language: str, size: int, seed: int = 0) -> Iterator[str]:
         """Training lines of about `size` UTF-8 bytes altogether, spread evenly over the language.
 
-        A document is taken by a keyed hash of it, since neighbouring ones often come from one source.
+        A document is taken by a keyed hash of it, since neighbouring ones often come from one source. Without a limit
+        on the language only the documents taken are remembered, so that memory goes with the sample.
         """
+        self.require(language)
         threshold = int(min(1.0, size / max(self.size(language), 1)) * 2**64)
         key = hashlib.sha256(f"sample:{seed}".encode()).digest()
-        for document, held_out in self.split(language):
-            if not held_out and digest(document.encode(), key) < threshold:
-                yield from document.split("\n")
+        if self.limit(language) is None:
+            documents = self._sampled(language, threshold, key)
+        else:
+            training = (document for document, held_out in self.split(language) if not held_out)
+            documents = (document for document in training if digest(document.encode(), key) < threshold)
+        for document in documents:
+            yield from document.split("\n")
+
+    def _sampled(self, language: str, threshold: int, key: bytes) -> Iterator[str]:
+        """Training documents whose digest lies below a threshold; those that repeat have one digest."""
+        split_key, held_out = self.split_key, self.threshold(language)
+        seen: set[int] = set()
+        for document in self.documents(language):
+            data = document.encode()
+            number = digest(data, key)
+            if number < threshold and number not in seen and digest(data, split_key) >= held_out:
+                seen.add(number)
+                yield document
 
     def require(self, *languages: str) -> None:
         """Raise InputError naming the languages that the corpus lacks."""
