@@ -130,7 +130,7 @@ class Corpus(ABC):
     def split(self, language: str) -> Iterator[tuple[str, bool]]:
         """Every distinct document of a language with whether it is held out: one pass for both splits.
 
-        Takes about 100 bytes of memory a document, to know the repeated ones; `build_store` takes less.
+        Takes about 70 bytes of memory a document, to know the repeated ones.
 
         Raises:
             InputError: the language is not in the corpus, or too small for both splits to hold a document.
