@@ -70,7 +70,7 @@ def direct(batches: Batches, steps: int) -> list[float]:
 
 def read_ahead(batches: Batches, steps: int, step_seconds: float) -> list[float]:
     """Seconds the loop waits for each batch while every step takes `step_seconds`."""
-    taken, ahead = [], prefetched(batches, 0, steps)
+    taken, ahead = [], prefetched(batches.at, 0, steps)
     for _ in range(steps):
         began = time.perf_counter()
         next(ahead)

@@ -31,3 +31,7 @@ class DomainError(BabelscaleError, ArithmeticError):
 
 class StudyError(BabelscaleError):
     """A study could not go on (a run failed, a folder belongs to another study)."""
+
+
+class BabelscaleWarning(UserWarning):
+    """Something a person should know, though the work goes on."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from babelscale.study import RunSpec, Study
+from babelscale.study.engines import run_local
 from babelscale.study.record import RECORD
 from babelscale.study.worker import train_run, train_runs
 
@@ -75,3 +76,28 @@ def test_a_name_that_is_no_run_is_refused(study: Study):
     assert done.returncode == 2
     assert "has no run 'xs-sv'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_damaged_state_is_told_and_the_one_before_is_used(study: Study):
+    spec = next(study.specs[name] for name in sorted(study.kept) if study.specs[name].size == "xs")
+
+    def stop(step: int, loss: float) -> None:
+        if step > 2 * spec.recipe.checkpoint_every:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_run(study, spec, progress=stop)
+    states = study.folder / "working" / spec.name / "state"
+    newest = states / str(2 * spec.recipe.checkpoint_every)
+    largest = max((file for file in newest.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    events = []
+    run_local([spec], study.folder, on_event=events.append)
+    (told,) = [event["warning"] for event in events if "warning" in event]
+    assert f"step {2 * spec.recipe.checkpoint_every} is damaged" in told
+    assert f"step {spec.recipe.checkpoint_every} is used instead" in told
+    assert study.is_finished(spec.name)

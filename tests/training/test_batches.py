@@ -139,13 +139,13 @@ def test_a_huge_language_is_shuffled_without_a_list():
 
 def test_batches_read_ahead_come_in_order():
     batches = made(Mixture({"sw": 0.6, "yo": 0.4}), batch_size=6)
-    ahead = list(prefetched(batches, 3, 20, slice(2, 5)))
+    ahead = list(prefetched(lambda step: batches.at(step, slice(2, 5)), 3, 20))
     assert len(ahead) == 17
     for step, batch in enumerate(ahead, start=3):
         np.testing.assert_array_equal(batch, batches.at(step, slice(2, 5)))
-    assert list(prefetched(batches, 5, 5)) == []
+    assert list(prefetched(batches.at, 5, 5)) == []
     # A reader that stops early leaves no thread behind that reads on.
-    partly = prefetched(batches, 0, 10**9)
+    partly = prefetched(batches.at, 0, 10**9)
     np.testing.assert_array_equal(next(partly), batches.at(0))
     partly.close()
 
@@ -158,7 +158,7 @@ def test_what_goes_wrong_ahead_is_raised_at_its_batch():
             return super().at(step, rows)
 
     streams = {"sw": np.arange(200, dtype=np.uint16)}
-    ahead = prefetched(Broken(streams, Mixture({"sw": 1.0}), 0, 2, 8), 0, 9)
+    ahead = prefetched(Broken(streams, Mixture({"sw": 1.0}), 0, 2, 8).at, 0, 9)
     for _ in range(4):
         next(ahead)
     with pytest.raises(OSError, match="went away"):

@@ -4,13 +4,15 @@ Tables and progress go to people; with --json a command prints one JSON object o
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
 from babelscale.cli import analysis, models, pages, studies
-from babelscale.errors import BabelscaleError
+from babelscale.errors import BabelscaleError, BabelscaleWarning
 
 app = App(
     name="babelscale",
@@ -39,8 +41,15 @@ _EXTRAS = {
 }
 
 
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """A warning of ours in one line; one of a library with its place."""
+    place = "" if issubclass(category, BabelscaleWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    sys.stderr.write(f"warning: {place}{message}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; what a user can mend is said on standard error in two lines, with exit code 2."""
+    warnings.showwarning = _warn
     try:
         app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -126,7 +126,9 @@ class _TrainingView:
     def on_event(self, event: Event) -> None:
         name = event["run"]
         spec = self._specs[name]
-        if "step" in event:
+        if "warning" in event:
+            self._console.print(f"  warning: {name}: {event['warning']}", highlight=False, soft_wrap=True)
+        elif "step" in event:
             self._flops[name] = spec.flops * event["step"] / spec.steps
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=spec.steps)

@@ -97,7 +97,8 @@ def run_local(
     Args:
         slots: runs at a time; by default one a CPU.
         trunks: run -> the longer run it branches off, which is trained first.
-        on_event: called with what the workers say: {"run", "step", "loss"}, {"run", "finished"}, {"run", "failed"}.
+        on_event: called with what the workers say: {"run", "step", "loss"}, {"run", "warning"}, {"run",
+            "finished"}, {"run", "failed"}.
 
     Raises:
         StudyError: some runs failed; all others were trained.
@@ -126,7 +127,7 @@ def run_local(
             else:
                 if on_event is not None:
                     on_event(event)
-                if "step" in event:
+                if "step" in event or "warning" in event:
                     continue
                 if "failed" in event:
                     failed[event["run"]] = event["failed"]

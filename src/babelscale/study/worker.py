@@ -5,11 +5,13 @@ a JSON line each, how they go. It is idempotent: a finished run is never trained
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from babelscale import files
 from babelscale.corpora import TokenStore
-from babelscale.errors import BabelscaleError
+from babelscale.errors import BabelscaleError, BabelscaleWarning
 from babelscale.study import record
 from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
@@ -103,21 +105,34 @@ def job(study: Study, spec: RunSpec) -> Job:
     held_out = tuple(measured(code, store.held_out(code), "validation") for code in languages)
     aligned = [code for code in languages if store.has_parallel(code)]
     held_out += tuple(measured(code, store.parallel(code), "parallel") for code in aligned)
-    base = Path(spec.base.folder) if isinstance(spec.base, Checkpoint) else None
-    if isinstance(spec.base, RunSpec):
-        base = study.finished(spec.base.name) / STATE
+    base, base_step = None, None
+    if isinstance(spec.base, Checkpoint):
+        base = Path(spec.base.folder)
+    elif isinstance(spec.base, RunSpec):
+        base, base_step = study.finished(spec.base.name) / STATE, spec.base.steps
     trunk = study.trunks.get(spec.name)
     trunk_folder = study.finished(trunk.name) if trunk else None
     if trunk_folder is not None and not (trunk_folder / BRANCHES / str(recipe.phases(spec.steps)[1])).is_dir():
         # The longer run failed, or was trained before this one was asked for.
         trunk_folder = None
     branches = tuple(branch.steps for branch in study.branches(spec.name))
-    return Job(spec.shape, recipe, spec.steps, spec.seed, batches, held_out, base, branches, trunk_folder)
+    return Job(
+        spec.shape, recipe, spec.steps, spec.seed, batches, held_out,
+        base=base, base_step=base_step, branches=branches, trunk=trunk_folder,
+    )  # fmt: skip
 
 
 def _say(**event: Any) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
+
+
+def _say_warning(name: str, message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """What a person should know of a run goes to them; what libraries warn of goes to the worker's log."""
+    if issubclass(category, BabelscaleWarning):
+        _say(run=name, warning=str(message))
+    else:
+        sys.stderr.write(f"{name}: {category.__name__}: {message}\n")
 
 
 def main() -> int:
@@ -130,6 +145,7 @@ def main() -> int:
     study = Study.open(options.folder)
     for line in sys.stdin:
         name = line.strip()
+        warnings.showwarning = functools.partial(_say_warning, name)
         try:
             train_run(
                 study, study.specs[name], progress=lambda step, loss, name=name: _say(run=name, step=step, loss=loss)

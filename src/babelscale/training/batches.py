@@ -10,9 +10,10 @@ thousand million sequences.
 import hashlib
 import mmap
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from babelscale.errors import InputError
 from babelscale.mixture import Mixture
 
+Read = TypeVar("Read")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = 8
 # About so many sequences are placed at once: NumPy's calls cost more than what they do for a few.
@@ -146,17 +148,17 @@ class Batches:
         return merged[reach - count :], before
 
 
-def prefetched(batches: Batches, first: int, last: int, rows: slice | None = None) -> Iterator[NDArray[np.int32]]:
-    """The batches of steps first .. last - 1 in order, the next two read by a thread while one is used.
+def prefetched(read: Callable[[int], Read], first: int, last: int) -> Iterator[Read]:
+    """What `read` gives for the steps first .. last - 1 in order, two ahead of use by a thread.
 
-    What goes wrong in the thread is raised at the batch it belongs to.
+    What goes wrong in the thread is raised at the step it belongs to.
     """
     steps = iter(range(first, last))
     with ThreadPoolExecutor(1, "batches") as thread:
-        ahead: deque[Future[NDArray[np.int32]]] = deque()
+        ahead: deque[Future[Read]] = deque()
         try:
             for step in steps:
-                ahead.append(thread.submit(batches.at, step, rows))
+                ahead.append(thread.submit(read, step))
                 if len(ahead) > 2:
                     yield ahead.popleft().result()
             while ahead:

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from pydantic import TypeAdapter
 
-from babelscale.errors import StudyError
+from babelscale.errors import BabelscaleWarning, StudyError
 
 State = Any  # a pytree of arrays
 _MANIFEST = "manifest.json"
@@ -33,7 +33,7 @@ _FAILURES = (OSError, ValueError, RuntimeError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class DamagedCheckpoint(UserWarning):
+class DamagedCheckpoint(BabelscaleWarning):
     """A saved state is not as it was written; the one before it is used."""
 
 

@@ -21,7 +21,7 @@ from babelscale.model.execution import Execution
 from babelscale.model.shape import Shape
 from babelscale.training import memory
 from babelscale.training import mesh as meshes
-from babelscale.training.batches import Batches
+from babelscale.training.batches import Batches, prefetched
 from babelscale.training.checkpoint import Checkpoints
 from babelscale.training.evaluation import HeldOut
 from babelscale.training.program import Program, State, program
@@ -40,8 +40,9 @@ class Job:
     Args:
         steps: optimiser steps.
         seed: of the initial parameters; the order of batches has its own in `batches`.
-        base: folder to continue from, with a fresh optimiser and schedule: a finished run's state, or a Hugging Face
+        base: folder to continue from, with a fresh optimiser and schedule: a finished run's states, or a Hugging Face
             model.
+        base_step: of the state to continue from, where the base is a run.
         branches: steps of shorter runs that differ from this one in nothing else; at the step where each starts its
             decay, the state is kept for it.
         trunk: folder of the run that has this one among its branches; its stable phase is taken over, to the bit.
@@ -54,6 +55,7 @@ class Job:
     batches: Batches
     held_out: tuple[HeldOut, ...]
     base: Path | None = None
+    base_step: int | None = None
     branches: tuple[int, ...] = ()
     trunk: Path | None = None
 
@@ -230,20 +232,20 @@ def _at(place: _Place, alone: Program, step: int) -> State:
     job = place.job
     if step == 0:
         state = alone.initial(np.uint32(job.seed))
-        return state if job.base is None else state | {"parameters": _base_parameters(job.base, alone, job.shape)}
+        return state if job.base is None else state | {"parameters": _base_parameters(job, job.base, alone)}
     if job.trunk is not None and step == job.recipe.phases(job.steps)[1]:
         return _restored(job.trunk / BRANCHES, alone.like, step)
     return place.states.restore(alone.like, step)
 
 
-def _base_parameters(base: Path, alone: Program, shape: Shape) -> State:
+def _base_parameters(job: Job, base: Path, alone: Program) -> State:
     """The final parameters of a finished run, or those of a Hugging Face model."""
     like = alone.like["parameters"]
     if not huggingface.is_checkpoint(base):
-        return _restored(base, {"parameters": like}, None)["parameters"]
+        return _restored(base, {"parameters": like}, job.base_step)["parameters"]
     parameters, found = huggingface.read(base)
-    if found != shape:
-        raise StudyError(f"{base} has {found}, this run needs {shape}", hint="give the size the model's own shape")
+    if found != job.shape:
+        raise StudyError(f"{base} has {found}, this run needs {job.shape}", hint="give the size the model's own shape")
     return {name: jax.device_put(value, like[name].sharding) for name, value in parameters.items()}
 
 
@@ -269,9 +271,8 @@ def _steps(
     members = len(jobs) if made is not alone else None
     seeds = np.array([job.seed for job in jobs], np.uint32)
     pending: list[Any] = []
-    for step in range(first + 1, job.steps + 1):
+    for step, sequences in enumerate(_placed_batches(jobs, first, made, members), start=first + 1):
         rate = np.float32(recipe.rate(step - 1, job.steps))
-        sequences = _placed_batch(jobs, step - 1, made, members)
         state, metrics = made.update(state, sequences, rate, np.uint32(step), seeds if members else seeds[0])
         pending.append(metrics)
         stop = step in evaluations or step in forks or step % recipe.checkpoint_every == 0 or step == job.steps
@@ -290,14 +291,20 @@ def _steps(
         yield step, state, lines
 
 
-def _placed_batch(jobs: Sequence[Job], step: int, made: Program, members: int | None) -> jax.Array:
-    recipe = jobs[0].recipe
+def _placed_batches(jobs: Sequence[Job], first: int, made: Program, members: int | None) -> Iterator[jax.Array]:
+    """The batches from step `first` on, on the devices; read ahead but where the CPU has other things to do."""
+    recipe, last = jobs[0].recipe, jobs[0].steps
     size = (recipe.batch_size, recipe.sequence_length + 1)
-    if members is None:
-        return meshes.spread(size, made.sequences, lambda rows: jobs[0].batches.at(step, rows))
-    return meshes.spread(
-        (members, *size), made.sequences, lambda rows: np.stack([job.batches.at(step) for job in jobs[rows]])
-    )
+
+    def read(step: int) -> jax.Array:
+        if members is None:
+            return meshes.spread(size, made.sequences, lambda rows: jobs[0].batches.at(step, rows))
+        return meshes.spread(
+            (members, *size), made.sequences, lambda rows: np.stack([job.batches.at(step) for job in jobs[rows]])
+        )
+
+    on_cpu = all(device.platform == "cpu" for device in made.sequences.device_set)
+    return map(read, range(first, last)) if on_cpu else prefetched(read, first, last)
 
 
 def _step_lines(job: Job, step: int, fetched: list[Any], members: int | None) -> list[list[dict[str, Any]]]:
