@@ -28,9 +28,9 @@ class Language:
     files: dict[str, FileFacts]
 
 
-def distinct_bytes(job: Job, parts: Path) -> int:
-    """UTF-8 bytes of the distinct documents of a finished part and those before it."""
-    table = _table([job.model_copy(update={"index": index}) for index in range(job.index + 1)], parts)
+def distinct_bytes(jobs: Sequence[Job], parts: Path) -> int:
+    """UTF-8 bytes of the distinct documents of finished parts."""
+    table = _table(jobs, parts)
     return int(table["size"][_first(table)].sum())
 
 

@@ -103,11 +103,12 @@ class _Build:
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, parallel: ParallelSet | None, building: Path) -> None:
         self.corpus, self.tokenizer, self.parallel = corpus, tokenizer, parallel
+        self._all: dict[str, list[Job]] = {}
         self.parts, self.records, self.store = (building / name for name in (_PARTS, _LANGUAGES, _STORE))
 
     def languages(self, languages: Sequence[str], workers: int | None, progress: Progress | None) -> None:
         """Make every language's files, and store.json."""
-        jobs = {code: self._jobs(code) for code in languages}
+        jobs = self._all = {code: self._jobs(code) for code in languages}
         records = {code: self._finished(code, jobs[code]) for code in languages}
         missing = [code for code in languages if records[code] is None]
         chains = [chain for code in missing for chain in self._chains(jobs[code])]
@@ -148,7 +149,7 @@ class _Build:
     def _enough(self, job: Job, record: PartRecord) -> bool:
         if job.limit is None or record.full:
             return record.full
-        return distinct_bytes(job, self.parts) >= job.limit
+        return distinct_bytes(self._all[job.language][: job.index + 1], self.parts) >= job.limit
 
     def _put_together(self, code: str, jobs: list[Job], read: list[PartRecord]) -> LanguageRecord:
         """A language's files from its parts, of which the first were read; the parts then go."""

@@ -6,6 +6,7 @@ as one, with the file's name.
 
 import errno
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,8 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = path.with_name(f"{path.name}.partial")
+        # A name of its own: a worker may live on for a moment when its build is killed and begun again.
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         self._hash = hashlib.sha256()
         self._bytes = 0
 
@@ -85,10 +87,11 @@ def disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = "the disk is full" if error.errno in _FULL else "the disk refused it"
+        full = error.errno in _FULL
         raise BabelscaleError(
-            f"{path}: cannot be written, {why} ({error.strerror or error})",
-            hint="make room and run the same again: what was finished is kept and not done twice",
+            f"{path}: cannot be written, {'the disk is full' if full else 'the disk refused it'} "
+            f"({error.strerror or error})",
+            hint=f"{'make room' if full else 'see to it'} and run the same again: what was finished is not done twice",
         ) from error
 
 

@@ -56,7 +56,8 @@ class Job(BaseModel, frozen=True):
 
     @property
     def stem(self) -> str:
-        return f"{self.language}.{self.index:06d}"
+        """How the names of its files begin: no two jobs write the same file, should one outlive its build."""
+        return f"{self.language}.{self.index:06d}.{self.hash[:12]}"
 
 
 class PartRecord(BaseModel):
