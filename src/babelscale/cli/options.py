@@ -13,6 +13,7 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSO
 Published = Annotated[bool, Parameter(negative="", help="Answer from the printed figures of the ATLAS study.")]
 Out = Annotated[Path | None, Parameter(name="--out", help="Folder of the study (default studies/NAME).")]
 Corpus = Annotated[str | None, Parameter(help="Folder of text by language, in place of the design's own source.")]
+Only = Annotated[str | None, Parameter(help="Groups of the design, separated by commas (default all).")]
 Seed = Annotated[int, Parameter(help="Seed of every resampling.")]
 
 

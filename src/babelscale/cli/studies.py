@@ -4,10 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from babelscale.cli.options import Corpus, Json, Out, Seed, bar, codes_of, numbers, show
+from babelscale.cli.options import Corpus, Json, Only, Out, Seed, bar, codes_of, numbers, show
 
 
-def run(name: str, *, out: Out = None, corpus: Corpus = None, slots: int | None = None, report: bool = True) -> None:
+def run(
+    name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, slots: int | None = None,
+    report: bool = True,
+) -> None:  # fmt: skip
     """Train what is missing of a study, then fit, plan and report.
 
     Example: babelscale study run quickstart --corpus my-texts/
@@ -22,10 +25,10 @@ def run(name: str, *, out: Out = None, corpus: Corpus = None, slots: int | None 
     from babelscale.reporting import running
     from babelscale.study import Study
 
-    running.run(Study.create(name, out, corpus), slots=slots, report=report)
+    running.run(Study.create(name, out, corpus), only=codes_of(only), slots=slots, report=report)
 
 
-def prepare(name: str, *, out: Out = None, corpus: Corpus = None) -> None:
+def prepare(name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None) -> None:
     """Train the tokenizer and tokenise the text of a study, without training models.
 
     Example: babelscale study prepare my-study.toml
@@ -34,7 +37,7 @@ def prepare(name: str, *, out: Out = None, corpus: Corpus = None) -> None:
 
     study = Study.create(name, out, corpus)
     with bar() as drawn:
-        study.prepare(progress=drawn)
+        study.prepare(drawn, codes_of(only))
     sys.stdout.write(f"{study.folder}\n")
 
 

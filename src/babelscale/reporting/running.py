@@ -15,8 +15,13 @@ from babelscale.study import RunSpec, Study
 from babelscale.study.engines import Event, processors
 
 
-def run(study: Study, *, slots: int | None = None, report: bool = True) -> Path:
+def run(
+    study: Study, *, only: Sequence[str] | None = None, slots: int | None = None, report: bool = True
+) -> Path:  # fmt: skip
     """Prepare the data, train the missing runs, then fit, plan and write the report; returns the report or folder.
+
+    Args:
+        only: groups of the design; by default all.
 
     Raises:
         StudyError: some runs failed. What is finished is kept, and the same call goes on from there.
@@ -24,16 +29,16 @@ def run(study: Study, *, slots: int | None = None, report: bool = True) -> Path:
     console = Console(file=sys.stderr)
     began = time.perf_counter()
     with Bar() as bar:
-        study.prepare(progress=bar)
-    missing = study.missing
+        study.prepare(bar, only)
+    chosen, missing = study.select(only), study.missing_of(only)
     console.print(
-        f"study {study.design.name}: {len(study.specs)} runs, {len(missing)} to train, in {study.folder}",
+        f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train, in {study.folder}",
         highlight=False,
         soft_wrap=True,
     )
     if missing:
-        with _TrainingView(study, console) as view:
-            study.train(slots=slots, on_event=view.on_event)
+        with _TrainingView(missing, console) as view:
+            study.train(slots=slots, only=only, on_event=view.on_event)
     else:
         study.train()
     result = study.folder
@@ -101,16 +106,16 @@ def _named(study: Study, name: str) -> RunSpec:
 class _TrainingView:
     """One bar for the whole study, measured in FLOPs, and one line a run under way."""
 
-    def __init__(self, study: Study, console: Console) -> None:
-        self._specs = study.specs
+    def __init__(self, missing: Sequence[RunSpec], console: Console) -> None:
+        self._specs = {spec.name: spec for spec in missing}
         self._terminal = console.is_terminal
         self._console = console
-        self._total = len(study.missing)
+        self._total = len(missing)
         self._done = 0
         self._began = time.perf_counter()
         self._progress = bars(console)
         self._whole = self._progress.add_task(
-            f"training on {len(processors())} CPUs", total=sum(spec.flops for spec in study.missing)
+            f"training on {len(processors())} CPUs", total=sum(spec.flops for spec in missing)
         )
         self._tasks: dict[str, TaskID] = {}
         self._flops: dict[str, float] = {}

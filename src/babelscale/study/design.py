@@ -79,7 +79,8 @@ class Group(_Part):
     """Runs that share a purpose: every mixture x size x number of tokens x seed.
 
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
-    folder (`checkpoint`). `keep_state` keeps their final states, to be exported.
+    folder (`checkpoint`). `keep_state` keeps their final states, to be exported. Monolingual runs may have a tokenizer
+    trained on their language alone (`tokenizer = "own"`).
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -96,6 +97,7 @@ class Group(_Part):
     continue_from: str | None = None
     checkpoint: str | None = None
     keep_state: bool = False
+    tokenizer: Literal["shared", "own"] = "shared"
 
 
 class Design(_Part):
@@ -234,6 +236,11 @@ def _check_references(design: Design, where: str) -> None:
             raise InputError(f"{place}: tokens must be positive")
         if group.continue_from is not None and group.continue_from not in seen:
             raise InputError(f"{place}: continue_from {group.continue_from!r} is not an earlier group")
+        if group.tokenizer == "own" and (group.mixture != "monolingual" or group.continue_from or group.checkpoint):
+            raise InputError(
+                f"{place}: only monolingual runs from scratch can have a tokenizer of their own",
+                hint='leave out tokenizer = "own"',
+            )
         if group.continue_from is not None and group.checkpoint is not None:
             raise InputError(f"{place}: continue_from and checkpoint are both given", hint="keep one")
         if group.pairs is not None and group.mixture != "bilingual":

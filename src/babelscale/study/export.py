@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from babelscale.corpora.tokenizer import MODEL
 from babelscale.errors import InputError, StudyError
 from babelscale.model.shape import Shape
 from babelscale.study.record import RECORD
@@ -50,15 +51,15 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def _tokenizer(run: Path, wanted: str) -> Path:
-    path = run.absolute().parent.parent / "tokenizer" / "tokenizer.model"
-    if not path.is_file():
-        raise StudyError(f"{path}: no such file", hint="export a run from where it stands in its study's folder")
-    if (held := hashlib.sha256(path.read_bytes()).hexdigest()) != wanted:
-        raise StudyError(
-            f"{path}: its hash is {held[:12]}, the run was trained with {wanted[:12]}",
-            hint="export a run from where it stands in its study's folder",
-        )
-    return path
+    """The tokenizer of the study, or a language's own, that a run was trained with."""
+    study = run.absolute().parent.parent
+    for path in (study / "tokenizer" / MODEL, *sorted(study.glob(f"own/*/tokenizer/{MODEL}"))):
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == wanted:
+            return path
+    raise StudyError(
+        f"{study}: no tokenizer of hash {wanted[:12]}, with which the run was trained",
+        hint="export a run from where it stands in its study's folder",
+    )
 
 
 def _parameters(run: Path, shape: Shape, steps: int) -> Any:

@@ -30,7 +30,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run: everything that makes it that run, and nothing else."""
+    """One run: everything that makes it that run.
+
+    `own` names the language whose own tokenizer and store it reads; their hashes are what counts.
+    """
 
     size: str
     shape: Shape
@@ -41,6 +44,7 @@ class RunSpec:
     corpus: str
     tokenizer: str
     base: "RunSpec | Checkpoint | None" = None
+    own: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -80,9 +84,12 @@ class RunSpec:
         return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
 
 
+Own = Callable[[str], tuple[str, str] | None]
+
+
 def expand(
     design: Design, unique_tokens: Mapping[str, float], corpus: str, tokenizer: str,
-    checkpoint_hash: Callable[[str], str] = str,
+    checkpoint_hash: Callable[[str], str] = str, own: Own | None = None,
 ) -> dict[str, list[RunSpec]]:  # fmt: skip
     """The runs of every group. Groups may name the same run; it is trained once.
 
@@ -90,21 +97,26 @@ def expand(
         unique_tokens: U by language, which proportional, temperature and UniMax mixtures are made from.
         corpus, tokenizer: hashes that become part of each run's identity.
         checkpoint_hash: from the folder of a model from outside to the hash of its weights.
+        own: from a language to the hashes of its text under its own tokenizer and of that tokenizer; None where that is
+            not prepared, and its runs are left out.
     """
+    own = own or (lambda code: (f"{corpus}/{code}", f"{tokenizer}/{code}"))
     groups: dict[str, list[RunSpec]] = {}
     for group in design.groups:
         specs: list[RunSpec] = []
         for size, tokens, seed in itertools.product(group.sizes, group.tokens, group.seeds):
-            recipe = design.training_recipe(size)
+            shape, recipe = design.shape(size), design.training_recipe(size)
             base: RunSpec | Checkpoint | None = None
             if group.continue_from is not None:
                 base = _base(groups[group.continue_from], group, size, seed)
             elif group.checkpoint is not None:
                 base = Checkpoint(group.checkpoint, checkpoint_hash(group.checkpoint))
-            specs += [
-                RunSpec(size, design.shape(size), mixture, recipe, recipe.steps(tokens), seed, corpus, tokenizer, base)
-                for mixture in _mixtures(group, design, unique_tokens, tokens)
-            ]
+            for mixture in _mixtures(group, design, unique_tokens, tokens):
+                alone = mixture.languages[0] if group.tokenizer == "own" else None
+                text = (corpus, tokenizer) if alone is None else own(alone)
+                if text is not None:
+                    steps = recipe.steps(tokens)
+                    specs.append(RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone))
         groups[group.name] = specs
     return groups
 

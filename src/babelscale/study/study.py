@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from babelscale.corpora import (
     open_parallel,
     train_tokenizer,
 )  # fmt: skip
+from babelscale.corpora.store import STORE
 from babelscale.errors import InputError, StudyError
 from babelscale.model import huggingface
 from babelscale.runs import Runs
@@ -36,8 +37,9 @@ Progress = Callable[[str, int, int], None]
 class Study:
     """A design and the folder it lives in.
 
-    The folder holds design.json, corpus/ (token stores), tokenizer/, working/ (runs under way), finished/ (one folder
-    a run) and runs/ (the three tables of all finished runs).
+    The folder holds design.json, corpus/ (token stores), tokenizer/, own/LANGUAGE/ (the same two for runs with a
+    tokenizer of their own), working/ (runs under way), finished/ (one folder a run) and runs/ (the three tables of all
+    finished runs).
     """
 
     design: Design
@@ -84,52 +86,71 @@ class Study:
         except (json.JSONDecodeError, KeyError, ValueError) as error:
             raise InputError(f"{path}: not a study's design ({error})", hint="remove the folder") from None
 
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Make the tokenizer and the token stores, unless they are there, and write design.json.
+    def prepare(self, progress: Progress | None = None, only: Collection[str] | None = None) -> None:
+        """Make the tokenizers and the token stores, unless they are there, and write design.json.
 
         What was stopped, or found a full disk, goes on from what is finished.
+
+        Args:
+            only: groups whose own tokenizers are wanted; by default all.
 
         Raises:
             InputError: the corpus or the tokenizer cannot be used; nothing is left behind.
         """
         fresh = not self.folder.exists()
+        wanted = [group for group in self.design.groups if only is None or group.name in only]
+        alone = {code for g in wanted if g.tokenizer == "own" for code in g.languages or self.design.languages}
         try:
-            if not (self.folder / "corpus" / "store.json").exists():
-                self._prepare_data(progress)
-            longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
-            TokenStore.open(self.folder / "corpus").require(self.design.languages, longest + 1, longest + 1)
+            self._prepare_text(self.folder, self.design.languages, progress)
+            for code in sorted(alone):
+                self._prepare_text(self.own(code), (code,), progress)
+            self.__dict__.pop("groups", None)
             self._write_design(self._described(), self.groups)
         except (InputError, ModuleNotFoundError):
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
 
-    def _prepare_data(self, progress: Progress | None) -> None:
-        design, folder = self.design, self.folder
-        part = design.corpus
+    def own(self, code: str) -> Path:
+        """Folder of a language's own tokenizer and token store."""
+        return self.folder / "own" / code
+
+    def text(self, spec: RunSpec) -> Path:
+        """Folder of the tokenizer and the token store that a run reads."""
+        return self.folder if spec.own is None else self.own(spec.own)
+
+    def _prepare_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
+        if not (place / "corpus" / STORE).exists():
+            self._make_text(place, languages, progress)
+        longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
+        TokenStore.open(place / "corpus").require(languages, longest + 1, longest + 1)
+
+    def _make_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
+        part = self.design.corpus
         corpus = open_corpus(
-            part.source, languages=design.languages, bytes_per_language=part.bytes_per_language,
+            part.source, languages=languages, bytes_per_language=part.bytes_per_language,
             held_out_share=part.held_out_share, held_out_tokens=part.held_out_tokens, seed=part.seed,
         )  # fmt: skip
-        if missing := [code for code in design.languages if code not in corpus.languages]:
+        if missing := [code for code in languages if code not in corpus.languages]:
             raise InputError(
                 f"the design names language {missing[0]!r}, which corpus {part.source} does not hold",
                 hint=f"it holds {', '.join(corpus.languages)}",
             )
-        parallel = open_parallel(part.parallel, design.languages) if part.parallel else None
-        folder.mkdir(parents=True, exist_ok=True)
-        self._write_design(corpus.describe(), {})
-        if not (folder / "tokenizer").exists():
-            self._prepare_tokenizer(corpus, progress)
+        parallel = open_parallel(part.parallel, self.design.languages) if part.parallel else None
+        place.mkdir(parents=True, exist_ok=True)
+        if place == self.folder:
+            self._write_design(corpus.describe(), {})
+        if not (place / "tokenizer").exists():
+            self._make_tokenizer(corpus, languages, place / "tokenizer", progress)
         build_store(
-            corpus, Tokenizer.load(folder / "tokenizer"), design.languages, folder / "corpus", parallel=parallel,
+            corpus, Tokenizer.load(place / "tokenizer"), languages, place / "corpus", parallel=parallel,
             progress=progress,
         )  # fmt: skip
 
-    def _prepare_tokenizer(self, corpus: Corpus, progress: Progress | None) -> None:
-        part, folder = self.design.tokenizer, self.folder / "tokenizer"
+    def _make_tokenizer(self, corpus: Corpus, languages: Sequence[str], place: Path, progress: Progress | None) -> None:
+        part = self.design.tokenizer
         if part.source is not None:
-            tokenizer = adopt_tokenizer(part.source, folder)
+            tokenizer = adopt_tokenizer(part.source, place)
             if tokenizer.vocabulary_size > part.vocabulary:
                 raise InputError(
                     f"tokenizer {part.source} has {tokenizer.vocabulary_size:,} tokens, the design's vocabulary is "
@@ -138,7 +159,7 @@ class Study:
                 )
             return
         train_tokenizer(
-            corpus, self.design.languages, part.vocabulary, folder, temperature=part.temperature,
+            corpus, languages, part.vocabulary, place, temperature=part.temperature,
             character_coverage=part.character_coverage, seed=self.design.corpus.seed, progress=progress,
         )  # fmt: skip
 
@@ -166,13 +187,29 @@ class Study:
     @functools.cached_property
     def groups(self) -> dict[str, list[RunSpec]]:
         """The runs of every group; needs the data prepared, since a run's identity holds its hashes."""
-        store = TokenStore.open(self.folder / "corpus")
-        tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        text = store.corpus_fingerprint
-        if store.record.parallel is not None:
-            # Lines of the parallel set are left out of training.
-            text = hashlib.sha256(f"{text} {store.record.parallel}".encode()).hexdigest()
-        return expand(self.design, store.unique_tokens, text, tokenizer.hash, huggingface.weights_hash)
+        store, text, tokenizer = _text_hashes(self.folder)
+
+        def own(code: str) -> tuple[str, str] | None:
+            prepared = (self.own(code) / "corpus" / STORE).exists()
+            return _text_hashes(self.own(code))[1:] if prepared else None
+
+        return expand(self.design, store.unique_tokens, text, tokenizer, huggingface.weights_hash, own)
+
+    def select(self, only: Collection[str] | None = None) -> list[RunSpec]:
+        """The runs of some groups (by default all), once each, with those they continue from before them.
+
+        Raises:
+            InputError: there is no such group.
+        """
+        if unknown := [name for name in only or () if name not in self.groups]:
+            raise InputError(f"no group {unknown[0]!r}", hint=f"the design has {', '.join(self.groups)}")
+        chosen: dict[str, RunSpec] = {}
+        for name, specs in self.groups.items():
+            for spec in specs if only is None or name in only else ():
+                if isinstance(spec.base, RunSpec):
+                    chosen.setdefault(spec.base.name, spec.base)
+                chosen.setdefault(spec.name, spec)
+        return list(chosen.values())
 
     @functools.cached_property
     def specs(self) -> dict[str, RunSpec]:
@@ -204,19 +241,27 @@ class Study:
 
     @property
     def missing(self) -> list[RunSpec]:
-        return [spec for name, spec in self.specs.items() if not self.is_finished(name)]
+        """Runs that are not finished."""
+        return self.missing_of(None)
+
+    def missing_of(self, only: Collection[str] | None) -> list[RunSpec]:
+        """Runs of some groups, and what they continue from, that are not finished."""
+        return [spec for spec in self.select(only) if not self.is_finished(spec.name)]
 
     def runs(self) -> Runs | None:
         """The runs finished so far."""
         return record.read_runs(self.folder / "finished", sorted(self.specs))
 
-    def train(self, *, slots: int | None = None, on_event: Callable[[engines.Event], None] | None = None) -> int:
-        """Train the missing runs and write the tables; returns how many were trained.
+    def train(
+        self, *, slots: int | None = None, only: Collection[str] | None = None,
+        on_event: Callable[[engines.Event], None] | None = None,
+    ) -> int:  # fmt: skip
+        """Train the missing runs (of some groups) and write the tables; returns how many were trained.
 
         Raises:
             StudyError: some runs failed, or another process is training this study.
         """
-        missing = self.missing
+        missing = self.missing_of(only)
         with self._alone():
             try:
                 if missing:
@@ -244,3 +289,13 @@ class Study:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             yield
+
+
+def _text_hashes(place: Path) -> tuple[TokenStore, str, str]:
+    """The token store of a folder, and the hashes of its text and of its tokenizer."""
+    store = TokenStore.open(place / "corpus")
+    text = store.corpus_fingerprint
+    if store.record.parallel is not None:
+        # Lines of the parallel set are left out of training.
+        text = hashlib.sha256(f"{text} {store.record.parallel}".encode()).hexdigest()
+    return store, text, Tokenizer.load(place / "tokenizer").hash

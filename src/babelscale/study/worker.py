@@ -89,8 +89,8 @@ def _leave_record(spec: RunSpec, batches: Batches, seconds: float, folder: Path)
 
 def job(study: Study, spec: RunSpec) -> Job:
     """A run of a study as the training loop sees it."""
-    folder, recipe = study.folder, spec.recipe
-    store = TokenStore.open(folder / "corpus")
+    recipe = spec.recipe
+    store = TokenStore.open(study.text(spec) / "corpus")
     learned = spec.base.mixture.languages if isinstance(spec.base, RunSpec) else ()
     languages = sorted({*spec.mixture.languages, *learned})
     batches = Batches(
