@@ -2,7 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from babelscale.cli.options import Corpus, Json, Only, Out, Seed, bar, codes_of, numbers, show
 
@@ -130,6 +132,68 @@ def report(name: str, *, out: Out = None) -> None:
     from babelscale import reporting
 
     sys.stdout.write(f"{reporting.report(_existing(name, out).folder, progress=bar())}\n")
+
+
+def verify(
+    name: str, *, from_languages: Annotated[str, Parameter(name="--from")],
+    to_languages: Annotated[str, Parameter(name="--to")], size: str, tokens: float, fit: Path | None = None,
+    seeds: int = 3, out: Path | None = None,
+) -> None:  # fmt: skip
+    """Write a design that checks a law's advice: does the loss rise with more languages at the recommended size?
+
+    Example: babelscale study verify quickstart --from sv,da,id --to sv,da,id,ms,es,fr --size xs --tokens 3e5
+
+    Run it with `babelscale study run`, then ask `babelscale study verdict`.
+
+    Parameters
+    ----------
+    from_languages
+        Languages of the smaller mixture, sampled evenly.
+    to_languages
+        Those of the larger one, which holds them.
+    size
+        The size of the design to start from.
+    tokens
+        D of the smaller mixture, all languages together.
+    fit
+        A saved fit of the multilinguality law (default: the printed exponents of the ATLAS study).
+    seeds
+        Runs of each side.
+    out
+        File of the design (default NAME-verification.toml).
+    """
+    from babelscale.fitting import Fit
+    from babelscale.reporting import verification
+    from babelscale.study import load
+
+    design = load(name)
+    text = verification.verification(
+        design, codes_of(from_languages) or [], codes_of(to_languages) or [], size, tokens,
+        fit=Fit.load(fit) if fit else None, seeds=seeds,
+    )  # fmt: skip
+    path = verification.write(text, out or Path(f"{design.name}-verification.toml"))
+    sys.stdout.write(f"{path}\n")
+
+
+def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = False) -> None:
+    """Say whether the loss rose in a verification's finished runs.
+
+    Example: babelscale study verdict quickstart-verification
+
+    Parameters
+    ----------
+    margin
+        A rise below this share of the loss counts as none.
+    """
+    from babelscale.errors import StudyError
+    from babelscale.reporting import verification
+
+    study = _existing(name, out)
+    runs = study.runs()
+    if runs is None:
+        raise StudyError(f"{study.folder}: no run is finished", hint="babelscale study run")
+    groups = {group: [spec.name for spec in specs] for group, specs in study.groups.items()}
+    show(verification.verdict(runs, study.design, groups, margin=margin), json)
 
 
 def _existing(name: str, out: Path | None) -> Any:

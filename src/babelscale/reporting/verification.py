@@ -1,0 +1,242 @@
+"""verification: train what a law recommends for more languages, and see whether the loss rose.
+
+A law says how much larger a model and how many more tokens keep the loss from K to rK languages. Here its advice
+becomes a design of two groups, before and after, with several seeds each; and its runs a verdict, language by language.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from babelscale import files, published
+from babelscale.errors import InputError, StudyError
+from babelscale.fitting import Fit
+from babelscale.planning.expansion import tokens_multiplier
+
+if TYPE_CHECKING:
+    from babelscale.model.shape import Shape
+    from babelscale.runs import Runs
+    from babelscale.study.design import Design
+
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Two ends of an expansion that should have one loss; `tokens` are of all languages together."""
+
+    languages: tuple[int, int]
+    params: tuple[int, int]
+    tokens: tuple[float, float]
+    source: str
+
+
+def verification(
+    design: "Design", before: Sequence[str], after: Sequence[str], size: str, tokens: float, *,
+    fit: Fit | None = None, seeds: int = 3,
+) -> str:  # fmt: skip
+    """The text of a design that checks a law's advice for going from some languages to more.
+
+    Args:
+        design: lends its corpus, tokenizer, recipe and the size to start from.
+        before, after: languages, sampled evenly; the second hold the first.
+        tokens: D of the smaller mixture, all languages together.
+        fit: of the multilinguality law; by default the ATLAS study's printed exponents.
+
+    Raises:
+        InputError: the mixtures do not nest, a language or size is not the design's, or no amount of data would do.
+    """
+    for code in (*before, *after):
+        if code not in design.languages:
+            raise InputError(f"{code!r} is not among the design's languages", hint=", ".join(design.languages))
+    if not set(before) < set(after):
+        raise InputError("the larger mixture must hold the smaller one and more", hint="add languages to --to")
+    if size not in design.sizes:
+        raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
+    if seeds < 2:
+        raise InputError(f"{seeds} seeds tell nothing of chance", hint="give 2 or more")
+    shape = design.shape(size)
+    law = _law(fit)
+    wanted = shape.params * (len(after) / len(before)) ** (law.phi / law.alpha)
+    grown = _grown(shape, wanted)
+    more = _tokens(fit, law, (len(before), len(after)), (shape.params, grown.params), tokens)
+    if not math.isfinite(more):
+        raise InputError("no amount of tokens keeps the loss at this size", hint="start from a larger size")
+    source = f"fit on {fit.target}, {fit.metric}" if fit else "printed exponents of the ATLAS study (arXiv 2510.22037)"
+    advice = Advice((len(before), len(after)), (shape.params, grown.params), (tokens, more), source)
+    return _text(design, before, after, (shape, grown), advice, seeds, design.training_recipe(size))
+
+
+def _law(fit: Fit | None) -> published.Multilinguality:
+    if fit is None:
+        return published.multilinguality()
+    if fit.law.name != "multilinguality":
+        raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
+    p = fit.parameters
+    return replace(
+        published.multilinguality(), phi=p["phi"], psi=p["psi"], params_exponent=p["phi"] / p["alpha"],
+        tokens_exponent=1 + p["psi"] / p["beta"],
+    )  # fmt: skip
+
+
+def _tokens(
+    fit: Fit | None, law: published.Multilinguality, K: tuple[int, int], N: tuple[int, int], tokens: float
+) -> float:
+    """D' of all languages at equal loss for a model of N' parameters.
+
+    From a fit, B K'^psi / D_t'^beta = A (K^phi / N^alpha - K'^phi / N'^alpha) + B K^psi / D_t^beta; the printed
+    exponents come without A and B, so there the model of now is taken as compute-optimal.
+    """
+    if fit is None:
+        return tokens * tokens_multiplier(law, K[1] / K[0], N[1] / N[0])
+    p = fit.parameters
+
+    def capacity(k: int) -> float:
+        return p["A"] * K[k] ** p["phi"] / N[k] ** p["alpha"]
+
+    data = p["B"] * K[0] ** p["psi"] / (tokens / K[0]) ** p["beta"]
+    left = capacity(0) - capacity(1) + data
+    return K[1] * (p["B"] * K[1] ** p["psi"] / left) ** (1 / p["beta"]) if left > 0 else math.inf
+
+
+def _grown(shape: "Shape", params: float) -> "Shape":
+    """The shape of the same depth and head size, its widths grown alike, whose parameters come closest."""
+    step = 8 if shape.d_model >= 64 else 2
+
+    def wide(d_model: int) -> "Shape":
+        ratio = d_model / shape.d_model
+        heads = max(1, round(shape.heads * ratio))
+        return replace(shape, heads=heads, d_model=d_model, d_ff=round(shape.d_ff * ratio / step) * step or step)
+
+    return min(map(wide, range(step, 8 * shape.d_model, step)), key=lambda one: abs(math.log(one.params / params)))
+
+
+def _text(
+    design: "Design", before: Sequence[str], after: Sequence[str], shapes: "tuple[Shape, Shape]", advice: Advice,
+    seeds: int, recipe: Any,
+) -> str:  # fmt: skip
+    sizes = "\n".join(
+        f"{name} = {{ {', '.join(f'{k} = {_toml(v)}' for k, v in shape.identity().items() if k != 'vocabulary')} }}"
+        for name, shape in zip((BEFORE, AFTER), shapes, strict=True)
+    )
+    groups = "\n".join(
+        f'[[groups]]\nname = "{name}"\nwhy = "{len(codes)} languages at {shape.params:,} parameters"\n'
+        f'mixture = "uniform"\nlanguages = {_toml(list(codes))}\nsizes = ["{name}"]\ntokens = [{tokens:.6g}]\n'
+        f"seeds = {list(range(seeds))}\n"
+        for name, codes, shape, tokens in zip((BEFORE, AFTER), (before, after), shapes, advice.tokens, strict=True)
+    )
+    corpus, tokenizer = (_table(part.model_dump()) for part in (design.corpus, design.tokenizer))
+    return (
+        f"# Does the loss rise from {len(before)} to {len(after)} languages at the recommended size and tokens?\n"
+        f"# Advice: {advice.source}.\n"
+        f'name = "{design.name}-verification"\n'
+        f'title = "From {len(before)} to {len(after)} languages at equal loss"\n'
+        f"languages = {_toml(list(design.languages))}\n\n[corpus]\n{corpus}\n[tokenizer]\n{tokenizer}\n"
+        f"[recipe]\n{_table(asdict(recipe))}\n[sizes]\n{sizes}\n\n{groups}\n"
+        f"[analysis.verification]\n{_table(asdict(advice))}"
+    )
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items() if value is not None)
+
+
+def _toml(value: Any) -> str:
+    """Numbers, texts and lists of them are written in TOML as in JSON."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the loss rose, as a share of the loss before, with 90 % intervals over the seeds.
+
+    `languages` holds (change, low, high) of each language of the smaller mixture; `mean` that of their mean. `answer`
+    says whether it rose, did not rise by more than `margin`, or cannot be told.
+    """
+
+    languages: Mapping[str, tuple[float, float, float]]
+    mean: tuple[float, float, float]
+    margin: float
+    answer: str
+    metric: str
+    advice: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "verification", **asdict(self)}
+
+    def __str__(self) -> str:
+        (K, K2), (N, N2), (D, D2) = (self.advice[name] for name in ("languages", "params", "tokens"))
+        lines = [
+            f"{K} languages, {N:,} parameters, {D:,.0f} tokens -> {K2} languages, {N2:,} parameters, {D2:,.0f} tokens",
+            f"  advice: {self.advice['source']}",
+            f"  change of the loss ({self.metric.replace('_', ' ')}), 90 % interval over seeds",
+        ]
+        for name, (change, low, high) in [*self.languages.items(), ("mean", self.mean)]:
+            lines.append(f"  {name:<8}{100 * change:+7.2f} %   {100 * low:+.2f} to {100 * high:+.2f} %")
+        return "\n".join([*lines, f"the loss {self.answer}"])
+
+
+def verdict(runs: "Runs", design: "Design", groups: Mapping[str, Sequence[str]], *, margin: float = 0.01) -> Verdict:
+    """The answer of a verification's finished runs.
+
+    Args:
+        groups: names of the runs before and after.
+        margin: a rise of the mean below this share of the loss counts as none.
+
+    Raises:
+        InputError: the design is no verification.
+        StudyError: too few of its runs are finished.
+    """
+    advice = design.analysis.get("verification")
+    if advice is None:
+        raise InputError(f"{design.name} is no verification", hint="`babelscale study verify` writes one")
+    codes = next(group.languages for group in design.groups if group.name == BEFORE) or ()
+    losses = {side: _losses(runs, codes, groups[side]) for side in (BEFORE, AFTER)}
+    if any(len(values) < 2 for values in losses.values()):
+        raise StudyError(
+            f"{design.name}: {', '.join(f'{len(v)} runs {side}' for side, v in losses.items())} are finished",
+            hint="train at least two of each: `babelscale study run`",
+        )
+    by_language = {code: _change(*(losses[side][:, k] for side in (BEFORE, AFTER))) for k, code in enumerate(codes)}
+    relative = [values / losses[BEFORE].mean(axis=0) for values in losses.values()]
+    mean = _change(*(values.mean(axis=1) for values in relative))
+    if mean[1] > 0:
+        answer = "rose"
+    elif mean[2] < margin:
+        answer = f"did not rise by more than {100 * margin:g} %"
+    else:
+        answer = "cannot be told to have risen or not; more seeds would tell"
+    return Verdict(by_language, mean, margin, answer, runs.metric, advice)
+
+
+def _losses(runs: "Runs", codes: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Final losses (run, language) of those of the named runs that are finished."""
+    observed = [runs.observations(code, lr_state="decayed") for code in codes]
+    found = [dict(zip(o.run, np.asarray(o.loss), strict=True)) for o in observed]
+    rows = [[losses[name] for losses in found] for name in names if all(name in losses for losses in found)]
+    return np.array(rows).reshape(-1, len(codes))
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
+    """Relative change of the mean, with Welch's 90 % interval."""
+    between = stats.ttest_ind(after, before, equal_var=False).confidence_interval(0.9)
+    whole = float(before.mean())
+    return float(after.mean()) / whole - 1, float(between.low) / whole, float(between.high) / whole
+
+
+def write(text: str, path: Path) -> Path:
+    """Write a design; one that exists is not overwritten.
+
+    Raises:
+        InputError: the file exists.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists already", hint="name another file with --out")
+    files.write_text(path, text)
+    return path
