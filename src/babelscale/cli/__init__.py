@@ -31,13 +31,14 @@ for command in (
     app.command(command)
 for command in (
     studies.run, studies.prepare, studies.train, studies.plan, studies.power, studies.status, studies.report,
-    studies.verify, studies.verdict,
+    studies.verify, studies.verdict, studies.tensorboard,
 ):  # fmt: skip
     study_app.command(command)
 
 # What `pip install babelscale` leaves out, by the extra that brings it.
 _EXTRAS = {
     "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
+    "tensorboard": {"tensorboardX"},
     "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "safetensors", "sentencepiece"},
 }
 

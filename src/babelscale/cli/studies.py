@@ -196,6 +196,27 @@ def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = Fa
     show(verification.verdict(runs, study.design, groups, margin=margin), json)
 
 
+def tensorboard(name: str, *, out: Out = None, follow: bool = False) -> None:
+    """Write the logs of a study's runs, finished or under way, as TensorBoard event files.
+
+    Example: babelscale study tensorboard quickstart --follow & tensorboard --logdir studies/quickstart/tensorboard
+
+    Parameters
+    ----------
+    follow
+        Bring them up to date every 15 seconds until interrupted.
+    """
+    import time
+
+    from babelscale.reporting.scalars import write_scalars
+
+    study = _existing(name, out)
+    sys.stdout.write(f"{write_scalars(study.folder)}\n")
+    while follow:
+        time.sleep(15)
+        write_scalars(study.folder)
+
+
 def _existing(name: str, out: Path | None) -> Any:
     from babelscale.study import Study
 
