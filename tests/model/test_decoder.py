@@ -109,6 +109,32 @@ def test_rematerialising_changes_no_gradient(parameters, sequences):
         np.testing.assert_allclose(kept[name], again[name], rtol=1e-5, atol=1e-8)
 
 
+def test_narrow_products_change_no_gradient(parameters, sequences):
+    def gradient(execution):
+        return jax.grad(lambda p: decoder.loss(p, sequences, SHAPE, execution)[0])(parameters)
+
+    plain, narrow = gradient(Execution()), gradient(Execution(narrow=True))
+    for name in parameters:
+        np.testing.assert_allclose(plain[name], narrow[name], rtol=1e-4, atol=1e-7)
+
+
+def test_attention_in_blocks_of_queries_is_a_softmax_over_earlier_keys():
+    length = 300
+    q, k, v, given = np.random.default_rng(2).standard_normal((4, 2, length, 8)).astype(np.float32)
+    seen = np.tri(length, dtype=bool)
+
+    def whole(q, k, v):
+        scores = jax.numpy.einsum("hid,hjd->hij", q, k) / 8**0.5
+        weights = jax.nn.softmax(jax.numpy.where(seen, scores, -np.inf), axis=-1)
+        return jax.numpy.einsum("hij,hjd->hid", weights, v)
+
+    expected, back = jax.vjp(whole, q, k, v)
+    mixed, ours = jax.vjp(decoder.attention, q, k, v)
+    np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-6)
+    for slope, reference in zip(ours(given), back(given), strict=True):
+        np.testing.assert_allclose(slope, reference, rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_stays_near_float32(parameters, sequences):
     exact, _ = decoder.loss(parameters, sequences, SHAPE)
     (rounded, _), gradient = jax.value_and_grad(

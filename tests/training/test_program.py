@@ -74,7 +74,7 @@ def test_a_population_starts_each_member_from_its_own_seed():
 
 def test_a_cpu_works_off_large_batches_in_parts():
     mesh = make_mesh(1)
-    assert memory.choose(SHAPE, RECIPE, mesh) == Execution()
+    assert memory.choose(SHAPE, RECIPE, mesh) == Execution.on("cpu", SHAPE)
     large = replace(RECIPE, batch_size=256, sequence_length=2048)
     chosen = memory.choose(SHAPE, large, mesh)
     assert large.tokens_per_step / chosen.microbatches <= 16_384

@@ -23,6 +23,8 @@ Parameters = dict[str, Array]
 EPSILON = 1e-6
 ROTARY_BASE = 10_000.0
 _PLAIN = Execution()
+# Queries of one block of plain attention.
+_QUERIES = 128
 
 
 def initialise(shape: Shape, key: Array) -> Parameters:
@@ -75,13 +77,95 @@ def _wide(x: Array) -> Any:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def _transposed(x: Array) -> Array:
+    return jnp.swapaxes(x, -1, -2)
+
+
+def _inner(x: Array, y: Array, dtype: Any = None) -> Array:
+    """x^T y over the last two axes.
+
+    CPU libraries are twice as fast when the narrower of the two is the transposed one; the barrier keeps the compiler
+    from turning the product round again.
+    """
+    if x.shape[-1] <= y.shape[-1]:
+        return jnp.matmul(_transposed(x), y, preferred_element_type=dtype)
+    turned = jnp.matmul(_transposed(y), x, preferred_element_type=dtype)
+    return _transposed(jax.lax.optimization_barrier(turned))
+
+
+@jax.custom_vjp
+def _narrow_product(x: Array, weight: Array) -> Array:
+    """x weight, (..., d) by (d, n) to (..., n), with a gradient by `weight` in the quick form of `_inner`."""
+    return x @ weight
+
+
+def _narrow_product_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ weight, (x, weight)
+
+
+def _narrow_product_backward(kept: tuple[Array, Array], given: Array) -> tuple[Array, Array]:
+    x, weight = kept
+    return given @ weight.T, _inner(x.reshape(-1, x.shape[-1]), given.reshape(-1, given.shape[-1]))
+
+
+_narrow_product.defvjp(_narrow_product_forward, _narrow_product_backward)
+
+
+def _query_blocks(length: int) -> list[tuple[int, int]]:
+    """Queries from `start` to `stop` see keys up to `stop` at most: most scores above the diagonal are never computed.
+
+    Eight blocks at most, for each is compiled by itself.
+    """
+    size = max(_QUERIES, -(-length // 8))
+    return [(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _attention_scores(q: Array, k: Array, start: int, stop: int) -> Array:
+    """q k^T / sqrt(d_head) of a block of queries, in float32; later keys get -1e30."""
+    scores = ((q[:, start:stop] * q.shape[-1] ** -0.5) @ _transposed(k[:, :stop])).astype(_wide(q))
+    seen = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)
+    return jnp.where(seen, scores, -1e30)
+
+
+@jax.custom_vjp
 def attention(q: Array, k: Array, v: Array) -> Array:
     """Causal attention by matrix products; q, k, v and the result are (batch x heads, T, d_head)."""
-    length, d_head = q.shape[-2:]
-    scores = ((q * d_head**-0.5) @ jnp.swapaxes(k, -1, -2)).astype(_wide(q))
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    weights = jax.nn.softmax(jnp.where(causal, scores, -1e30), axis=-1)
-    return weights.astype(v.dtype) @ v
+    return _attention_forward(q, k, v)[0]
+
+
+def _attention_forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, ...]]:
+    """o = exp(scores - log Z) v, with Z the sum over the keys; kept are log Z and no scores."""
+    mixed, normalisers = [], []
+    for start, stop in _query_blocks(q.shape[1]):
+        scores = _attention_scores(q, k, start, stop)
+        largest = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - largest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        mixed.append((weights.astype(v.dtype) @ v[:, :stop] / total).astype(v.dtype))
+        normalisers.append(largest + jnp.log(total))
+    result = jnp.concatenate(mixed, axis=1)
+    return result, (q, k, v, result, jnp.concatenate(normalisers, axis=1))
+
+
+def _attention_backward(kept: tuple[Array, ...], given: Array) -> tuple[Array, Array, Array]:
+    """With p the weights, dv = p^T do, ds = p (do v^T - do . o), dq = ds k and dk = ds^T q (Dao et al. 2022, B.2)."""
+    q, k, v, result, normalisers = kept
+    length, scale = q.shape[1], q.shape[-1] ** -0.5
+    delta = jnp.sum((given * result).astype(_wide(q)), axis=-1, keepdims=True)
+    by_q, by_k, by_v = [], jnp.zeros((), q.dtype), jnp.zeros((), v.dtype)
+    for start, stop in _query_blocks(length):
+        unseen = ((0, 0), (0, length - stop), (0, 0))
+        part = given[:, start:stop]
+        weights = jnp.exp(_attention_scores(q, k, start, stop) - normalisers[:, start:stop])
+        slope = weights * ((part @ _transposed(v[:, :stop])).astype(weights.dtype) - delta[:, start:stop])
+        slope = slope.astype(q.dtype)
+        by_q.append(slope @ k[:, :stop] * scale)
+        by_k += jnp.pad(_inner(slope, q[:, start:stop]) * scale, unseen)
+        by_v += jnp.pad(_inner(weights.astype(v.dtype), part), unseen)
+    return jnp.concatenate(by_q, axis=1), by_k, by_v
+
+
+attention.defvjp(_attention_forward, _attention_backward)
 
 
 def _attended(q: Array, k: Array, v: Array, execution: Execution) -> Array:
@@ -121,15 +205,18 @@ def hidden(
     cosines, sines = rotary(length, d_head)
     keys = None if key is None or not dropout else jax.random.split(key, 2 * shape.layers + 1)
 
+    product = _narrow_product if execution.narrow else jnp.matmul
+
     def attend(x: Array, layer: Parameters) -> Array:
         into = layer["attention_in"].reshape(d, -1)
-        q, k, v = jnp.moveaxis((x @ into).reshape(batch, length, 3, heads, d_head), 2, 0)
+        q, k, v = jnp.moveaxis(product(x, into).reshape(batch, length, 3, heads, d_head), 2, 0)
         mixed = _attended(_rotate(q, cosines, sines), _rotate(k, cosines, sines), v, execution)
-        return mixed.reshape(batch, length, heads * d_head) @ layer["attention_out"].reshape(-1, d)
+        return product(mixed.reshape(batch, length, heads * d_head), layer["attention_out"].reshape(-1, d))
 
     def feed_forward(x: Array, layer: Parameters) -> Array:
-        gate, up = jnp.moveaxis((x @ layer["feed_forward_in"].reshape(d, -1)).reshape(batch, length, 2, -1), 2, 0)
-        return (jax.nn.silu(gate) * up) @ layer["feed_forward_out"]
+        both = product(x, layer["feed_forward_in"].reshape(d, -1)).reshape(batch, length, 2, -1)
+        gate, up = jnp.moveaxis(both, 2, 0)
+        return product(jax.nn.silu(gate) * up, layer["feed_forward_out"])
 
     def block(stream: Array, inputs: tuple[Parameters, Array | None]) -> tuple[Array, None]:
         layer, keys = inputs
@@ -153,7 +240,9 @@ def hidden(
         stream = _drop(stream, dropout, keys[-1])
         layer_keys = keys[:-1].reshape(shape.layers, 2)
     body = jax.checkpoint(block, prevent_cse=False) if execution.rematerialise else block
-    stream, _ = jax.lax.scan(body, stream, (layers, layer_keys))
+    # In one straight piece the compiler would merge what is computed again with what was dropped.
+    unroll = 1 if execution.rematerialise else execution.unroll
+    stream, _ = jax.lax.scan(body, stream, (layers, layer_keys), unroll=unroll)
     return _normalise(stream, parameters["norm_final"]) if shape.block == "sequential" else stream
 
 
@@ -265,16 +354,17 @@ def _head_sums(
         slope = slope - jax.nn.one_hot(target, scores.shape[-1]) * (weight * jnp.ones_like(chosen))[..., None]
         slope = slope.astype(embedding.dtype)
         by_stream = jnp.einsum("btv,vd->btd", slope, embedding)
-        by_embedding += jnp.einsum("btv,btd->vd", slope, part, preferred_element_type=_wide(stream))
+        rows = len(slope) * slope.shape[1]
+        by_embedding += _inner(part.reshape(rows, -1), slope.reshape(rows, -1), zero.dtype)
         objective += jnp.sum(nats + z_loss * jnp.square(normaliser) * weight)
         return (objective, entropy + jnp.sum(nats), by_embedding), by_stream
 
     zero = jnp.zeros((), _wide(stream))
-    start = (zero, zero, jnp.zeros(embedding.shape, zero.dtype))
+    start = (zero, zero, jnp.zeros(embedding.shape[::-1], zero.dtype))
     (objective, entropy, by_embedding), by_stream = jax.lax.scan(step, start, _chunks(stream, targets, tokens))
     if axis is not None:
         objective, entropy, by_embedding = jax.lax.psum((objective, entropy, by_embedding), axis)
-    return (objective, entropy), (_joined(by_stream, targets.shape[1]), by_embedding)
+    return (objective, entropy), (_joined(by_stream, targets.shape[1]), by_embedding.T)
 
 
 def _head_loss_backward(
