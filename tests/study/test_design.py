@@ -95,6 +95,8 @@ BAD = {
     "unknown recipe": ("batch_size", "batch_sise", "unknown field 'batch_sise'"),
     "no tokens": ("tokens = [2e3]", "tokens = []", "tokens"),
     "negative tokens": ("tokens = [2e3]", "tokens = [-2e3]", "tokens must be positive"),
+    "tokens and steps": ("tokens = [2e3]", "tokens = [2e3]\nsteps = [3]", "tokens and steps are both given"),
+    "negative steps": ("tokens = [2e3]", "steps = [0]", "steps must be positive"),
     "later base": ('continue_from = "all"', 'continue_from = "later"', "not an earlier group"),
     "two groups of a name": ('name = "all"', 'name = "mono"', "a second group of this name"),
     "two starts": ('continue_from = "all"', 'continue_from = "all"\ncheckpoint = "model"', "are both given"),
@@ -141,6 +143,12 @@ def test_a_size_may_be_a_rung_of_the_ladder_and_its_recipe_the_studys(tiny_text:
     assert (recipe.batch_size, recipe.sequence_length, recipe.learning_rate) == (256, 2048, 2e-4)
     assert (recipe.warmup_steps, recipe.dropout, recipe.evaluations) == (1000, 0.1, 2)
     assert design.training_recipe("s").batch_size == 4
+
+
+def test_a_length_in_steps_is_that_many_tokens_and_the_same_run(tiny_text: str):
+    text = tiny_text.replace("tokens = [4e3]", "steps = [31]")
+    groups = specs(text)
+    assert [spec.name for name in ("mono", "pair") for spec in groups[name]] == GOLDEN[:3]
 
 
 def test_folders_are_relative_to_the_file_and_names_stay(tmp_path):

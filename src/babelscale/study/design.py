@@ -76,7 +76,7 @@ class SizePart(_Part):
 
 
 class Group(_Part):
-    """Runs that share a purpose: every mixture x size x number of tokens x seed.
+    """Runs that share a purpose: every mixture x size x length x seed; lengths are given in tokens or in steps.
 
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
     folder (`checkpoint`). `keep_state` keeps their final states, to be exported. Monolingual runs may have a tokenizer
@@ -89,7 +89,8 @@ class Group(_Part):
     languages: tuple[str, ...] | None = None
     pairs: tuple[tuple[str, str], ...] | None = None
     sizes: tuple[str, ...] = Field(min_length=1)
-    tokens: tuple[float, ...] = Field(min_length=1)
+    tokens: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     temperature: float = Field(default=1.0, gt=0)
     max_epochs: float = Field(default=10.0, gt=0)
@@ -129,6 +130,10 @@ class Design(_Part):
             if standard[name] != value:
                 raise InputError(f"recipe: {name} is {value}", hint="it is a whole number")
         return Recipe(**standard)
+
+    def lengths(self, group: Group, size: str) -> tuple[float, ...]:
+        """Tokens of a group's runs of one size."""
+        return group.tokens or tuple(float(steps * self.training_recipe(size).tokens_per_step) for steps in group.steps)
 
     def shape(self, size: str) -> Shape:
         try:
@@ -232,8 +237,14 @@ def _check_references(design: Design, where: str) -> None:
                 raise InputError(
                     f"{place}: size {size!r} is not in [sizes]", hint=f"it holds {', '.join(design.sizes)}"
                 )
-        if any(not tokens > 0 for tokens in group.tokens):
-            raise InputError(f"{place}: tokens must be positive")
+        if bool(group.tokens) == bool(group.steps):
+            raise InputError(
+                f"{place}: {'tokens and steps are both' if group.tokens else 'neither tokens nor steps are'} given",
+                hint="give the lengths of its runs as one of them",
+            )
+        for name, lengths in (("tokens", group.tokens), ("steps", group.steps)):
+            if any(not length > 0 for length in lengths):
+                raise InputError(f"{place}: {name} must be positive")
         if group.continue_from is not None and group.continue_from not in seen:
             raise InputError(f"{place}: continue_from {group.continue_from!r} is not an earlier group")
         if group.tokenizer == "own" and (group.mixture != "monolingual" or group.continue_from or group.checkpoint):

@@ -104,7 +104,8 @@ def expand(
     groups: dict[str, list[RunSpec]] = {}
     for group in design.groups:
         specs: list[RunSpec] = []
-        for size, tokens, seed in itertools.product(group.sizes, group.tokens, group.seeds):
+        each = [(size, tokens) for size in group.sizes for tokens in design.lengths(group, size)]
+        for (size, tokens), seed in itertools.product(each, group.seeds):
             shape, recipe = design.shape(size), design.training_recipe(size)
             base: RunSpec | Checkpoint | None = None
             if group.continue_from is not None:
