@@ -33,5 +33,13 @@ class StudyError(BabelscaleError):
     """A study could not go on (a run failed, a folder belongs to another study)."""
 
 
+class Stopped(StudyError):
+    """Somebody asked for an end: what was done is saved, and the same command goes on from there."""
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
 class BabelscaleWarning(UserWarning):
     """Something a person should know, though the work goes on."""

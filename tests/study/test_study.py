@@ -125,10 +125,11 @@ def test_a_run_published_by_another_process_is_left_alone(trained: Study, tmp_pa
     from babelscale.study import record
 
     working, finished = tmp_path / "working", tmp_path / "finished"
-    for folder, text in ((working, "late"), (finished, "first")):
-        folder.mkdir()
+    for folder, text in ((working / "late", "late"), (finished, "first")):
+        folder.mkdir(parents=True)
         (folder / "record.json").write_text(text)
-    assert record.publish(working, finished) is False
+        (folder / "log.jsonl").write_text(text)
+    assert record.publish(working / "late", finished) is False
     assert (finished / "record.json").read_text() == "first"
     assert not working.exists()
 

@@ -1,6 +1,14 @@
-"""What a finished run leaves: one folder, published whole or not at all, and the tables made of all of them."""
+"""A run's folder: claimed by one process, published whole or not at all; and the tables made of all of them.
 
+A process trains a run in `working/RUN/ATTEMPT/`, where ATTEMPT is its own and the folder is an earlier attempt's,
+renamed. So nobody asks whether the earlier process is dead, has lost its network or was only paused: what it writes
+next fails, as its folder is no longer there. Who starts last owns the run; who finishes first publishes it, and only
+the first can, as a folder is never renamed onto one that holds something.
+"""
+
+import contextlib
 import json
+import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -13,9 +21,13 @@ from babelscale import files
 from babelscale.errors import StudyError
 from babelscale.runs import Runs
 from babelscale.study.spec import RunSpec
+from babelscale.training import LOG, STATE
 from babelscale.training.batches import Batches
 
 RECORD = "record.json"
+_GONE = ".gone"
+# Whether a run has its record, and the newest step it saved.
+Reached = tuple[bool, int]
 
 
 def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], folder: Path) -> None:
@@ -57,17 +69,80 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
     files.write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def publish(working: Path, finished: Path) -> bool:
-    """Move a run's folder to its place among the finished ones; False if another process was first."""
+def claim(working: Path) -> Path:
+    """A folder in `working/RUN` for this process alone, with what the furthest attempt before it left.
+
+    Raises:
+        StudyError: the disk refuses.
+    """
+    mine = working / secrets.token_hex(4)
+    try:
+        working.mkdir(parents=True, exist_ok=True)
+        # A folder without a log was made by a process whose own was taken away from it in between.
+        left_behind = [path for path in working.iterdir() if (path / LOG).exists() and path.suffix != _GONE]
+        for left in sorted(left_behind, key=_reached_in, reverse=True):
+            with contextlib.suppress(FileNotFoundError):
+                left.rename(mine)
+                return mine
+        mine.mkdir()
+    except OSError as error:
+        raise StudyError(
+            f"{working}: cannot be written ({error.strerror})", hint="make room and run the same command again"
+        ) from error
+    return mine
+
+
+def reached(working: Path) -> Reached:
+    """How far the furthest attempt at a run is."""
+    return max(map(_reached_in, working.iterdir()), default=(False, 0)) if working.is_dir() else (False, 0)
+
+
+def _reached_in(attempt: Path) -> Reached:
+    steps = [0]
+    with contextlib.suppress(FileNotFoundError):
+        steps += [int(path.name) for path in (attempt / STATE).iterdir() if path.name.isdecimal()]
+    return (attempt / RECORD).exists(), max(steps)
+
+
+def publish(attempt: Path, finished: Path) -> bool:
+    """Move a run's folder to its place among the finished ones; False if another process was first.
+
+    Args:
+        attempt: as `claim` made it; what other attempts at the run left beside it is removed.
+
+    Raises:
+        StudyError: another process has taken the run over and is still training it, or the disk refuses.
+    """
     finished.parent.mkdir(parents=True, exist_ok=True)
     try:
-        working.rename(finished)
-    except OSError:
+        # Writing into a folder that was taken away makes it anew, without its log; after this nobody here writes.
+        if not (attempt / LOG).exists():
+            raise FileNotFoundError(attempt / LOG)
+        attempt.rename(finished)
+    except OSError as error:
         if not (finished / RECORD).exists():
-            raise
-        shutil.rmtree(working)
-        return False
-    return True
+            if isinstance(error, FileNotFoundError):
+                raise StudyError(f"{attempt}: gone; another process has taken this run over") from None
+            raise StudyError(
+                f"{finished}: cannot be published ({error.strerror})",
+                hint="if that folder is there without a record, remove it and run the study again",
+            ) from error
+        first = False
+    else:
+        first = True
+    discard(attempt.parent)
+    return first
+
+
+def discard(working: Path) -> None:
+    """Remove what attempts at a finished run left; one that goes on unknowing loses its folder and ends."""
+    for left in working.iterdir() if working.is_dir() else ():
+        gone = left.with_suffix(_GONE)
+        with contextlib.suppress(OSError):
+            left.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        working.rmdir()
 
 
 def read_runs(finished: Path, names: Iterable[str]) -> Runs | None:

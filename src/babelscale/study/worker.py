@@ -1,7 +1,8 @@
-"""The single-run entry point: `python -m babelscale.study.worker FOLDER [--cpu K]`.
+"""The worker: `python -m babelscale.study.worker FOLDER [--cpu K]`.
 
-Reads the names of runs from standard input, a line each, trains those that are missing, and says on standard output,
-a JSON line each, how they go. It is idempotent: a finished run is never trained again, an interrupted one goes on.
+Reads the names of runs from standard input, one a line or several alike separated by tabs, trains those that are
+missing, and says on standard output, a JSON line each, how they go. It is idempotent: a finished run is never trained
+again, an interrupted one goes on. On SIGTERM it saves the state of what it trains and ends.
 """
 
 import argparse
@@ -9,38 +10,49 @@ import functools
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from babelscale import files
 from babelscale.corpora import TokenStore
-from babelscale.errors import BabelscaleError, BabelscaleWarning
+from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 from babelscale.study import record
 from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
+from babelscale.training import BRANCHES, STATE
 from babelscale.training.batches import Batches
 from babelscale.training.evaluation import HeldOut, Split
-from babelscale.training.loop import BRANCHES, STATE, Job
+from babelscale.training.loop import Job
+
+Say = Callable[[dict[str, Any]], None]
 
 
-def train_run(study: Study, spec: RunSpec, *, progress: Any = None) -> bool:
+def train_run(study: Study, spec: RunSpec, *, progress: Any = None, stop: Any = None) -> bool:
     """Train one run of a study and publish it; False if it was already there.
 
     Args:
         progress: called with (steps done, latest loss).
+        stop: asked after every step whether to save and end.
+
+    Raises:
+        StudyError: it failed, or another process has taken it over.
+        Stopped: `stop` said so.
     """
-    return bool(train_runs(study, [spec], progress=progress))
+    return bool(train_runs(study, [spec], progress=progress, stop=stop))
 
 
 def train_runs(
-    study: Study, specs: Sequence[RunSpec], *, progress: Any = None, mesh: Any = None, execution: Any = None
-) -> list[RunSpec]:
+    study: Study, specs: Sequence[RunSpec], *, progress: Any = None, stop: Any = None, mesh: Any = None,
+    execution: Any = None,
+) -> list[RunSpec]:  # fmt: skip
     """Train what is missing of these runs, several of one shape, recipe and length together, and publish them.
 
     Args:
@@ -55,7 +67,7 @@ def train_runs(
     from babelscale.training.loop import train_population
 
     specs = [spec for spec in specs if not study.is_finished(spec.name)]
-    folders = [study.folder / "working" / spec.name for spec in specs]
+    folders = _claimed([study.folder / "working" / spec.name for spec in specs])
     waiting = [
         (spec, folder) for spec, folder in zip(specs, folders, strict=True) if not (folder / record.RECORD).exists()
     ]
@@ -64,7 +76,7 @@ def train_runs(
     if jobs:
         train_population(
             jobs, [folder for _, folder in waiting], keep_state=[spec.name in study.kept for spec, _ in waiting],
-            progress=progress, mesh=mesh, execution=execution,
+            progress=progress, stop=stop, mesh=mesh, execution=execution,
         )  # fmt: skip
     seconds = time.perf_counter() - began
     published: list[RunSpec] = []
@@ -79,6 +91,73 @@ def train_runs(
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("published")
     return published
+
+
+def _claimed(places: Sequence[Path]) -> list[Path]:
+    """A folder for each run, claimed by the first process and used by all."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return [record.claim(place) for place in places]
+    claimed = [record.claim(place).name for place in places] if jax.process_index() == 0 else ["0"] * len(places)
+    numbers = np.array([int(name, 16) for name in claimed], np.uint32)
+    shared = multihost_utils.broadcast_one_to_all(numbers)
+    return [place / f"{int(number):08x}" for place, number in zip(places, shared, strict=True)]
+
+
+def train_alike(study: Study, specs: Sequence[RunSpec], say: Say, stop: Any = None) -> None:
+    """Train runs of one shape, recipe and length, as many at once as the device holds, and say how they go.
+
+    Raises:
+        Stopped: `stop` said so; what is begun is saved.
+    """
+    for chunk in _chunks(specs):
+        try:
+            _train_chunk(study, chunk, say, stop)
+        except Stopped:
+            raise
+        except (BabelscaleError, OSError) as error:
+            if len(chunk) > 1:
+                # One of them may be the reason: each goes on alone from what is saved.
+                for spec in chunk:
+                    train_alike(study, [spec], say, stop)
+            elif not study.is_finished(chunk[0].name):
+                say({"run": chunk[0].name, "failed": str(error)})
+            else:
+                # Another process, which had taken it over, was faster.
+                say({"run": chunk[0].name, "finished": True})
+
+
+def _train_chunk(study: Study, specs: Sequence[RunSpec], say: Say, stop: Any) -> None:
+    def progress(step: int, loss: float) -> None:
+        for spec in specs:
+            say({"run": spec.name, "step": step, "loss": loss})
+
+    with warnings.catch_warnings():
+        warnings.showwarning = functools.partial(_say_warning, say, specs[0].name)
+        train_runs(study, specs, progress=progress, stop=stop)
+    for spec in specs:
+        say({"run": spec.name, "finished": True})
+
+
+def _chunks(specs: Sequence[RunSpec]) -> Iterator[Sequence[RunSpec]]:
+    """Equal parts, each small enough for the device to take its batches whole."""
+    most = len(specs)
+    if most > 1:
+        from babelscale.training import memory
+        from babelscale.training.mesh import make_mesh
+
+        mesh = make_mesh(1)
+        while most > 1:
+            execution = memory.choose(specs[0].shape, specs[0].recipe, mesh, most)
+            if execution.microbatches == 1 and not execution.rematerialise:
+                break
+            most = (most + 1) // 2
+    parts = -(-len(specs) // most)
+    size = -(-len(specs) // parts)
+    for first in range(0, len(specs), size):
+        yield specs[first : first + size]
 
 
 def _leave_record(spec: RunSpec, batches: Batches, seconds: float, folder: Path) -> None:
@@ -122,17 +201,29 @@ def job(study: Study, spec: RunSpec) -> Job:
     )  # fmt: skip
 
 
-def _say(**event: Any) -> None:
+def _say(event: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
 
-def _say_warning(name: str, message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _say_warning(say: Say, name: str, message: Warning | str, category: type[Warning], *_: Any) -> None:
     """What a person should know of a run goes to them; what libraries warn of goes to the worker's log."""
     if issubclass(category, BabelscaleWarning):
-        _say(run=name, warning=str(message))
+        say({"run": name, "warning": str(message)})
     else:
         sys.stderr.write(f"{name}: {category.__name__}: {message}\n")
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """From now on SIGTERM and SIGINT end nothing; the result tells whether one came."""
+    told: list[int] = []
+
+    def stop() -> bool:
+        return bool(told)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: told.append(number))
+    return stop
 
 
 def main() -> int:
@@ -142,18 +233,16 @@ def main() -> int:
     options = parser.parse_args()
     if options.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.cpu})
+    stop = stop_on_signal()
     study = Study.open(options.folder)
     for line in sys.stdin:
-        name = line.strip()
-        warnings.showwarning = functools.partial(_say_warning, name)
+        if stop():
+            break
+        names = line.rstrip("\n").split("\t")
         try:
-            train_run(
-                study, study.specs[name], progress=lambda step, loss, name=name: _say(run=name, step=step, loss=loss)
-            )
-        except (BabelscaleError, OSError) as error:
-            _say(run=name, failed=str(error))
-        else:
-            _say(run=name, finished=True)
+            train_alike(study, [study.specs[name] for name in names], _say, stop)
+        except Stopped:
+            return 0
     return 0
 
 

@@ -108,7 +108,8 @@ class Checkpoints:
         partial = self.folder / f"{step}.partial"
         try:
             if jax.process_index() == 0:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                # Not its parents: where the run's folder is gone, another process has taken it over.
+                self.folder.mkdir(exist_ok=True)
                 self._clean("partial")
             self._checkpointer.save(partial.absolute(), args=ocp.args.PyTreeSave(state))
         except _FAILURES as error:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from babelscale import files
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import InputError, Stopped, StudyError
 from babelscale.model import huggingface
 from babelscale.model.execution import Execution
 from babelscale.model.shape import Shape
-from babelscale.training import memory
+from babelscale.training import BRANCHES, LOG, STATE, memory
 from babelscale.training import mesh as meshes
 from babelscale.training.batches import Batches, prefetched
 from babelscale.training.checkpoint import Checkpoints
@@ -28,9 +30,9 @@ from babelscale.training.program import Program, State, program
 from babelscale.training.recipe import Recipe
 
 Progress = Callable[[int, float], None]
+Stop = Callable[[], bool]
 # Losses are fetched from the device this often; waiting for each one would leave it idle.
 _FETCH = 16
-LOG, STATE, BRANCHES = "log.jsonl", "state", "branches"
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Job:
 
 
 def train(
-    job: Job, folder: Path, *, keep_state: bool = False, progress: Progress | None = None, mesh: Mesh | None = None,
-    execution: Execution | None = None,
+    job: Job, folder: Path, *, keep_state: bool = False, progress: Progress | None = None, stop: Stop | None = None,
+    mesh: Mesh | None = None, execution: Execution | None = None,
 ) -> Path:  # fmt: skip
     """Train a run, or go on with one that was interrupted, and return its log.
 
@@ -85,21 +87,24 @@ def train(
         folder: holds the log, the saved states under `state/`, and those of branches under `branches/`.
         keep_state: save the final state, for runs that others continue from.
         progress: called with (steps done, latest loss).
+        stop: asked after every step whether to save the state and end there.
         mesh: the devices to use (default: one of this process).
         execution: how steps are computed (default: the usual choice for the devices).
 
     Raises:
         InputError: the run does not fit the devices or divide over them.
         StudyError: the loss is no longer finite, or something cannot be written or restored.
+        Stopped: `stop` said so; the state is saved.
     """
     return train_population(
-        [job], [folder], keep_state=[keep_state], progress=progress, mesh=mesh, execution=execution
+        [job], [folder], keep_state=[keep_state], progress=progress, stop=stop, mesh=mesh, execution=execution
     )[0]
 
 
 def train_population(
     jobs: Sequence[Job], folders: Sequence[Path], *, keep_state: Sequence[bool] | None = None,
-    progress: Progress | None = None, mesh: Mesh | None = None, execution: Execution | None = None,
+    progress: Progress | None = None, stop: Stop | None = None, mesh: Mesh | None = None,
+    execution: Execution | None = None,
 ) -> list[Path]:  # fmt: skip
     """Train runs of one shape, recipe and length together in one program; each leaves what it would leave alone.
 
@@ -130,10 +135,12 @@ def train_population(
         state, first = _start(places, made, alone)
         for place in places:
             place.begin(first)
-        for step, reached, lines in _steps(jobs, state, first, made, alone, progress):
+        for step, reached, lines, stopped in _steps(jobs, state, first, made, alone, progress, stop):
             for k, place in enumerate(places):
                 place.write(lines[k])
-                place.save(step, functools.partial(_member, reached, k, members))
+                place.save(step, functools.partial(_member, reached, k, members), stopped)
+            if stopped:
+                raise Stopped(f"stopped after step {step} of {job.steps}; the state is saved")
     return [place.log for place in places]
 
 
@@ -185,17 +192,21 @@ class _Place:
         if jax.process_index() != 0:
             return
         try:
-            with self.log.open("a", encoding="utf-8") as file:
+            # Never made anew: a log that is gone was taken over, with the run, by another process.
+            with self.log.open("r+", encoding="utf-8") as file:
+                file.seek(0, os.SEEK_END)
                 file.writelines(json.dumps(line) + "\n" for line in lines)
+        except FileNotFoundError:
+            raise StudyError(f"{self.folder}: gone; another process has taken this run over") from None
         except OSError as error:
             raise StudyError(
                 f"{self.log}: cannot be written ({error.strerror})",
                 hint="make room on the disk; the run goes on from its last saved state",
             ) from error
 
-    def save(self, step: int, state: Callable[[], State]) -> None:
+    def save(self, step: int, state: Callable[[], State], stopped: bool) -> None:
         job = self.job
-        due = step % job.recipe.checkpoint_every == 0 and step < job.steps
+        due = stopped or (step % job.recipe.checkpoint_every == 0 and step < job.steps)
         if due or (self.keep_state and step == job.steps):
             self.states.save(step, state())
         if self.branches is not None and step in job.forks:
@@ -262,9 +273,11 @@ def _member(state: State, k: int, members: int | None) -> State:
 
 
 def _steps(
-    jobs: Sequence[Job], state: State, first: int, made: Program, alone: Program, progress: Progress | None
-) -> Iterator[tuple[int, State, list[list[dict[str, Any]]]]]:
-    """Yield (step, state, each run's lines of the log since the last yield) at every fetch, evaluation and save."""
+    jobs: Sequence[Job], state: State, first: int, made: Program, alone: Program, progress: Progress | None,
+    stop: Stop | None,
+) -> Iterator[tuple[int, State, list[list[dict[str, Any]]], bool]]:  # fmt: skip
+    """Yield (step, state, each run's lines of the log since the last yield, whether to end) at every fetch, evaluation
+    and save."""
     job = jobs[0]
     recipe = job.recipe
     evaluations, forks = job.evaluations, job.forks
@@ -275,8 +288,9 @@ def _steps(
         rate = np.float32(recipe.rate(step - 1, job.steps))
         state, metrics = made.update(state, sequences, rate, np.uint32(step), seeds if members else seeds[0])
         pending.append(metrics)
-        stop = step in evaluations or step in forks or step % recipe.checkpoint_every == 0 or step == job.steps
-        if not stop and len(pending) < _FETCH:
+        due = step in evaluations or step in forks or step % recipe.checkpoint_every == 0 or step == job.steps
+        stopped = step < job.steps and _stopped(stop, due)
+        if not due and not stopped and len(pending) < _FETCH:
             continue
         lines = _step_lines(job, step, jax.device_get(pending), members)
         pending.clear()
@@ -288,7 +302,14 @@ def _steps(
                 lines[k] += _evaluate(one, step, functools.partial(alone.nats, parameters), alone)
         if progress is not None:
             progress(step, last)
-        yield step, state, lines
+        yield step, state, lines, stopped
+
+
+def _stopped(stop: Stop | None, due: bool) -> bool:
+    if stop is None or jax.process_count() == 1:
+        return stop is not None and stop()
+    # Processes hear of it at different steps; they agree where all of them come to the same one.
+    return due and bool(np.any(multihost_utils.process_allgather(np.array(stop()))))
 
 
 def _placed_batches(jobs: Sequence[Job], first: int, made: Program, members: int | None) -> Iterator[jax.Array]:

@@ -1,0 +1,134 @@
+"""A Ray cluster: one task a run, the study's folder shared by all nodes.
+
+Ray's driver lives in a process of its own (`ray_driver`): where the cluster vanishes, Ray ends the driver's process
+whatever it is doing, and this one has something to say and tables to write.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from babelscale.errors import Stopped, StudyError
+from babelscale.study.engines.common import Event, OnEvent, Schedule, signals_to, stopped
+from babelscale.study.spec import RunSpec
+
+_DRIVER = ("-m", "babelscale.study.engines.ray_driver")
+
+
+def run_ray(
+    specs: Iterable[RunSpec], folder: Path, *, address: str = "auto", trunks: Mapping[str, RunSpec] | None = None,
+    on_event: OnEvent | None = None,
+) -> None:  # fmt: skip
+    """Train runs on a Ray cluster: a GPU each where the cluster has some, otherwise a CPU each.
+
+    Every node sees the study's folder under the same path, and has the same babelscale installed.
+
+    Args:
+        address: "auto" for the cluster this machine belongs to, "ray://HOST:PORT" for one far away, "local" for one
+            made of this machine alone.
+        trunks: run -> the longer run it branches off, which is trained first.
+        on_event: as in `run_local`.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+        StudyError: there is no such cluster, it vanished, or some runs failed; all others were trained.
+        Stopped: SIGINT or SIGTERM came; the runs under way are saved.
+    """
+    import ray  # noqa: F401 - asked for here, where the command line can say which extra brings it
+
+    schedule = Schedule(specs, folder, trunks)
+    signals: list[int] = []
+    (folder / "working").mkdir(parents=True, exist_ok=True)
+    log = folder / "working" / "ray-driver.log"
+    with log.open("ab") as errors:
+        driver = subprocess.Popen(
+            [sys.executable, *_DRIVER, str(folder), "--address", address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            # Ctrl-C reaches this process alone, which then asks the driver to stop.
+            start_new_session=True,
+        )
+
+    def hear(number: int) -> None:
+        # Whoever asks twice does not want to wait for what is being saved.
+        driver.kill() if signals else driver.terminate()
+        signals.append(number)
+
+    assert driver.stdin is not None
+    assert driver.stdout is not None
+    with signals_to(hear):
+        try:
+            # The driver reads them all before it starts Ray.
+            driver.stdin.write("".join(f"{name}\n" for name in schedule.names))
+            driver.stdin.close()
+            error = _follow(driver.stdout, schedule, on_event)
+        finally:
+            driver.terminate()
+            status = driver.wait()
+    if signals:
+        raise stopped(signals[0])
+    if error is not None:
+        raise StudyError(error, hint="is a cluster up? name one with --address, or start one with `ray start --head`")
+    if status != 0:
+        raise StudyError(
+            f"the Ray cluster at {address} vanished (its driver ended with status {status}; see {log})",
+            hint="what is finished is kept; run the study again once the cluster is back",
+        )
+    schedule.close()
+
+
+def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) -> str | None:
+    """Pass on what the driver says, until it ends; returns why it could not start."""
+    for line in lines:
+        if not line.startswith("{") or not line.endswith("\n"):
+            continue
+        event = json.loads(line)
+        if "error" in event:
+            return event["error"]
+        if "failed" in event:
+            schedule.fail(event["run"], event["failed"])
+        if on_event is not None:
+            on_event(event)
+    return None
+
+
+def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
+    """What a task does: train runs that can share a program; returns what there is to say of them in the end.
+
+    JAX's environment is set before this process starts (the task's `runtime_env`).
+    """
+    from babelscale.study.study import Study
+    from babelscale.study.worker import train_alike
+
+    study = Study.open(folder)
+    said: list[Event] = []
+
+    def say(event: Event) -> None:
+        # The driver reads steps and losses from the runs' logs.
+        if "step" not in event:
+            said.append(event)
+
+    try:
+        train_alike(study, [study.specs[name] for name in names], say, _once_there(Path(stop_file)))
+    except Stopped:
+        said.append({"stopped": True})
+    return said
+
+
+def _once_there(file: Path) -> Callable[[], bool]:
+    """Whether a file is there, looked for once a second: a shared folder is asked seldom."""
+    seen: dict[str, Any] = {"at": 0.0, "there": False}
+
+    def there() -> bool:
+        if not seen["there"] and time.monotonic() - seen["at"] > 1:
+            seen.update(at=time.monotonic(), there=os.path.exists(file))  # noqa: PTH110
+        return seen["there"]
+
+    return there
