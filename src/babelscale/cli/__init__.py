@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 
 from babelscale import __version__
 from babelscale.cli import analysis, models, pages, studies
-from babelscale.errors import BabelscaleError, BabelscaleWarning
+from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 
 app = App(
     name="babelscale",
@@ -40,6 +40,7 @@ _EXTRAS = {
     "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
     "tensorboard": {"tensorboardX"},
     "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "safetensors", "sentencepiece"},
+    "ray": {"ray"},
 }
 
 
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as error:
         sys.stderr.write(f"error: {error}\n  hint: babelscale --help\n")
         sys.exit(2)
+    except Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        sys.exit(stopped.exit_code)
     except BabelscaleError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

@@ -1,8 +1,9 @@
 """Commands of studies: run, plan, status, report."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,23 +12,38 @@ from babelscale.cli.options import Corpus, Json, Only, Out, Seed, bar, codes_of,
 
 def run(
     name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, slots: int | None = None,
+    engine: Literal["local", "ray", "slurm"] = "local", address: str = "auto", submit: bool = False,
     report: bool = True,
 ) -> None:  # fmt: skip
     """Train what is missing of a study, then fit, plan and report.
 
     Example: babelscale study run quickstart --corpus my-texts/
 
+    Ctrl-C and SIGTERM save what is under way; the same command goes on from there.
+
     Parameters
     ----------
     name
         quickstart, or a TOML file.
     slots
-        Runs at a time (default: one a CPU).
+        Runs at a time (default: one an accelerator, or one a CPU where there are none).
+    engine
+        This machine, a Ray cluster, or an array script for SLURM, which is written and not waited for.
+    address
+        The Ray cluster: auto for the one this machine belongs to, ray://HOST:PORT, or local.
+    submit
+        Submit the array script to SLURM at once.
     """
     from babelscale.reporting import running
     from babelscale.study import Study
+    from babelscale.study.engines import run_local, run_ray
 
-    running.run(Study.create(name, out, corpus), only=codes_of(only), slots=slots, report=report)
+    study, groups = Study.create(name, out, corpus), codes_of(only)
+    if engine == "slurm":
+        running.submit(study, only=groups, now=submit)
+        return
+    chosen = partial(run_ray, address=address) if engine == "ray" else partial(run_local, slots=slots)
+    running.run(study, only=groups, engine=chosen, report=report)
 
 
 def prepare(name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None) -> None:
@@ -79,15 +95,35 @@ def train(
     running.train(_existing(name, out), codes_of(runs) or [], devices=devices, tensor=tensor)
 
 
-def plan(name: str, *, json: Json = False) -> None:
-    """Print what a study would train and cost, without training.
+def plan(
+    name: str, *, out: Out = None, only: Only = None, device: str | None = None, throughput: float | None = None,
+    devices: int | None = None, power: bool = False, target: str | None = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Print what a study would train and cost, without training; and what of it is done.
 
-    Example: babelscale study plan quickstart
+    Example: babelscale study plan single-gpu --device h200
+
+    Parameters
+    ----------
+    device
+        Where it would be trained: cpu-thread (default), h200, h100, a100, tpu-v5p, tpu-v5e.
+    throughput
+        FLOPs a second of one device, as measured, in place of the device's.
+    devices
+        How many train at once (default 1, or this machine's CPUs).
+    power
+        Simulate the design's runs and fit every law to them, to tell how well it would identify each parameter.
+    target
+        The language whose laws are meant (default: the design's first target).
     """
-    from babelscale.study import load
-    from babelscale.study.cost import estimate
+    from babelscale.reporting.foreseen import foresee
 
-    show(estimate(load(name)), json)
+    folder = out or Path("studies") / Path(name).stem
+    found = foresee(
+        name, device=device, throughput=throughput, devices=devices, only=codes_of(only), folder=folder, power=power,
+        target=target, progress=bar() if power else None,
+    )  # fmt: skip
+    show(found, json)
 
 
 def power(

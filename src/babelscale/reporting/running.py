@@ -9,21 +9,23 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import TaskID
 
-from babelscale.errors import InputError
+from babelscale.errors import InputError, Stopped
 from babelscale.reporting.progress import Bar, bars
 from babelscale.study import RunSpec, Study
-from babelscale.study.engines import Event, processors
+from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
 
 def run(
-    study: Study, *, only: Sequence[str] | None = None, slots: int | None = None, report: bool = True
+    study: Study, *, only: Sequence[str] | None = None, engine: Engine = run_local, report: bool = True
 ) -> Path:  # fmt: skip
     """Prepare the data, train the missing runs, then fit, plan and write the report; returns the report or folder.
 
     Args:
         only: groups of the design; by default all.
+        engine: what trains the runs.
 
     Raises:
+        Stopped: SIGINT or SIGTERM came while runs were trained; what was begun is saved.
         StudyError: some runs failed. What is finished is kept, and the same call goes on from there.
     """
     console = Console(file=sys.stderr)
@@ -38,7 +40,7 @@ def run(
     )
     if missing:
         with _TrainingView(missing, console) as view:
-            study.train(slots=slots, only=only, on_event=view.on_event)
+            study.train(engine=engine, only=only, on_event=view.on_event)
     else:
         study.train()
     result = study.folder
@@ -52,6 +54,25 @@ def run(
     return result
 
 
+def submit(study: Study, *, only: Sequence[str] | None = None, now: bool = False) -> None:
+    """Prepare the data and write an array script for SLURM that trains the missing runs; print how to submit it.
+
+    Args:
+        now: submit it as well.
+
+    Raises:
+        StudyError: there is no SLURM here, or it refused.
+    """
+    with Bar() as bar:
+        study.prepare(bar, only)
+    missing = study.missing_of(only)
+    commands = slurm.write_array(missing, study.folder, trunks=study.trunks)
+    said = [f"{len(missing)} runs to train; to submit them: bash {study.folder / 'slurm' / 'submit.sh'}", *commands]
+    sys.stdout.write("".join(f"{line}\n" for line in said))
+    if now and missing:
+        slurm.submit(study.folder)
+
+
 def train(study: Study, names: Sequence[str], *, devices: int | None = None, tensor: int = 1) -> None:
     """Train named runs of a prepared study in this process, on a mesh of devices; several as a population.
 
@@ -62,7 +83,7 @@ def train(study: Study, names: Sequence[str], *, devices: int | None = None, ten
     """
     import jax
 
-    from babelscale.study.worker import train_runs
+    from babelscale.study.worker import Signalled, train_runs
     from babelscale.training import memory
     from babelscale.training.mesh import make_mesh
 
@@ -85,7 +106,11 @@ def train(study: Study, names: Sequence[str], *, devices: int | None = None, ten
         def show(step: int, loss: float) -> None:
             progress.update(task, completed=step, description=f"{loss:.3f} nats a token")
 
-        published = train_runs(study, specs, progress=show, mesh=mesh, execution=execution)
+        stop = Signalled()
+        try:
+            published = train_runs(study, specs, progress=show, stop=stop, mesh=mesh, execution=execution)
+        except Stopped:
+            raise stopped(stop.number) from None
     if published:
         study.write_tables()
     for spec in published:
@@ -114,9 +139,7 @@ class _TrainingView:
         self._done = 0
         self._began = time.perf_counter()
         self._progress = bars(console)
-        self._whole = self._progress.add_task(
-            f"training on {len(processors())} CPUs", total=sum(spec.flops for spec in missing)
-        )
+        self._whole = self._progress.add_task("training", total=sum(spec.flops for spec in missing))
         self._tasks: dict[str, TaskID] = {}
         self._flops: dict[str, float] = {}
 

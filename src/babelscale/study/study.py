@@ -253,19 +253,20 @@ class Study:
         return record.read_runs(self.folder / "finished", sorted(self.specs))
 
     def train(
-        self, *, slots: int | None = None, only: Collection[str] | None = None,
+        self, *, engine: engines.Engine = engines.run_local, only: Collection[str] | None = None,
         on_event: Callable[[engines.Event], None] | None = None,
     ) -> int:  # fmt: skip
         """Train the missing runs (of some groups) and write the tables; returns how many were trained.
 
         Raises:
             StudyError: some runs failed, or another process is training this study.
+            Stopped: SIGINT or SIGTERM came; what was begun is saved.
         """
         missing = self.missing_of(only)
         with self._alone():
             try:
                 if missing:
-                    engines.run_local(missing, self.folder, slots=slots, trunks=self.trunks, on_event=on_event)
+                    engine(missing, self.folder, trunks=self.trunks, on_event=on_event)
             finally:
                 self.write_tables()
         return len(missing)

@@ -214,16 +214,21 @@ def _say_warning(say: Say, name: str, message: Warning | str, category: type[War
         sys.stderr.write(f"{name}: {category.__name__}: {message}\n")
 
 
-def stop_on_signal() -> Callable[[], bool]:
-    """From now on SIGTERM and SIGINT end nothing; the result tells whether one came."""
-    told: list[int] = []
+class Signalled:
+    """Ask it whether SIGTERM or SIGINT came since it was made; a second one interrupts as usual."""
 
-    def stop() -> bool:
-        return bool(told)
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: told.append(number))
-    return stop
+    def _hear(self, number: int, _: object) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __call__(self) -> bool:
+        return bool(self.number)
 
 
 def main() -> int:
@@ -233,7 +238,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.cpu})
-    stop = stop_on_signal()
+    stop = Signalled()
     study = Study.open(options.folder)
     for line in sys.stdin:
         if stop():

@@ -5,7 +5,7 @@ in a folder of its own and publishes by an exclusive rename (`study.record`), so
 a run again or start it twice.
 """
 
-from babelscale.study.engines.common import ENVIRONMENT, Engine, Event
+from babelscale.study.engines.common import ENVIRONMENT, Engine, Event, stopped
 from babelscale.study.engines.local import processors, run_local
 from babelscale.study.engines.ray import run_ray
-from babelscale.study.engines.slurm import write_array
+from babelscale.study.engines.slurm import submit, write_array
