@@ -1,5 +1,6 @@
 """The runs a design expands to: what makes each of them that run, and which of them share their beginnings."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -57,12 +58,10 @@ class RunSpec:
     def identity(self) -> dict[str, Any]:
         """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
         how often a state is saved changes nothing."""
-        standard = asdict(Recipe())
-        recipe = {k: v for k, v in asdict(self.recipe).items() if v != standard[k] and k != "checkpoint_every"}
         return {
             "shape": self.shape.identity(),
             "mixture": dict(self.mixture.shares),
-            "recipe": recipe,
+            "recipe": dict(_changed(self.recipe)),
             "steps": self.steps,
             "seed": self.seed,
             "corpus": self.corpus,
@@ -70,12 +69,12 @@ class RunSpec:
             "base": self.base.hash if self.base else None,
         }
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """Readable, and unique by the first ten digits of the hash; made of the identity alone."""
         kind = _label(self.mixture)
@@ -85,6 +84,13 @@ class RunSpec:
 
 
 Own = Callable[[str], tuple[str, str] | None]
+
+
+@functools.cache
+def _changed(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that are not at their defaults and change the result. Thousands of runs share a recipe."""
+    standard = asdict(Recipe())
+    return {k: v for k, v in asdict(recipe).items() if v != standard[k] and k != "checkpoint_every"}
 
 
 def expand(
