@@ -1,13 +1,18 @@
 """The designs that come with the package: their counts, and the identities of some of their runs."""
 
+import random
 from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
 
 import pytest
 
 from babelscale import published
 from babelscale.languages import is_private
 from babelscale.study import design as designs
+from babelscale.study import spec as specs_module
 from babelscale.study.spec import RunSpec, expand
+from babelscale.training.recipe import Recipe
 
 # The counts that the ATLAS study prints, by the groups that stand for them here.
 PRINTED = {
@@ -102,7 +107,7 @@ def test_own_vocabularies_are_other_runs(atlas: dict[str, list[RunSpec]]):
     assert {spec.tokenizer for spec in shared} == {"tokenizer"}
 
 
-@pytest.mark.parametrize(("name", "runs"), [("laptop", 212), ("single-gpu", 95)])
+@pytest.mark.parametrize(("name", "runs"), [("laptop", 221), ("single-gpu", 97)])
 def test_the_smaller_designs_hold_what_every_law_asks_for(name: str, runs: int):
     groups = runs_of(name)
     every = {spec.hash: spec for specs in groups.values() for spec in specs}.values()
@@ -134,7 +139,7 @@ GOLDEN = {
     ("laptop", "unimax"): "xl-12langs-8M-s0-873ae7b4cc",
     ("laptop", "continued"): "xl-12langs-to-sv-2M-s0-d802bfe6cf",
     ("single-gpu", "ladder"): "146m-sw-2B-s0-0511465943",
-    ("single-gpu", "unimax"): "146m-8langs-2B-s0-9219283885",
+    ("single-gpu", "unimax"): "146m-8langs-1.5B-s0-e871376b44",
 }
 
 
@@ -142,3 +147,89 @@ def test_identities_are_golden():
     runs = {design: runs_of(design) for design in dict.fromkeys(design for design, _ in GOLDEN)}
     found = {(design, group): runs[design][group][-1].name for design, group in GOLDEN}
     assert found == GOLDEN
+
+
+def text_of(name: str) -> str:
+    return resources.files("babelscale.study").joinpath("designs", f"{name}.toml").read_text(encoding="utf-8")
+
+
+def names(text: str, corpus: str = "corpus", tokenizer: str = "tokenizer") -> dict[str, set[str]]:
+    """Run names by group of a design's text."""
+    design = designs.parse(text, "test.toml")
+    groups = expand(design, dict.fromkeys(design.languages, 1e9), corpus, tokenizer)
+    return {group: {spec.name for spec in specs} for group, specs in groups.items()}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "laptop", "single-gpu"])
+def test_the_order_of_a_file_moves_no_identity(name: str):
+    """Tables, groups, the keys of each and the languages of a list may stand in any order."""
+    text = "\n".join(line for line in text_of(name).splitlines() if not line.startswith("#"))
+    top, *tables = text.split("\n[")
+    draw = random.Random(5)
+    shuffled = []
+    for table in tables:
+        head, *keys = [line for line in table.splitlines() if line]
+        draw.shuffle(keys)
+        shuffled.append("\n".join(["[" + head, *keys]))
+    draw.shuffle(shuffled)
+    # A group stands after the one it continues from.
+    shuffled.sort(key=lambda table: "continue_from" in table)
+    lines = top.splitlines()
+    lines.reverse()
+    assert names("\n".join([*lines, *shuffled])) == names(text)
+    codes = next(line for line in lines if line.startswith("languages"))
+    backwards = f"languages = {list(reversed(designs.load(name).languages))}"
+    assert names(text.replace(codes, backwards)) == names(text)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "laptop", "single-gpu", "atlas-2025"])
+def test_a_new_field_of_the_recipe_moves_no_identity(name: str, monkeypatch: pytest.MonkeyPatch):
+    @dataclass(frozen=True)
+    class Longer(Recipe):
+        label_smoothing: float = 0.0
+
+    before = names(text_of(name))
+    monkeypatch.setattr(designs, "Recipe", Longer)
+    monkeypatch.setattr(specs_module, "Recipe", Longer)
+    assert isinstance(designs.load(name).training_recipe(next(iter(designs.load(name).sizes))), Longer)
+    assert names(text_of(name)) == before
+
+
+CHANGES = {
+    "shape": ("d_ff = 256", "d_ff = 264", {"bilingual", "monolingual", "noise", "noise-monolingual"}),
+    "block": ("d_head = 16 }\nl =", 'd_head = 16, block = "sequential" }\nl =', {"bilingual", "monolingual"}),
+    "vocabulary": ("vocabulary = 2048", "vocabulary = 2304", None),
+    "recipe": ("learning_rate = 1e-2", "learning_rate = 2e-2", {"bilingual", "monolingual", "noise"}),
+    "recipe of a size": ("learning_rate = 5e-3", "learning_rate = 4e-3", set()),
+    "evaluation": ("evaluation_tokens = 8192", "evaluation_tokens = 4096", None),
+    "share": ("en = 0.05", "en = 0.06", {"unimax", "continued"}),
+    "seeds": ("seeds = [1, 2]", "seeds = [3, 4]", {"noise", "noise-monolingual"}),
+    "tokens": ("tokens = [16e6]", "tokens = [17e6]", {"repeated"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_a_result_moves_its_identity_and_no_other(change: str):
+    before, after, moved = CHANGES[change]
+    text = text_of("laptop")
+    assert before in text
+    first, second = names(text), names(text.replace(before, after))
+    gone = {group for group in first if not first[group] & second[group]}
+    stayed = {group for group in first if first[group] == second[group]}
+    if moved is None:
+        assert gone == set(first)
+    else:
+        assert moved <= gone
+        if change in ("share", "seeds", "tokens"):
+            assert stayed == set(first) - moved
+
+
+def test_text_and_tokenizer_move_every_identity_and_sizes_of_languages_only_those_they_matter_to():
+    text = text_of("laptop")
+    first = names(text)
+    for changed in (names(text, corpus="other"), names(text, tokenizer="other")):
+        assert all(not first[group] & changed[group] for group in first)
+    design = designs.parse(text, "test.toml")
+    uneven = expand(design, {code: 1e9 if code != "sw" else 1e3 for code in design.languages}, "corpus", "tokenizer")
+    moved = {group for group, specs in uneven.items() if {spec.name for spec in specs} != first[group]}
+    assert moved == {"unimax", "continued"}

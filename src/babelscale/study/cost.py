@@ -1,16 +1,30 @@
 """What a study would cost, before it runs; and how far it is, while it runs."""
 
-from dataclasses import asdict, dataclass
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from babelscale.study.design import Design
+from babelscale import languages as known_languages
+from babelscale.errors import InputError, StudyError
+from babelscale.study.design import MADLAD, Design
+from babelscale.study.devices import Device, by_name
 from babelscale.study.engines import processors
-from babelscale.study.spec import RunSpec, expand
+from babelscale.study.spec import RunSpec, expand, trunks
 from babelscale.study.study import Study
 
-# FLOPs a second of one pinned CPU thread over a whole quickstart, evaluation and compiling included, as measured for
-# models of 0.1M to 0.3M parameters (docs/performance.md).
-THREAD_FLOPS = 33e9
+# Parameters and both moments of the optimiser, in float32.
+STATE_BYTES = 12
+# With gradients summed over the parts of a batch, and a copy of the matrices in half the width (training.memory).
+DEVICE_BYTES = 22
+# Bytes of a log's line of a step; of an evaluation of a language there and in the record, as a quickstart leaves them.
+_STEP_LINE, _EVALUATION_LINES = 40, 530
+# Rough, for sizes of corpora only: bytes a token under a small vocabulary and under one of 32,000 pieces or more.
+_BYTES_PER_TOKEN, _LARGE_BYTES_PER_TOKEN = 3.0, 4.0
+_PHRASEBOOK_BYTES = 1_000_000
+_UNKNOWN_TOKENS = 1e6
 
 
 @dataclass(frozen=True)
@@ -25,52 +39,264 @@ class GroupCost:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """Bytes a study leaves on disk: saved states, logs and records, token stores."""
+
+    states: float
+    logs: float
+    token_stores: float
+
+    @property
+    def total(self) -> float:
+        return self.states + self.logs + self.token_stores
+
+    def __str__(self) -> str:
+        parts = (("states kept", self.states), ("logs", self.logs), ("tokenised text", self.token_stores))
+        return f"{_bytes(self.total)} on disk: {', '.join(f'{name} {_bytes(size)}' for name, size in parts)}"
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The run that asks most of a device: bytes of parameters, optimiser, gradients and half-width copies.
+
+    Activations come on top; batches are worked off in as many parts as fit beside these.
+    """
+
+    run: str
+    params: int
+    bytes: float
+    devices: int | None
+
+    def __str__(self) -> str:
+        text = f"largest model {_count(self.params)} parameters: {_bytes(self.bytes)} of memory and its activations"
+        return text if self.devices in (None, 1) else f"{text}, spread over {self.devices} devices at least"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What of this is there already. `throughput` is the FLOPs a second of one finished run, as measured."""
+
+    folder: str
+    runs: int
+    flops: float
+    throughput: float | None
+    hours_left: float
+
+    def __str__(self) -> str:
+        text = f"{self.folder}: {self.runs} runs finished"
+        if self.throughput is not None:
+            text += f", at {self.throughput / 1e9:.3g} GFLOP/s a run as measured"
+        return f"{text}; about {_hours(self.hours_left)} left"
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Runs, tokens and FLOPs of a design; shared runs count once in the totals."""
+    """Runs, tokens and FLOPs of a design, or of some groups of it; shared runs count once in the totals.
+
+    `branched` is how many of the FLOPs are not spent twice, because shorter runs branch off longer ones.
+    """
 
     name: str
     groups: tuple[GroupCost, ...]
     runs: int
     tokens: float
     flops: float
+    branched: float
     hours: float
+    devices: int
+    device: Device
+    storage: Storage
+    largest: Largest
+    done: Done | None
+    assumptions: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Ready for JSON."""
+        return asdict(self) | {"storage": asdict(self.storage) | {"total": self.storage.total}}
 
     def __str__(self) -> str:
-        lines = [f"{'group':<16}{'runs':>6}{'tokens':>12}{'FLOPs':>12}  why"]
-        lines += [f"{g.name:<16}{g.runs:>6}{g.tokens:>12.3g}{g.flops:>12.3g}  {g.why}" for g in self.groups]
+        width = max(16, *(len(group.name) + 2 for group in self.groups))
+        lines = [f"{'group':<{width}}{'runs':>6}{'tokens':>12}{'FLOPs':>12}  why"]
+        lines += [f"{g.name:<{width}}{g.runs:>6}{g.tokens:>12.3g}{g.flops:>12.3g}  {g.why}" for g in self.groups]
         lines.append(
-            f"{'in all':<16}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  runs that groups share count once"
+            f"{'in all':<{width}}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  shared runs count once"
         )
-        lines.append(
-            f"about {self.hours * 60:.1f} minutes of training on {len(processors())} CPUs at "
-            f"{THREAD_FLOPS / 1e9:.0f} GFLOP/s each, evaluation and compiling included"
-        )
+        if self.branched:
+            lines.append(f"of the FLOPs {self.branched:.3g} are not spent: shorter runs branch off longer ones")
+        number = "1 device" if self.devices == 1 else f"{self.devices} devices"
+        lines += [f"about {_hours(self.hours)} of training on {number}", f"  {self.device}"]
+        lines += [str(self.storage), str(self.largest), *([str(self.done)] if self.done else []), *self.assumptions]
         return "\n".join(lines)
 
 
-def estimate(design: Design) -> Estimate:
-    """Cost of a design from its shapes alone; no text is read, so mixtures by size are taken as even."""
-    groups = expand(design, dict.fromkeys(design.languages, 1.0), "", "")
-    unique = {spec.hash: spec for specs in groups.values() for spec in specs}
-    flops = sum(spec.flops for spec in unique.values())
+def estimate(
+    design: Design,
+    *,
+    device: str | None = None,
+    throughput: float | None = None,
+    devices: int | None = None,
+    only: Collection[str] | None = None,
+    folder: str | Path | None = None,
+) -> Estimate:
+    """Cost of a design from its shapes alone; no text is read, so the sizes of languages are those expected.
+
+    Args:
+        device: by name (`devices.DEVICES`); by default a CPU thread.
+        throughput: FLOPs a second of one device, as measured, in place of the device's.
+        devices: how many train at once; by default 1, or for CPU threads as many as this machine has.
+        only: groups; by default all. What they continue from counts too.
+        folder: of the study, where it may have begun. What is measured there takes the place of the default device.
+
+    Raises:
+        InputError: no such device or group, or a number that is not positive.
+    """
+    for name, value in (("throughput", throughput), ("devices", devices)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value}", hint="it must be positive")
+    sizes, assumptions = unique_tokens(design)
+    groups = expand(design, sizes, "", "")
+    specs = _chosen(groups, only)
+    finished, measured = _begun(folder, only)
+    at = by_name(device or "cpu-thread")
+    if throughput is not None:
+        at = replace(at, rate=throughput, source="as given")
+    elif device is None and measured is not None:
+        at = Device("this study's runs so far", measured, None, "as measured", measured)
+    count = devices or (len(processors()) if device in (None, "cpu-thread") else 1)
+    spent = _spent(specs)
+    hours = _hours_of(spent, specs, at) / count
+    done = None
+    if folder is not None and finished:
+        left = max(hours - _hours_of(_spent(finished), finished, at) / count, 0.0)
+        done = Done(str(folder), len(finished), float(sum(run.flops for run in finished.values())), measured, left)
+    flops = float(sum(spec.flops for spec in specs.values()))
     return Estimate(
-        design.name,
-        tuple(
-            GroupCost(group.name, len(specs), _tokens(specs), float(sum(spec.flops for spec in specs)), group.why)
-            for group, specs in zip(design.groups, groups.values(), strict=True)
+        name=design.name,
+        groups=tuple(
+            GroupCost(group.name, len(runs), _tokens(runs), float(sum(spec.flops for spec in runs)), group.why)
+            for group, runs in zip(design.groups, groups.values(), strict=True)
+            if only is None or group.name in only
         ),
-        len(unique),
-        _tokens(unique.values()),
-        float(flops),
-        flops / (THREAD_FLOPS * len(processors())) / 3600,
+        runs=len(specs),
+        tokens=_tokens(specs.values()),
+        flops=flops,
+        branched=flops - sum(spent.values()),
+        hours=hours,
+        devices=count,
+        device=at,
+        storage=_storage(design, groups, specs, sizes),
+        largest=_largest(specs, at),
+        done=done,
+        assumptions=(*assumptions, *(() if at.rate else ("Evaluation and compiling come on top.",))),
     )
 
 
-def _tokens(specs: Any) -> float:
+def unique_tokens(design: Design) -> tuple[dict[str, float], list[str]]:
+    """U by language as far as it can be told before text is read, and a sentence on where it comes from."""
+    per_token = _LARGE_BYTES_PER_TOKEN if design.tokenizer.vocabulary >= 32_000 else _BYTES_PER_TOKEN
+    limit = design.corpus.bytes_per_language
+    if design.corpus.source.partition("@")[0] not in MADLAD:
+        size = (limit or _PHRASEBOOK_BYTES) / per_token
+        known = "as the design limits it" if limit else "the phrasebook's; other text has its own"
+        return dict.fromkeys(design.languages, size), [f"Text: {size:.3g} tokens a language ({known})."]
+    found = {code: known_languages.lookup(code).unique_tokens for code in design.languages}
+    sizes = {code: min(size or _UNKNOWN_TOKENS, (limit or math.inf) / per_token) for code, size in found.items()}
+    unknown = sum(1 for size in found.values() if not size)
+    told = f"Text: the table's unique tokens, mostly estimates; {_UNKNOWN_TOKENS:.0e} for {unknown} languages without."
+    return sizes, [told if unknown else "Text: the table's unique tokens, mostly estimates."]
+
+
+def _chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None) -> dict[str, RunSpec]:
+    """The runs of some groups by name, with those they continue from."""
+    if unknown := [name for name in only or () if name not in groups]:
+        raise InputError(f"no group {unknown[0]!r}", hint=f"the design has {', '.join(groups)}")
+    chosen = [spec for name, specs in groups.items() if only is None or name in only for spec in specs]
+    bases = {id(spec.base): spec.base for spec in chosen if isinstance(spec.base, RunSpec)}
+    return {spec.name: spec for spec in (*bases.values(), *chosen)}
+
+
+def _begun(folder: str | Path | None, only: Collection[str] | None) -> tuple[dict[str, RunSpec], float | None]:
+    """The finished runs of a study by name, and the FLOPs a second that they took; none where nothing was prepared."""
+    if folder is None or not (Path(folder) / "corpus" / "store.json").exists():
+        return {}, None
+    study = Study.open(folder)
+    wanted = None if only is None else [name for name in only if name in study.groups]
+    finished = {spec.name: spec for spec in study.select(wanted) if study.is_finished(spec.name)}
+    # A run that branched off another took less time than its FLOPs say.
+    whole = {name: _seconds(study.finished(name) / "timing.json") for name in finished if name not in study.trunks}
+    timed = {name: seconds for name, seconds in whole.items() if seconds}
+    rate = sum(finished[name].flops for name in timed) / sum(timed.values()) if timed else None
+    return finished, rate
+
+
+def _seconds(path: Path) -> float | None:
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except FileNotFoundError:
+        return None
+    except (KeyError, ValueError) as error:
+        raise StudyError(f"{path}: damaged ({error})", hint="remove the run's folder to train it again") from None
+
+
+def _spent(specs: Mapping[str, RunSpec]) -> dict[str, float]:
+    """FLOPs by run; one that branches off a longer run trains its decay alone."""
+    short = trunks(specs.values())
+    return {
+        name: spec.flops * (1 - spec.recipe.phases(spec.steps)[1] / spec.steps if name in short else 1.0)
+        for name, spec in specs.items()
+    }
+
+
+def _hours_of(spent: Mapping[str, float], specs: Mapping[str, RunSpec], device: Device) -> float:
+    """Hours of one device for so many FLOPs by run."""
+    rates = {spec.size: device.flops_per_second(spec.shape.params) for spec in specs.values()}
+    return sum(flops / rates[specs[name].size] for name, flops in spent.items()) / 3600
+
+
+def _storage(
+    design: Design, groups: Mapping[str, list[RunSpec]], specs: Mapping[str, RunSpec], sizes: Mapping[str, float]
+) -> Storage:
+    asked = [spec for group in design.groups if group.keep_state for spec in groups[group.name]]
+    kept = {spec.base.name for spec in specs.values() if isinstance(spec.base, RunSpec)} | {spec.name for spec in asked}
+    # A longer run keeps a state where each shorter one branches off.
+    held = [specs[name] for name in (*(name for name in specs if name in kept), *trunks(specs.values()))]
+    lines = 0.0
+    for spec in specs.values():
+        evaluated = len(spec.recipe.evaluation_steps(spec.steps)) * len(spec.mixture.languages)
+        lines += _STEP_LINE * spec.steps + _EVALUATION_LINES * evaluated
+    own = {spec.own for spec in specs.values() if spec.own is not None}
+    width = 2 if design.tokenizer.vocabulary <= 2**16 else 4
+    tokens = math.fsum(sizes.values()) + math.fsum(sizes[code] for code in own)
+    return Storage(float(sum(STATE_BYTES * spec.shape.params for spec in held)), lines, width * tokens)
+
+
+def _largest(specs: Mapping[str, RunSpec], device: Device) -> Largest:
+    name, spec = max(specs.items(), key=lambda item: item[1].shape.params)
+    needed = float(DEVICE_BYTES * spec.shape.params)
+    return Largest(name, spec.shape.params, needed, math.ceil(needed / device.memory) if device.memory else None)
+
+
+def _tokens(specs: Iterable[RunSpec]) -> float:
     return float(sum(spec.tokens for spec in specs))
+
+
+def _hours(hours: float) -> str:
+    if hours < 2:
+        return f"{60 * hours:.1f} minutes"
+    if hours < 72:
+        return f"{hours:.1f} hours"
+    return f"{hours:,.0f} hours ({hours / 24:,.0f} days)"
+
+
+def _bytes(size: float) -> str:
+    for unit, value in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= value:
+            return f"{size / value:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"
+
+
+def _count(number: float) -> str:
+    return f"{number / 1e9:.3g} billion" if number >= 1e9 else f"{number / 1e6:.3g} million"
 
 
 @dataclass(frozen=True)

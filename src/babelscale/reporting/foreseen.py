@@ -1,0 +1,76 @@
+"""foresee: what a study would cost, how far it is, and what its runs would tell of every law they can be fitted to."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from babelscale.study import cost
+from babelscale.study.design import Design, Group, load
+
+if TYPE_CHECKING:
+    from babelscale.reporting.power import Power
+
+LAWS = ("chinchilla", "data-constrained", "multilingual", "adaptive-transfer", "multilinguality")
+"""Laws of one language's loss that runs from scratch can be fitted to."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """A design before it is trained. `power` is empty where it was not asked for."""
+
+    estimate: cost.Estimate
+    power: "tuple[Power, ...]" = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return self.estimate.to_dict() | {"power": [found.to_dict() for found in self.power]}
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, (self.estimate, *self.power)))
+
+
+def foresee(
+    design: Design | str | Path,
+    *,
+    device: str | None = None,
+    throughput: float | None = None,
+    devices: int | None = None,
+    only: Collection[str] | None = None,
+    folder: str | Path | None = None,
+    power: bool = False,
+    target: str | None = None,
+    tables: int = 10,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Foreseen:
+    """What a study would cost (`cost.estimate`, which the first arguments are for) and could tell.
+
+    Args:
+        power: simulate and fit tables of the design's runs, law by law.
+        target: the language whose laws are fitted; by default the first target of the design's analysis.
+        tables: simulated tables a law.
+
+    Raises:
+        InputError: no such design, device, group or language.
+    """
+    if not isinstance(design, Design):
+        design = load(design)
+    found = cost.estimate(
+        design, device=device, throughput=throughput, devices=devices, only=only, folder=folder
+    )  # fmt: skip
+    if not power:
+        return Foreseen(found)
+    from babelscale.reporting.power import power as tell
+
+    part = design if only is None else design.model_copy(update={"groups": _with_bases(design, only)})
+    target = target or next(iter(design.analysis.get("targets", ())), design.languages[0])
+    sizes, _ = cost.unique_tokens(design)
+    told = [tell(part, law, target, unique_tokens=sizes, tables=tables, seed=seed, progress=progress) for law in LAWS]
+    return Foreseen(found, tuple(told))
+
+
+def _with_bases(design: Design, only: Collection[str]) -> tuple[Group, ...]:
+    """The chosen groups, and those they continue from, in the design's order."""
+    bases = {group.continue_from for group in design.groups if group.name in only}
+    return tuple(group for group in design.groups if group.name in only or group.name in bases)

@@ -1,0 +1,32 @@
+"""The plan of a study: its cost, and what its runs would tell of each law."""
+
+import json
+
+import pytest
+
+from babelscale.errors import InputError
+from babelscale.reporting.foreseen import LAWS, foresee
+
+
+def test_the_cost_alone_simulates_nothing():
+    found = foresee("quickstart", device="h200")
+    assert found.power == ()
+    assert found.to_dict()["power"] == []
+    assert str(found) == str(found.estimate)
+
+
+def test_power_tells_each_law_of_the_design():
+    found = foresee("quickstart", power=True, tables=1, only=["scaling", "uniform-6"])
+    assert [told.law for told in found.power] == list(LAWS)
+    assert {told.target for told in found.power} == {"sv"}
+    assert found.estimate.runs == 15
+    by_law = {told.law: told for told in found.power}
+    assert by_law["multilinguality"].runs == 15
+    # Runs that hardly repeat their text say nothing of what repeats are worth.
+    assert "R_D" in by_law["data-constrained"].not_identified
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_target_that_is_not_trained_is_refused():
+    with pytest.raises(InputError, match="trains no 'yo'"):
+        foresee("quickstart", power=True, target="yo", tables=1)
