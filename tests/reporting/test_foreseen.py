@@ -6,6 +6,8 @@ import pytest
 
 from babelscale.errors import InputError
 from babelscale.reporting.foreseen import LAWS, foresee
+from babelscale.reporting.power import power
+from babelscale.study import load
 
 
 def test_the_cost_alone_simulates_nothing():
@@ -30,3 +32,13 @@ def test_power_tells_each_law_of_the_design():
 def test_a_target_that_is_not_trained_is_refused():
     with pytest.raises(InputError, match="trains no 'yo'"):
         foresee("quickstart", power=True, target="yo", tables=1)
+
+
+def test_runs_with_a_tokenizer_of_their_own_are_not_mixed_with_the_others():
+    design = load("quickstart")
+    own = design.groups[0].model_copy(update={"name": "own", "tokenizer": "own"})
+    both = design.model_copy(update={"groups": (*design.groups, own)})
+    known = dict.fromkeys(design.languages, 3e5)
+    found = power(both, "chinchilla", "sv", unique_tokens=known, tables=1, resamples=2)
+    assert found.runs == power(design, "chinchilla", "sv", unique_tokens=known, tables=1, resamples=2).runs
+    assert f"{len(own.languages or ())} runs with a tokenizer of their own are left out." in found.assumptions

@@ -179,7 +179,10 @@ def _allocation(
         design = load(design)
     U, told = _unique(design, unique_tokens)
     every = expand(design, {code: min(U[code], 1e18) for code in design.languages}, "", "")
-    specs = {spec.name: spec for group in every.values() for spec in group if spec.base is None}.values()
+    scratch = {spec.name: spec for group in every.values() for spec in group if spec.base is None}.values()
+    specs = [spec for spec in scratch if spec.own is None] or list(scratch)
+    if len(specs) < len(scratch):
+        told = [*told, f"{len(scratch) - len(specs)} runs with a tokenizer of their own are left out."]
     if not specs:
         raise InputError(f"design {design.name!r} trains no run from scratch")
     tokens = {
