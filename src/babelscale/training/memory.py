@@ -14,7 +14,8 @@ from babelscale.model.shape import Shape
 from babelscale.training import mesh as meshes
 from babelscale.training.recipe import Recipe
 
-_CPU_TOKENS = 16_384
+# So few stay in the caches: 1.1 to 1.2 times as fast as 1,024 and more (docs/performance.md).
+_CPU_TOKENS = 512
 # The share of a device's memory that the estimate may fill.
 _ROOM = 0.85
 
