@@ -125,7 +125,8 @@ def train_alike(study: Study, specs: Sequence[RunSpec], say: Say, stop: Any = No
             elif not study.is_finished(chunk[0].name):
                 say({"run": chunk[0].name, "failed": str(error)})
             else:
-                # Another process, which had taken it over, was faster.
+                # Another process, which had taken it over, was faster; a save under way may have made a folder anew.
+                record.discard(study.folder / "working" / chunk[0].name)
                 say({"run": chunk[0].name, "finished": True})
 
 
