@@ -12,7 +12,7 @@ from babelscale.errors import InputError, StudyError
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
 from babelscale.study.engines import processors
-from babelscale.study.spec import RunSpec, expand, trunks
+from babelscale.study.spec import RunSpec, chosen, expand, trunks
 from babelscale.study.study import Study
 
 # Parameters and both moments of the optimiser, in float32.
@@ -155,7 +155,7 @@ def estimate(
             raise InputError(f"{name} is {value}", hint="it must be positive")
     sizes, assumptions = unique_tokens(design)
     groups = expand(design, sizes, "", "")
-    specs = _chosen(groups, only)
+    specs = chosen(groups, only)
     finished, measured = _begun(folder, only)
     at = by_name(device or "cpu-thread")
     if throughput is not None:
@@ -204,15 +204,6 @@ def unique_tokens(design: Design) -> tuple[dict[str, float], list[str]]:
     unknown = sum(1 for size in found.values() if not size)
     told = f"Text: the table's unique tokens, mostly estimates; {_UNKNOWN_TOKENS:.0e} for {unknown} languages without."
     return sizes, [told if unknown else "Text: the table's unique tokens, mostly estimates."]
-
-
-def _chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None) -> dict[str, RunSpec]:
-    """The runs of some groups by name, with those they continue from."""
-    if unknown := [name for name in only or () if name not in groups]:
-        raise InputError(f"no group {unknown[0]!r}", hint=f"the design has {', '.join(groups)}")
-    chosen = [spec for name, specs in groups.items() if only is None or name in only for spec in specs]
-    bases = {id(spec.base): spec.base for spec in chosen if isinstance(spec.base, RunSpec)}
-    return {spec.name: spec for spec in (*bases.values(), *chosen)}
 
 
 def _begun(folder: str | Path | None, only: Collection[str] | None) -> tuple[dict[str, RunSpec], float | None]:

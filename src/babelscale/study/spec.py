@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,19 @@ def expand(
                     specs.append(RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone))
         groups[group.name] = specs
     return groups
+
+
+def chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None = None) -> dict[str, RunSpec]:
+    """The runs of some groups (by default all) by name, those they continue from before them.
+
+    Raises:
+        InputError: there is no such group.
+    """
+    if unknown := [name for name in only or () if name not in groups]:
+        raise InputError(f"no group {unknown[0]!r}", hint=f"the design has {', '.join(groups)}")
+    wanted = [spec for name, specs in groups.items() if only is None or name in only for spec in specs]
+    bases = {id(spec.base): spec.base for spec in wanted if isinstance(spec.base, RunSpec)}
+    return {spec.name: spec for spec in (*bases.values(), *wanted)}
 
 
 def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:

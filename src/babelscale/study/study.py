@@ -28,7 +28,7 @@ from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, record
 from babelscale.study.design import Design, load, located
-from babelscale.study.spec import RunSpec, expand, trunks
+from babelscale.study.spec import RunSpec, chosen, expand, trunks
 
 Progress = Callable[[str, int, int], None]
 
@@ -201,15 +201,7 @@ class Study:
         Raises:
             InputError: there is no such group.
         """
-        if unknown := [name for name in only or () if name not in self.groups]:
-            raise InputError(f"no group {unknown[0]!r}", hint=f"the design has {', '.join(self.groups)}")
-        chosen: dict[str, RunSpec] = {}
-        for name, specs in self.groups.items():
-            for spec in specs if only is None or name in only else ():
-                if isinstance(spec.base, RunSpec):
-                    chosen.setdefault(spec.base.name, spec.base)
-                chosen.setdefault(spec.name, spec)
-        return list(chosen.values())
+        return list(chosen(self.groups, only).values())
 
     @functools.cached_property
     def specs(self) -> dict[str, RunSpec]:
