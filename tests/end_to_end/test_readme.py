@@ -41,8 +41,8 @@ def test_the_script_runs(home: Path):
     assert len(script.strip().splitlines()) <= 15
 
 
-# Trains or serves; the walk's own test runs the first, the page's tests the second.
-LONG = ("study run", "serve")
+# Trains, serves, or needs a study of one's own: run by tests/end_to_end/test_walk.py, tests/web and tests/study.
+LONG = ("study run", "serve", "study prepare", "study train", "export")
 
 
 def commands() -> list[str]:
