@@ -68,7 +68,7 @@ def studies(folder: Path, runs: int, tokens: float):
 
     path = folder / "many.toml"
     # Beside the monolingual runs one of all languages and three that continue from it.
-    path.write_text(DESIGN.format(seeds=list(range((runs - 4) // 3)), tokens=tokens), encoding="utf-8")
+    path.write_text(DESIGN.format(seeds=list(range(-(-(runs - 4) // 3))), tokens=tokens), encoding="utf-8")
     peace = Study.create(path, folder / "peace")
     peace.prepare()
     (folder / "killed").mkdir()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -63,12 +62,11 @@ def peace(prepared: Study) -> Study:
     return prepared
 
 
-def assert_same_bytes(one: Study, two: Study) -> None:
-    for name in one.specs:
+def assert_same_bytes(one: Study, two: Study, names: list[str] | None = None) -> None:
+    for name in names or one.specs:
         for part in ("record.json", "log.jsonl"):
-            assert (one.finished(name) / part).read_bytes() == (two.finished(name) / part).read_bytes(), (
-                f"{name}/{part}"
-            )
+            same = (one.finished(name) / part).read_bytes() == (two.finished(name) / part).read_bytes()
+            assert same, f"{name}/{part}"
 
 
 def test_the_costliest_run_is_first_and_bases_before_what_depends_on_them(tmp_path: Path):
@@ -174,18 +172,16 @@ def test_the_command_ends_with_the_code_of_its_signal(tiny: Path, peace: Study, 
     assert "Traceback" not in said
 
 
-def test_one_slot_trains_runs_alike_in_one_program(prepared: Study, peace: Study, tmp_path: Path):
+def test_one_slot_trains_runs_alike_in_one_program(peace: Study, tmp_path: Path):
     """As on an accelerator; the losses are those of runs trained alone but for rounding."""
     study = beside(peace, tmp_path / "together")
     events = []
-    study.train(engine=partial(run_local, slots=local.cpu_slots(1, together=8)), on_event=events.append)
-    assert not study.missing
-    alike = [name for name, run in study.specs.items() if run.size == "xs"]
-    assert len(alike) == 4
-    began = [event["run"] for event in events if "step" in event and event["run"] in alike]
-    assert sorted(began[:4]) == sorted(alike)
-    for name in study.specs:
-        both = [json.loads((one.finished(name) / "record.json").read_text())["losses"] for one in (study, peace)]
+    alike = [run for run in study.specs.values() if run.size == "xs"]
+    run_local(alike, study.folder, slots=local.cpu_slots(1, together=8), on_event=events.append)
+    began = [event["run"] for event in events if "step" in event]
+    assert sorted(began[:4]) == sorted(run.name for run in alike)
+    for run in alike:
+        both = [json.loads((one.finished(run.name) / "record.json").read_text())["losses"] for one in (study, peace)]
         np.testing.assert_allclose(*([row["nats"] for row in rows] for rows in both), rtol=1e-4)
 
 
@@ -196,6 +192,8 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     assert len([line for line in commands if "sbatch" in line]) == 2
     assert "--array=1-5" in commands[0]
     assert "--dependency=afterany:$wave1" in commands[2]
+    chain = [run for run in study.missing if run.size == "s"]
+    write_array(chain, study.folder)
     (tmp_path / "bin").mkdir()
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.write_text(SBATCH)
@@ -205,8 +203,8 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "said").read_text().splitlines()[1].endswith("afterany:77")
-    assert not study.missing
-    assert_same_bytes(peace, study)
+    assert all(study.is_finished(run.name) for run in chain)
+    assert_same_bytes(peace, study, [run.name for run in chain])
 
 
 SBATCH = """#!/bin/bash

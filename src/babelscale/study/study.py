@@ -264,10 +264,20 @@ class Study:
         return len(missing)
 
     def write_tables(self) -> None:
-        """Write the three tables of the runs finished so far."""
+        """Write the three tables of the runs finished so far.
+
+        Raises:
+            StudyError: the disk refuses.
+        """
         runs = self.runs()
-        if runs is not None:
-            runs.write(self.folder / "runs")
+        try:
+            if runs is not None:
+                runs.write(self.folder / "runs")
+        except OSError as error:
+            raise StudyError(
+                f"{self.folder / 'runs'}: the tables cannot be written ({error.strerror or error})",
+                hint="make room and run the same command again; finished runs are kept",
+            ) from error
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

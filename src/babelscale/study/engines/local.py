@@ -236,6 +236,9 @@ class _Crew:
                 self._schedule.fail(event["run"], event["failed"])
             else:
                 self._schedule.finish(event["run"])
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         if self._on_event is not None:
             self._on_event(event)
 
@@ -245,6 +248,8 @@ class _Crew:
             self._schedule.lose(
                 worker.runs, f"its process ended with status {worker.process.returncode}; see {worker.log}"
             )
+            for name in worker.runs & self._schedule.failures.keys():
+                self._tell({"run": name, "failed": self._schedule.failures[name]})
             self._silent += 1
             if self._silent <= _SILENT and len(self._schedule):
                 self._workers.add(_Worker(worker.slot, self._folder, self._events))
