@@ -313,7 +313,7 @@ class Status:
 def status(study: Study) -> Status:
     """Which runs are finished, begun and missing; a run that was begun goes on from its last saved state."""
     names: dict[str, RunSpec] = study.specs
-    finished = [name for name in names if study.is_finished(name)]
-    begun = [name for name in names if name not in finished and (study.folder / "working" / name).exists()]
-    missing = [name for name in names if name not in finished and name not in begun]
-    return Status(str(study.folder), tuple(finished), tuple(begun), tuple(missing))
+    finished = {name for name in names if study.is_finished(name)}
+    begun = {name for name in names if name not in finished and (study.folder / "working" / name).exists()}
+    states = (finished, begun, names.keys() - finished - begun)
+    return Status(str(study.folder), *(tuple(name for name in names if name in state) for state in states))

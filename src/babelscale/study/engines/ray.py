@@ -6,6 +6,7 @@ whatever it is doing, and this one has something to say and tables to write.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def run_ray(
     """
     import ray  # noqa: F401 - asked for here, where the command line can say which extra brings it
 
+    _check_address(address)
     schedule = Schedule(specs, folder, trunks)
     signals: list[int] = []
     (folder / "working").mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,20 @@ def run_ray(
             hint="what is finished is kept; run the study again once the cluster is back",
         )
     schedule.close()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself asks a host where nothing listens for a minute before it gives up."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise StudyError(
+            f"no Ray cluster at {address} ({error.strerror or error})",
+            hint="start one with `ray start --head`, or name its address",
+        ) from None
 
 
 def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) -> str | None:
