@@ -7,7 +7,7 @@ from babelscale.errors import InputError
 
 # FLOPs a second of one pinned CPU thread over a whole quickstart, evaluation and compiling included, as measured for
 # models of 0.1M to 0.3M parameters (docs/performance.md).
-THREAD_FLOPS = 33e9
+THREAD_FLOPS = 42e9
 # Share of the peak by parameters below a bound, assumed and not measured: small models leave an accelerator idle.
 # Populations and a tuned batch move it; `--throughput` takes the place of all of it.
 ASSUMED_SHARES = ((20e6, 0.15), (50e6, 0.20), (100e6, 0.28), (math.inf, 0.35))
