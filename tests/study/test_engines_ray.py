@@ -67,6 +67,6 @@ def test_a_cluster_that_vanishes_is_told_and_nothing_is_lost(kills: ModuleType, 
 
 def test_no_cluster_is_told(kills: ModuleType, tmp_path: Path):
     _, study = kills.studies(tmp_path, 10, 1e4)
-    with pytest.raises(StudyError, match="no Ray cluster at 127.0.0.1:1 "):
+    with pytest.raises(StudyError, match=r"no Ray cluster at 127\.0\.0\.1:1 "):
         study.train(engine=partial(run_ray, address="127.0.0.1:1"))
     assert len(study.missing) == 10

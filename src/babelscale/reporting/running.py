@@ -171,7 +171,15 @@ class _TrainingView:
             outcome = "failed" if "failed" in event else "done"
             left = self._time_left()
             self._console.print(f"  {self._done}/{self._total} {outcome} {name}{left}", highlight=False, soft_wrap=True)
-        self._progress.update(self._whole, completed=sum(self._flops.values()))
+        done = sum(self._flops.values())
+        self._progress.update(
+            self._whole, completed=done, description=f"training, {self._tokens_per_second():,.0f} tokens/s"
+        )
+
+    def _tokens_per_second(self) -> float:
+        """Of all runs together, since the start."""
+        shares = ((self._specs[name], flops / self._specs[name].flops) for name, flops in self._flops.items())
+        return sum(spec.tokens * share for spec, share in shares) / (time.perf_counter() - self._began)
 
     def _time_left(self) -> str:
         if self._terminal:

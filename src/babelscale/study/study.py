@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from babelscale.study.design import Design, load, located
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 
 Progress = Callable[[str, int, int], None]
+TABLES_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -250,15 +252,27 @@ class Study:
     ) -> int:  # fmt: skip
         """Train the missing runs (of some groups) and write the tables; returns how many were trained.
 
+        While it runs the tables are brought up to date at most once in `TABLES_SECONDS`, for whoever reads them.
+
         Raises:
             StudyError: some runs failed, or another process is training this study.
             Stopped: SIGINT or SIGTERM came; what was begun is saved.
         """
         missing = self.missing_of(only)
+        written = time.monotonic()
+
+        def heard(event: engines.Event) -> None:
+            nonlocal written
+            if on_event is not None:
+                on_event(event)
+            if "finished" in event and time.monotonic() - written > TABLES_SECONDS:
+                self.write_tables()
+                written = time.monotonic()
+
         with self._alone():
             try:
                 if missing:
-                    engine(missing, self.folder, trunks=self.trunks, on_event=on_event)
+                    engine(missing, self.folder, trunks=self.trunks, on_event=heard)
             finally:
                 self.write_tables()
         return len(missing)

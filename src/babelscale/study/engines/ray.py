@@ -40,7 +40,8 @@ def run_ray(
         StudyError: there is no such cluster, it vanished, or some runs failed; all others were trained.
         Stopped: SIGINT or SIGTERM came; the runs under way are saved.
     """
-    import ray  # noqa: F401 - asked for here, where the command line can say which extra brings it
+    # Asked for here, where the command line can say which extra brings it.
+    import ray  # noqa: F401  # pyright: ignore[reportMissingImports]
 
     _check_address(address)
     schedule = Schedule(specs, folder, trunks)

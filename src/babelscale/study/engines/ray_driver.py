@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError
+import ray  # pyright: ignore[reportMissingImports]
+from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
 from babelscale.study.engines.common import ATTEMPTS, ENVIRONMENT, Event, Schedule, compiled
 from babelscale.study.engines.local import TOGETHER
