@@ -7,7 +7,9 @@ import pytest
 
 from babelscale.corpora import Tokenizer, TokenStore
 from babelscale.errors import InputError
+from babelscale.runs import Runs
 from babelscale.study import Study
+from babelscale.study import study as studies
 from babelscale.study.export import export
 from babelscale.study.worker import train_run
 
@@ -75,3 +77,17 @@ def test_only_monolingual_runs_have_a_tokenizer_of_their_own(tiny: Path, tmp_pat
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(InputError, match="only monolingual runs from scratch"):
         Study.create(tmp_path / "bad.toml", tmp_path / "bad")
+
+
+def test_the_tables_grow_while_a_study_runs(study: Study, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(studies, "TABLES_SECONDS", 0.0)
+    rows: list[int] = []
+
+    def engine(specs, folder, *, trunks=None, on_event=None):
+        for spec in list(specs)[:2]:
+            train_run(study, spec)
+            on_event({"run": spec.name, "finished": True})
+            rows.append(len(Runs.read(folder).names))
+
+    study.train(engine=engine, only=["pair", "all"])
+    assert rows[1] == rows[0] + 1
