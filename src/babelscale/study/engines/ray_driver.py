@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
+from ray.exceptions import LocalRayletDiedError, RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
 from babelscale.study.engines.common import ATTEMPTS, ENVIRONMENT, Event, Schedule, compiled
 from babelscale.study.engines.local import TOGETHER
@@ -23,6 +23,7 @@ from babelscale.study.study import Study
 # Tasks that Ray is given at once, so that a cluster that grows by demand sees some.
 _IN_FLIGHT = 1000
 _SECONDS = 1.0
+VANISHED = 3
 
 
 def main() -> int:
@@ -43,6 +44,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop_file.touch())
     try:
         _feed(study, Schedule(specs, study.folder, study.trunks), stop_file)
+    except LocalRayletDiedError:
+        return VANISHED
     finally:
         stop_file.unlink(missing_ok=True)
     ray.shutdown()
@@ -83,6 +86,9 @@ def _task(folder: Path, gpus: int) -> Any:
 def _settle(schedule: Schedule, reference: Any, names: list[str]) -> None:
     try:
         events: list[Event] = ray.get(reference)
+    except LocalRayletDiedError:
+        # The driver's own node is gone, and with it the cluster: no run is to blame.
+        raise
     except RayTaskError as error:
         events = [{"run": name, "failed": str(error).strip().splitlines()[-1]} for name in names]
     except RayError as error:
