@@ -14,7 +14,7 @@ from babelscale.model.shape import Shape
 from babelscale.training import mesh as meshes
 from babelscale.training.recipe import Recipe
 
-# So few stay in the caches: 1.1 to 1.2 times as fast as 1,024 and more (docs/performance.md).
+# So few stay in the caches: 1.03 to 1.23 times as fast as whole batches of 1,024 and 2,048 (docs/performance.md).
 _CPU_TOKENS = 512
 # The share of a device's memory that the estimate may fill.
 _ROOM = 0.85
