@@ -16,7 +16,7 @@ from babelscale.model.shape import Block, Shape
 from babelscale.training.recipe import Recipe
 
 MADLAD = ("madlad-400", "madlad-400:clean", "madlad-400:noisy")
-MixtureKind = Literal["monolingual", "bilingual", "uniform", "proportional", "temperature", "unimax"]
+MixtureKind = Literal["monolingual", "bilingual", "uniform", "proportional", "temperature", "unimax", "shares"]
 
 
 class _Part(BaseModel):
@@ -80,7 +80,7 @@ class Group(_Part):
 
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
     folder (`checkpoint`). `keep_state` keeps their final states, to be exported. Monolingual runs may have a tokenizer
-    trained on their language alone (`tokenizer = "own"`).
+    trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures that follow no rule, by their weights.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -88,6 +88,7 @@ class Group(_Part):
     mixture: MixtureKind
     languages: tuple[str, ...] | None = None
     pairs: tuple[tuple[str, str], ...] | None = None
+    shares: tuple[dict[str, float], ...] | None = None
     sizes: tuple[str, ...] = Field(min_length=1)
     tokens: tuple[float, ...] = ()
     steps: tuple[int, ...] = ()
@@ -226,7 +227,8 @@ def _check_references(design: Design, where: str) -> None:
         if group.name in seen:
             raise InputError(f"{place}: a second group of this name")
         pairs = itertools.chain.from_iterable(group.pairs or ())
-        for code in (*(group.languages or ()), *pairs, *group.pinned):
+        listed = itertools.chain.from_iterable(group.shares or ())
+        for code in (*(group.languages or ()), *pairs, *listed, *group.pinned):
             if code not in design.languages:
                 raise InputError(
                     f"{place}: language {code!r} is not among the study's languages",
@@ -256,4 +258,12 @@ def _check_references(design: Design, where: str) -> None:
             raise InputError(f"{place}: continue_from and checkpoint are both given", hint="keep one")
         if group.pairs is not None and group.mixture != "bilingual":
             raise InputError(f"{place}: pairs are for bilingual mixtures")
+        if bool(group.shares) != (group.mixture == "shares"):
+            raise InputError(
+                f"{place}: {'shares go' if group.shares else 'no shares are listed'} with mixture {group.mixture!r}",
+                hint='list them as shares = [{ sv = 3, da = 1 }, ...] beside mixture = "shares"',
+            )
+        for weights in group.shares or ():
+            if not weights or any(not weight > 0 for weight in weights.values()):
+                raise InputError(f"{place}: shares {weights} are not positive weights by language")
         seen.add(group.name)

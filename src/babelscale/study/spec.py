@@ -165,6 +165,8 @@ def _mixtures(group: Group, design: Design, unique_tokens: Mapping[str, float], 
             return [mixtures.bilingual(*pair) for pair in group.pairs or itertools.combinations(codes, 2)]
         case "uniform":
             return [mixtures.uniform(codes)]
+        case "shares":
+            return [Mixture.of(weights, f"shares{len(weights)}") for weights in group.shares or ()]
     sizes = {code: unique_tokens[code] for code in codes}
     match group.mixture:
         case "proportional":
