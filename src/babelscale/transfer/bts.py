@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from babelscale.errors import InputError
 from babelscale.transfer.curve import LearningCurve
@@ -53,6 +54,21 @@ def from_tau(tau: float) -> float:
     if not tau > -1:
         raise InputError(f"tau {tau} has no transfer score", hint="with tau <= -1 the loss is never reached")
     return 2.0 if math.isinf(tau) else 2 * tau / (1 + tau)
+
+
+def to_gain(bts: ArrayLike) -> NDArray[np.float64]:
+    """log(1 + tau) = log(2 / (2 - BTS)): the log of what a target's token is worth in a 50/50 mixture. Any shape.
+
+    It is log 2 less the log of d_bi / d_mono, has no upper limit, and its noise depends little on its size, so scores
+    are averaged, modelled and predicted in it.
+    """
+    with np.errstate(divide="ignore"):
+        return -np.log1p(-np.asarray(bts, np.float64) / 2)
+
+
+def from_gain(gain: ArrayLike) -> NDArray[np.float64]:
+    """BTS = 2 - 2 exp(-gain), the inverse of `to_gain`."""
+    return -2 * np.expm1(-np.asarray(gain, np.float64))
 
 
 def score(mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4, tokens: float | None = None) -> Score:

@@ -156,3 +156,21 @@ class LearningCurve:
         block = np.interp(x[near], knots_x, np.log(knots_y))
         degrees = len(near) - 3
         return math.sqrt(max(float(rough @ rough) / degrees, float(np.mean((y[near] - block) ** 2))))
+
+
+def every_curve(
+    runs: Runs, *, lr_state: LRState = "stable", metric: Metric | None = None, split: str = "validation"
+) -> dict[tuple[str, str], LearningCurve]:
+    """The curves of every run and language with two checkpoints or more, by (run, language)."""
+    metric = metric or runs.metric
+    losses = runs.losses.filter(split=split, lr_state=lr_state).with_columns(value=METRICS[metric])
+    seen = runs.exposure.group_by("run", "step").agg(total=pl.sum("tokens"))
+    rows = losses.join(seen, on=["run", "step"]).filter(pl.col("total") > 0).sort("run", "language", "total")
+    if rows["value"].null_count():
+        raise InputError(f"{metric} needs totals that the losses table does not hold")
+    found = {}
+    for (run, language), part in rows.group_by(["run", "language"], maintain_order=True):
+        if part.height > 1:
+            tokens, loss = part["total"].to_numpy(), part["value"].to_numpy()
+            found[str(run), str(language)] = LearningCurve(str(language), tokens, loss, lr_state, str(run))
+    return found

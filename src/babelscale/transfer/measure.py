@@ -51,8 +51,8 @@ def from_runs(
     Raises:
         InputError: no size has a monolingual and a bilingual run that belong together.
     """
-    scratch = runs.select(runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"])
-    size = float(params) if params is not None else _size(scratch)
+    scratch = from_scratch(runs)
+    size = float(params) if params is not None else most_used_size(scratch, pairs=True)
     kinds = _sort(scratch, size)
     scores: dict[tuple[str, str], list[Score]] = defaultdict(list)
     curves: dict[tuple[str, str], LearningCurve | None] = {}
@@ -128,7 +128,12 @@ def _curve(runs: Runs, names: list[str], language: str, lr_state: LRState, split
     return LearningCurve.from_runs(runs, names, language, lr_state=lr_state, split=split)
 
 
-def _final(runs: Runs) -> pl.DataFrame:
+def from_scratch(runs: Runs) -> Runs:
+    """The runs that do not go on from others; those have seen tokens that their own exposure does not count."""
+    return runs.select(runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"])
+
+
+def trained_on(runs: Runs) -> pl.DataFrame:
     """One row a run with its size, twin, languages trained on (sorted) and their shares at its last step."""
     last = runs.exposure.filter(pl.col("tokens") > 0)
     last = last.filter(pl.col("step") == pl.col("step").max().over("run")).sort("run", "language")
@@ -141,20 +146,23 @@ def _final(runs: Runs) -> pl.DataFrame:
     return mixes.join(twin, on="run").sort("run")
 
 
-def _size(runs: Runs) -> float:
-    pairs = _final(runs).filter(pl.col("language").list.len() == 2)
-    if not pairs.height:
+def most_used_size(runs: Runs, *, pairs: bool = False) -> float:
+    """N of the most runs of several languages, or of two; the larger of equals."""
+    languages = pl.col("language").list.len()
+    mixed = trained_on(runs).filter(languages == 2 if pairs else languages > 1)
+    if not mixed.height:
         raise InputError(
-            "these runs hold no bilingual run", hint="a transfer score compares a 50/50 run with a monolingual one"
+            f"these runs hold no {'bilingual run' if pairs else 'run of several languages'}",
+            hint="a transfer score compares a 50/50 run with a monolingual one",
         )
-    counts = pairs.group_by("params").len().sort("len", "params", descending=True)
+    counts = mixed.group_by("params").len().sort("len", "params", descending=True)
     return float(counts["params"][0])
 
 
 def _sort(runs: Runs, size: float) -> _Kinds:
     mono: dict[tuple[str, Twin], list[str]] = defaultdict(list)
     bilingual: dict[tuple[str, str, Twin], list[str]] = defaultdict(list)
-    for row in _final(runs).iter_rows(named=True):
+    for row in trained_on(runs).iter_rows(named=True):
         if not math.isclose(row["params"], size, rel_tol=1e-9):
             continue
         twin = (row["tokenizer"], row["corpus"], row["seed"])
