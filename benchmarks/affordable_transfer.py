@@ -1,6 +1,6 @@
 """The whole transfer matrix of 38 languages from mixtures, beside measuring pairs, on simulated runs with known tau.
 
-Usage: .venv/bin/python benchmarks/affordable_transfer.py [SEEDS] [--form M]     (default 2 seeds, form 0; about 3 minutes)
+Usage: .venv/bin/python benchmarks/affordable_transfer.py [SEEDS] [--form M]     (default 2 seeds, form 0)
 
 Losses follow L = E + B / D_eff^beta with 0.3 % noise at every checkpoint. The truth has blocks of related languages,
 targets and sources of their own, and a part of every pair's own. A pair is trained until both directions can be read,

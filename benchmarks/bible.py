@@ -114,10 +114,9 @@ def mixtures(seed: int) -> str:
 
 
 def write_text(bibles: Path, folder: Path) -> None:
-    """The verses of each language's own chapters, a line each; chapters are dealt out in the order of the English one."""
-    verses = {
-        code: [line.split("\t", 1) for line in (bibles / f"{code}.tsv").open(encoding="utf-8")] for code in LANGUAGES
-    }
+    """The verses of each language's own chapters, a line each; chapters are dealt out one by one."""
+    texts = {code: (bibles / f"{code}.tsv").read_text(encoding="utf-8") for code in LANGUAGES}
+    verses = {code: [line.split("\t", 1) for line in text.splitlines(keepends=True)] for code, text in texts.items()}
     order = list(dict.fromkeys(name.rsplit(".", 1)[0] for code in LANGUAGES for name, _ in verses[code]))
     owner = {chapter: LANGUAGES[k % len(LANGUAGES)] for k, chapter in enumerate(order)}
     folder.mkdir(parents=True, exist_ok=True)

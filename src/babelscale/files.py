@@ -33,6 +33,13 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file of bytes; a reader sees the old file or the new one."""
+    with new_file(path) as partial:
+        partial.write_bytes(data)
+    return Path(path)
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends well and vanishes otherwise.

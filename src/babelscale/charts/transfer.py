@@ -11,7 +11,7 @@ from babelscale.charts import style
 if TYPE_CHECKING:
     from babelscale.transfer import TransferMatrix
 
-Order = Literal["branch", "script", "given"]
+Order = Literal["branch", "script", "clusters", "given"]
 # Beyond this many languages a cell has no room for its number.
 _MOST_WITH_NUMBERS = 24
 _NOTES = {
@@ -48,7 +48,7 @@ def transfer_map(matrix: "TransferMatrix", *, order: Order = "branch", size: int
     Colours are centred on zero and saturate at the largest score or at 1. A dashed cell is censored: the bilingual run
     did not reach the loss within its tokens (or was already past it), and the number is a bound. Dotted is predicted.
     """
-    codes = list(matrix.languages) if order == "given" else style.by_kinship(matrix.languages, order)
+    codes = _ordered(matrix, order)
     data = cells(matrix, codes)
     bound = min(1.0, max((abs(cell["score"]) for cell in data), default=1.0)) or 1.0
     numbers = len(codes) <= _MOST_WITH_NUMBERS
@@ -92,6 +92,16 @@ def transfer_map(matrix: "TransferMatrix", *, order: Order = "branch", size: int
         "columns sources; positive values mean that the source helps the target."
     )
     return style.finish(chart, "Transfer between languages", description, notes)
+
+
+def _ordered(matrix: "TransferMatrix", order: Order) -> list[str]:
+    """Languages in the order asked for; clusters that cannot be told fall back to branches."""
+    if order == "clusters":
+        from babelscale.transfer.clusters import clusters
+
+        found = clusters(matrix)
+        return list(found.order) if found else style.by_kinship(matrix.languages)
+    return list(matrix.languages) if order == "given" else style.by_kinship(matrix.languages, order)
 
 
 def _shown(value: float, low: float, high: float, status: str) -> tuple[float, str]:

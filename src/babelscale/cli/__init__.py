@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
-from babelscale.cli import analysis, models, pages, studies
+from babelscale.cli import analysis, models, pages, studies, transfers
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 
 app = App(
@@ -25,7 +25,7 @@ app = App(
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
 app.command(study_app)
 for command in (
-    analysis.fit, analysis.compare, analysis.profile, analysis.transfer, analysis.plan, analysis.expand,
+    analysis.fit, analysis.compare, analysis.profile, transfers.transfer, analysis.plan, analysis.expand,
     analysis.decide, models.export, pages.report, pages.serve,
 ):  # fmt: skip
     app.command(command)
@@ -34,6 +34,7 @@ for command in (
     studies.verify, studies.verdict, studies.tensorboard,
 ):  # fmt: skip
     study_app.command(command)
+study_app.command(transfers.next_runs, name="next")
 
 # What `pip install babelscale` leaves out, by the extra that brings it.
 _EXTRAS = {

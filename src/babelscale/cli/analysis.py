@@ -1,4 +1,4 @@
-"""Commands that read tables: fit, compare, transfer, plan, expand, decide."""
+"""Commands that read tables: fit, compare, plan, expand, decide."""
 
 import sys
 from pathlib import Path
@@ -131,46 +131,6 @@ def compare(
         objective=objective, metric=metric_of(metric), seed=seed, progress=bar(),
     )  # fmt: skip
     show(found, json)
-
-
-def transfer(
-    runs: Path | None = None, *, published: Published = False, target: str | None = None, save: Path | None = None,
-    json: Json = False,
-) -> None:  # fmt: skip
-    """Show which languages help which: the bilingual transfer score (BTS) of every measured pair.
-
-    Example: babelscale transfer --published --target sw
-
-    Parameters
-    ----------
-    runs
-        A folder of runs with monolingual and 50/50 bilingual ones, or a CSV matrix (rows targets, columns sources).
-    target
-        Show only this language's helpers, best first.
-    save
-        Write the matrix to this JSON file.
-    """
-    from babelscale.runs import Runs
-    from babelscale.transfer import TransferMatrix
-
-    if runs is not None and not published:
-        is_matrix = runs.suffix == ".csv" and runs.is_file() and runs.read_bytes()[:6] == b"target"
-        matrix = TransferMatrix.read(runs) if is_matrix else TransferMatrix.from_runs(Runs.read(runs))
-    elif published and runs is None:
-        from babelscale.published import transfer_matrix
-
-        matrix = transfer_matrix()
-    else:
-        raise InputError("transfer needs either runs or --published", hint="babelscale transfer --published")
-    if target is None:
-        show(matrix, json, save)
-        return
-    helpers = matrix.helpers(target, most=len(matrix.languages))
-    if json:
-        sys.stdout.write(dumps({"target": target, "helpers": [helper.to_dict() for helper in helpers]}) + "\n")
-        return
-    for helper in helpers:
-        sys.stdout.write(f"{helper}\n")
 
 
 def plan(

@@ -80,7 +80,7 @@ class Group(_Part):
 
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
     folder (`checkpoint`). `keep_state` keeps their final states, to be exported. Monolingual runs may have a tokenizer
-    trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures that follow no rule, by their weights.
+    trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures of no rule, by weights.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")

@@ -1,114 +1,216 @@
-"""What a transfer matrix says: same against different script and branch, reciprocity, variance of target means.
+"""What a transfer matrix says: same against different script, family and branch, reciprocity, where its variance lies.
 
-In the study's printed matrix 83 % of the variance is the target's own mean, so each figure is given raw and after
-removing target means. Pairs are not independent: these are descriptions, not tests. Censored cells are no numbers and
-enter nothing.
+In the study's printed matrix 83 % of the variance is the target's own mean, so each figure is given raw, after removing
+target means, and after removing target and source means. Pairs are not independent, so p-values permute the languages'
+labels and intervals leave one language out at a time (`transfer.permutation`). Censored and predicted cells are no
+measurements and enter nothing.
 """
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
-from babelscale.languages import Language, lookup
+from babelscale.transfer.clusters import Clusters, clusters
 from babelscale.transfer.matrix import TransferMatrix
+from babelscale.transfer.permutation import (
+    PERMUTATIONS,
+    Regression,
+    contrast_p,
+    node_jackknife,
+    reciprocity_p,
+    regress,
+)
+from babelscale.transfer.relations import TRAITS, Relations, Trait, same
 
-Trait = Literal["script", "branch"]
+Array = NDArray[np.float64]
 
-# Depth of the branch that counts as the same: family, then the two broadest subgroups (Germanic, Italic, ...).
-_DEPTH = 2
+# Features of pairs that are nearly one another: lineage stands for family and branch in a regression.
+_REGRESSED = ("script", "lineage", "place")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Mean score of pairs that share a trait less that of pairs that do not (BTS).
+
+    Attributes:
+        low, high: 90 % interval, from leaving one language out at a time.
+        p: two-sided, from permuted labels.
+    """
+
+    same: float
+    different: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def gap(self) -> float:
+        return self.same - self.different
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Mean score of pairs that share a trait and of those that do not, raw and less the target's mean (BTS)."""
+    """One trait: the gap of the raw scores, less target means, and less target and source means."""
 
     trait: Trait
-    same: float
-    different: float
-    same_centred: float
-    different_centred: float
+    raw: Gap
+    centred: Gap
+    double: Gap
     same_pairs: int
     different_pairs: int
 
 
 @dataclass(frozen=True)
+class Reciprocity:
+    """Correlation of BTS(s -> t) with BTS(t -> s), and its two-sided p from permuted labels."""
+
+    r: float
+    p: float
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """Contrasts by trait, correlation of BTS(s -> t) with BTS(t -> s), and share of variance of target means."""
+    """What one matrix says.
+
+    Attributes:
+        target_variance, source_variance: share of the variance that is the target's own mean; that is the source's mean
+            once those are taken off.
+        regression: features of pairs together, where enough scores are known.
+        clusters: languages that help each other, where enough pairs are known.
+        scores, left_out: cells with a number that was measured or printed, and censored ones.
+    """
 
     contrasts: tuple[Contrast, ...]
-    reciprocity: float
-    reciprocity_centred: float
+    reciprocity: Reciprocity
+    reciprocity_centred: Reciprocity
+    reciprocity_double: Reciprocity
     target_variance: float
+    source_variance: float
+    regression: Regression | None
+    clusters: Clusters | None
     scores: int
     left_out: int
+    permutations: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain data for strict JSON: null for what is unknown."""
         data = asdict(self)
         data["contrasts"] = [dict(each) for each in data["contrasts"]]
+        data["regression"] = self.regression.to_dict() if self.regression else None
+        data["clusters"] = self.clusters.to_dict() if self.clusters else None
         return _json(data)
 
     def __str__(self) -> str:
-        lines = [f"{self.scores} scores (BTS); {self.left_out} censored cells are in no mean"]
+        lines = [
+            f"{self.scores} scores (BTS); {self.left_out} censored cells are in no mean; p from {self.permutations} "
+            "permutations of the languages",
+            f"{'':<8}{'pairs':>12}  {'same, different: gap (90 %; p)':<52}{'less target means':<38}less both means",
+        ]
         for c in self.contrasts:
-            lines.append(
-                f"  same {c.trait:<7}{_said(c.same)} ({c.same_pairs} pairs), different {_said(c.different)} "
-                f"({c.different_pairs}); less target means {_said(c.same_centred)} and {_said(c.different_centred)}"
-            )
+            count = f"{c.same_pairs}, {c.different_pairs}"
+            raw = f"{_said(c.raw.same)}, {_said(c.raw.different)}: {_gap(c.raw)}"
+            lines.append(f"{c.trait:<8}{count:>12}  {raw:<52}{_gap(c.centred):<38}{_gap(c.double)}")
+        told = [self.reciprocity, self.reciprocity_centred, self.reciprocity_double]
+        raw, centred, double = (f"r = {_said(each.r, 2)} (p {_said(each.p, 4, '')})" for each in told)
+        lines.append(f"reciprocity {raw}; less target means {centred}; less both means {double}")
         lines.append(
-            f"  reciprocity r = {_said(self.reciprocity)}, less target means {_said(self.reciprocity_centred)}; "
-            f"target means hold {100 * self.target_variance:.0f} % of the variance"
+            f"target means hold {_percent(self.target_variance)} of the variance, source means "
+            f"{_percent(self.source_variance)} of the rest"
         )
+        if self.regression is not None:
+            lines.append(str(self.regression))
+        if self.clusters is not None:
+            lines.append(str(self.clusters))
         return "\n".join(lines)
 
 
-def analyse(matrix: TransferMatrix) -> Analysis:
-    """Contrasts, reciprocity and variance share of one matrix; figures without enough pairs are NaN.
+def analyse(
+    matrix: TransferMatrix, relations: Relations | None = None, *, permutations: int = PERMUTATIONS, seed: int = 0
+) -> Analysis:  # fmt: skip
+    """Contrasts, reciprocity, variance, regression and clusters of one matrix; figures without enough pairs are NaN.
+
+    Args:
+        relations: features of the languages; what was measured of them (shares of the vocabulary, overlap of words)
+            joins the regression, as script is confounded with it.
+        permutations: of the languages' labels, for every p-value.
+        seed: of the permutations.
 
     Raises:
-        InputError: the matrix holds no uncensored score, or a language is unknown.
+        InputError: the matrix holds no measured score, or a language is unknown.
     """
-    raw = matrix.values
+    raw = np.where(np.isin(matrix.status, ("measured", "printed")), matrix.values, np.nan)
     known = np.isfinite(raw)
     if not known.any():
         raise InputError("the transfer matrix holds no uncensored score")
-    counts = known.sum(1, keepdims=True)
-    means = np.where(known, raw, 0).sum(1, keepdims=True) / np.maximum(counts, 1)
-    centred = raw - means
-    variance = float(np.var(raw[known]))
+    relations = (relations or Relations.of(matrix.languages)).at(matrix.languages)
+    centred = raw - _means(raw, 1)
+    double = less_both_means(raw)
+    grids, rng = [raw, centred, double], np.random.default_rng(seed)
+    rs, ps = [_reciprocity(grid) for grid in grids], reciprocity_p(grids, rng, permutations)
+    variance, rest = float(np.var(raw[known])), float(np.var(centred[known]))
     return Analysis(
-        contrasts=tuple(_contrast(matrix, centred, trait) for trait in ("script", "branch")),
-        reciprocity=_reciprocity(raw),
-        reciprocity_centred=_reciprocity(centred),
-        target_variance=1 - float(np.var(centred[known])) / variance if variance > 0 else math.nan,
+        tuple(_contrast(matrix, grids, trait, rng, permutations) for trait in TRAITS),
+        Reciprocity(rs[0], ps[0]),
+        Reciprocity(rs[1], ps[1]),
+        Reciprocity(rs[2], ps[2]),
+        target_variance=1 - rest / variance if variance > 0 else math.nan,
+        source_variance=1 - float(np.var(double[known])) / rest if rest > 0 else math.nan,
+        regression=_regression(raw, relations, permutations, seed),
+        clusters=clusters(matrix),
         scores=int(known.sum()),
         left_out=int((matrix.status == "censored").sum()),
+        permutations=permutations,
     )
 
 
-def _contrast(matrix: TransferMatrix, centred: NDArray[np.float64], trait: Trait) -> Contrast:
-    kinds = [_kind(lookup(code), trait) for code in matrix.languages]
-    known = np.isfinite(matrix.values)
-    same = np.array([[a == b for b in kinds] for a in kinds]) & known
-    other = known & ~same
-    means = [
-        float(grid[mask].mean()) if mask.any() else math.nan
-        for grid in (matrix.values, centred)
-        for mask in (same, other)
-    ]
-    return Contrast(trait, means[0], means[1], means[2], means[3], int(same.sum()), int(other.sum()))
+def less_both_means(grid: Array) -> Array:
+    """A grid less the row and column effects that fit it best, NaN where it is; shape (n, n)."""
+    rest = grid.copy()
+    # Alternating means converge to least squares; with few gaps a handful of rounds is all.
+    for _ in range(200):
+        before = rest
+        rest = rest - _means(rest, 1)
+        rest = rest - _means(rest, 0)
+        if np.nanmax(np.abs(rest - before)) < 1e-12:
+            break
+    return rest
 
 
-def _kind(language: Language, trait: Trait) -> tuple[str, ...]:
-    if trait == "script":
-        return (language.script,)
-    return (language.family or language.code, *language.branch[:_DEPTH])
+def _means(grid: Array, axis: int) -> Array:
+    known = np.isfinite(grid)
+    return np.where(known, grid, 0).sum(axis, keepdims=True) / np.maximum(known.sum(axis, keepdims=True), 1)
 
 
-def _reciprocity(grid: NDArray[np.float64]) -> float:
+def _contrast(
+    matrix: TransferMatrix, grids: list[Array], trait: Trait, rng: np.random.Generator, permutations: int
+) -> Contrast:  # fmt: skip
+    alike = same(matrix.languages, trait)
+    ps = contrast_p(grids, alike, rng, permutations)
+    known = np.isfinite(grids[0])
+    raw, centred, double = (_gap_of(grid, alike, p) for grid, p in zip(grids, ps, strict=True))
+    return Contrast(trait, raw, centred, double, int((alike & known).sum()), int((~alike & known).sum()))
+
+
+def _gap_of(grid: Array, alike: NDArray[np.bool_], p: float) -> Gap:
+    def means(kept: NDArray[np.int64]) -> tuple[float, float]:
+        part, labels = grid[np.ix_(kept, kept)], alike[np.ix_(kept, kept)]
+        known = np.isfinite(part)
+        inside, outside = part[labels & known], part[~labels & known]
+        return (float(inside.mean()) if len(inside) else math.nan, float(outside.mean()) if len(outside) else math.nan)
+
+    def gap(kept: NDArray[np.int64]) -> float:
+        inside, outside = means(kept)
+        return inside - outside
+
+    value, half = node_jackknife(gap, len(grid))
+    return Gap(*means(np.arange(len(grid))), value - half, value + half, p)
+
+
+def _reciprocity(grid: Array) -> float:
     """Correlation of a score with its reverse, each unordered pair once in the order of the matrix."""
     rows, columns = np.triu_indices(len(grid), 1)
     there, back = grid[rows, columns], grid[columns, rows]
@@ -118,13 +220,35 @@ def _reciprocity(grid: NDArray[np.float64]) -> float:
     return float(np.corrcoef(there[both], back[both])[0, 1])
 
 
-def _said(x: float) -> str:
-    return "unknown" if math.isnan(x) else f"{x:+.3f}"
+def _regression(raw: Array, relations: Relations, permutations: int, seed: int) -> Regression | None:
+    """Script, lineage and place, and what was measured, together; less target means, so traits are the source's."""
+    table = Relations.of(relations.languages)
+    features = {name: relations.pairs[name] for name in _REGRESSED}
+    features |= {name: grid for name, grid in relations.pairs.items() if name not in table.pairs}
+    n = len(raw)
+    for name, row in relations.traits.items():
+        features[f"{name} of source"] = np.broadcast_to(row, (n, n))
+    try:
+        return regress(raw, features, permutations=permutations, seed=seed)
+    except InputError:
+        return None
+
+
+def _said(x: float, decimals: int = 3, sign: str = "+") -> str:
+    return "unknown" if math.isnan(x) else f"{x:{sign}.{decimals}f}"
+
+
+def _gap(gap: Gap) -> str:
+    return f"{_said(gap.gap)} ({_said(gap.low)} to {_said(gap.high)}; {_said(gap.p, 4, '')})"
+
+
+def _percent(share: float) -> str:
+    return "an unknown share" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _json(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ together, that a 50/50 (s, t) model needs to reach L_t(d_mono). 0 is no transfer
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,28 +115,59 @@ def score(mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4,
     return Score(2 - d_bi / d_mono, low, high, "measured", d_mono, d_bi, words)
 
 
-def combine(scores: Sequence[Score]) -> Score:
-    """One score from several seeds: their mean, with the wider of Student's interval and that of checkpoint noise.
+@dataclass(frozen=True)
+class SeedNoise:
+    """How far scores of one pair scatter from seed to seed: standard deviation of their gain, and its degrees of
+    freedom, pooled over all pairs of a matrix (a pair with two seeds alone would know it within a factor of ten)."""
+
+    sd: float
+    degrees: int
+
+    @classmethod
+    def pooled(cls, groups: Iterable[Sequence[Score]]) -> "SeedNoise | None":
+        """From the scores of several pairs, censored ones left out; None where no pair has two."""
+        total, degrees = 0.0, 0
+        for scores in groups:
+            gains = to_gain([each.value for each in scores if each.status != "censored"])
+            if len(gains) > 1:
+                total += float(np.sum((gains - gains.mean()) ** 2))
+                degrees += len(gains) - 1
+        return cls(math.sqrt(total / degrees), degrees) if degrees else None
+
+
+def combine(scores: Sequence[Score], noise: SeedNoise | None = None) -> Score:
+    """One score from several seeds: the mean of their gains, with the wider of Student's interval and that of
+    checkpoint noise.
 
     If any seed is censored, the pair is: its interval spans those of all seeds.
+
+    Args:
+        noise: scatter between seeds, known from other pairs too (default: from these scores, if there are several).
     """
     if not scores:
         raise InputError("no scores to combine")
-    if len(scores) == 1:
+    noise = noise or SeedNoise.pooled([scores])
+    if len(scores) == 1 and (noise is None or scores[0].status == "censored"):
         return scores[0]
     d_mono, d_bi = (float(np.mean([getattr(each, name) for each in scores])) for name in ("d_mono", "d_bi"))
-    lows, highs = np.array([each.low for each in scores]), np.array([each.high for each in scores])
     if any(each.status == "censored" for each in scores):
+        lows, highs = [each.low for each in scores], [each.high for each in scores]
         values = [each.value for each in scores if each.status != "censored"]
         low, high = np.nanmin([*lows, *values]), np.nanmax([*highs, *values])
         return Score(math.nan, float(low), float(high), "censored", d_mono, d_bi, f"{len(scores)} seeds, some censored")
     from scipy.special import stdtrit
 
-    values, n = np.array([each.value for each in scores]), len(scores)
-    half = float(stdtrit(n - 1, 0.95)) * values.std(ddof=1) / math.sqrt(n)
-    mean = float(values.mean())
-    below, above = (
-        float(np.nanmean(gap)) if np.isfinite(gap).any() else 0.0 for gap in (values - lows, highs - values)
-    )
-    below, above = max(half, below / math.sqrt(n)), max(half, above / math.sqrt(n))
-    return Score(mean, mean - below, mean + above, "measured", d_mono, d_bi, f"{n} seeds")
+    assert noise is not None
+    n = len(scores)
+    gains, lows, highs = (to_gain([getattr(each, name) for each in scores]) for name in ("value", "low", "high"))
+    half = float(stdtrit(noise.degrees, 0.95)) * noise.sd / math.sqrt(n)
+    below, above = (_mean_of_known(gap) / math.sqrt(n) for gap in (gains - lows, highs - gains))
+    ends = (gains.mean() - max(half, below), gains.mean(), gains.mean() + max(half, above))
+    low, mean, high = (float(end) for end in from_gain(ends))
+    words = f"{n} seeds" if n > 1 else "1 seed, scatter of other pairs' seeds"
+    return Score(mean, low, high, "measured", d_mono, d_bi, words)
+
+
+def _mean_of_known(gap: NDArray[np.float64]) -> float:
+    known = gap[np.isfinite(gap)]
+    return float(known.mean()) if len(known) else 0.0

@@ -104,6 +104,7 @@ class TransferMatrix:
         *,
         params: float | None = None,
         anchor: float = 0.4,
+        tokens: float | None = None,
         lr_state: "LRState" = "stable",
         split: str = "validation",
     ) -> "TransferMatrix":
@@ -113,7 +114,7 @@ class TransferMatrix:
         """
         from babelscale.transfer.measure import from_runs
 
-        return from_runs(runs, params=params, anchor=anchor, lr_state=lr_state, split=split)
+        return from_runs(runs, params=params, anchor=anchor, tokens=tokens, lr_state=lr_state, split=split)
 
     def cell(self, target: str, source: str) -> Helper:
         """One score.
@@ -146,6 +147,16 @@ class TransferMatrix:
             if i < j and min(self.values[i, j], self.values[j, i]) > 0
         ]
         return tuple(sorted(pairs, key=lambda pair: -min(pair.first_gains, pair.second_gains))[:most])
+
+    def asymmetries(self, most: int = 10) -> tuple[Synergy, ...]:
+        """Pairs in which one language gains more than it gives, the widest difference first; `first` gains more."""
+        pairs = [
+            Synergy(a, b, float(self.values[i, j]), float(self.values[j, i]))
+            for i, a in enumerate(self.languages)
+            for j, b in enumerate(self.languages)
+            if self.values[i, j] > self.values[j, i]
+        ]
+        return tuple(sorted(pairs, key=lambda pair: pair.second_gains - pair.first_gains)[:most])
 
     def _index(self, language: str) -> int:
         if language not in self.languages:

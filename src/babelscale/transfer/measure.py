@@ -12,7 +12,7 @@ import polars as pl
 from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.tables import LRState
-from babelscale.transfer.bts import Score, combine, score
+from babelscale.transfer.bts import Score, SeedNoise, combine, score
 from babelscale.transfer.curve import LearningCurve
 from babelscale.transfer.matrix import TransferMatrix
 
@@ -36,6 +36,7 @@ def from_runs(
     *,
     params: float | None = None,
     anchor: float = 0.4,
+    tokens: float | None = None,
     lr_state: LRState = "stable",
     split: str = "validation",
 ) -> TransferMatrix:
@@ -45,6 +46,7 @@ def from_runs(
         params: N of the runs to use; left out, the size with the most bilingual runs (the larger of equals).
         anchor: d_mono as a share of the shortest monolingual curve, one number of tokens for the whole matrix, as in
             the study. A target with a longer run of its own would otherwise be asked for what no bilingual run saw.
+        tokens: d_mono itself, in place of `anchor`.
         lr_state: state of all losses read. "stable" follows the longest run of each kind through its checkpoints;
             "decayed" needs runs of several lengths.
 
@@ -80,9 +82,9 @@ def from_runs(
             hint="a score needs a monolingual run of the target and a 50/50 run of both, of one size and seed, each "
             "with two checkpoints or more",
         )
-    if not 0 < anchor <= 1:
+    if tokens is None and not 0 < anchor <= 1:
         raise InputError(f"anchor {anchor} is not a share above 0 and up to 1")
-    d_mono = anchor * min(float(mono.tokens[-1]) for _, _, mono, _ in pairs)
+    d_mono = anchor * min(float(mono.tokens[-1]) for _, _, mono, _ in pairs) if tokens is None else float(tokens)
     for target, source, mono, both in pairs:
         scores[target, source].append(score(mono, both, tokens=d_mono))
     return _assemble(
@@ -90,7 +92,7 @@ def from_runs(
         {
             "runs": runs.hash,
             "params": size,
-            "anchor": anchor,
+            "anchor": anchor if tokens is None else None,
             "lr_state": lr_state,
             "metric": runs.metric,
             "unmatched": sorted(set(unmatched)),
@@ -105,13 +107,16 @@ def _assemble(scores: Mapping[tuple[str, str], list[Score]], provenance: dict[st
     status = np.full((n, n), "missing", dtype="U9")
     made: dict[str, list[str]] = defaultdict(list)
     anchors: dict[str, float] = {}
+    noise = SeedNoise.pooled(scores.values())
     for (target, source), parts in sorted(scores.items()):
-        one = combine(parts)
+        one = combine(parts, noise)
         i, j = languages.index(target), languages.index(source)
         values[i, j], low[i, j], high[i, j], status[i, j] = one.value, one.low, one.high, one.status
         made[one.interval].append(f"{source}->{target}")
         anchors[target] = one.d_mono
     provenance |= {"anchor_tokens": anchors, "intervals": dict(made)}
+    if noise is not None:
+        provenance["seed_noise"] = {"sd_of_gain": noise.sd, "degrees": noise.degrees}
     return TransferMatrix(tuple(languages), values, low, high, status, provenance)
 
 

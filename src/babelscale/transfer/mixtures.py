@@ -3,12 +3,14 @@
 In a mixture of k languages the loss on each of them says what its own tokens were worth there beside alone. With
 D_eff the tokens that a monolingual model needs to reach the mixture's loss on t, and r_s = D_s / D_t,
 
-    (D_eff / D_t)^m = 1 + sum_s ((1 + tau_s)^m - 1) r_s          form m;    m -> 0:  D_eff / D_t = prod_s (1 + tau_s)^r_s
+    (D_eff / D_t)^m = 1 + sum_s ((1 + tau_s)^m - 1) r_s        form m
+     D_eff / D_t    = prod_s (1 + tau_s)^r_s                   form 0, its limit
 
-For two languages in equal parts every m says D_eff = D_t (1 + tau), so tau is the pair's own whatever the form. m = 1 is
-the ATLAS law (Longpre et al. 2025), D_eff = D_t + sum_s tau_s D_s; with the negative tau that most pairs have, a wide
-mixture takes it to D_eff <= 0, where there is no loss. At m = 0 D_eff is positive whatever the tau, and the readings
-are linear in the log gains g_s = log(1 + tau_s): y = log(D_eff / D_t) = sum_s r_s g_s. That form is the default.
+For two languages in equal parts every m says D_eff = D_t (1 + tau), so tau is the pair's own whatever the form. m = 1
+is the ATLAS law (Longpre et al. 2025), D_eff = D_t + sum_s tau_s D_s; with the negative tau that most pairs have, a
+wide mixture takes it to D_eff <= 0, where there is no loss. At m = 0 D_eff is positive whatever the tau, and the
+readings are linear in the log gains g_s = log(1 + tau_s): y = log(D_eff / D_t) = sum_s r_s g_s. That form is the
+default.
 
 Gains are drawn towards what features, targets and sources have in common (`transfer.prediction`), as far as the
 readings themselves ask for it; what a pair has of its own is a part shared by the readings that hold the pair.
@@ -17,6 +19,7 @@ readings themselves ask for it; what a pair has of its own is a part shared by t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +61,13 @@ class Estimate:
     spread: Mapping[str, float]
     form: float
     evidence: Mapping[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for strict JSON; the matrix has its own."""
+        return {
+            "form": self.form, "evidence": {f"{form:g}": value for form, value in self.evidence.items()},
+            "spread": dict(self.spread), "residual": self.residual,
+        }  # fmt: skip
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
@@ -146,7 +156,7 @@ def _jacobian(readings: Readings, form: float) -> float:
 
 
 def _gains(
-    readings: Readings, features: Features, found: mixed.Posterior, form: float, evidence: Mapping[float, float]
+    readings: Readings, features: Features, found: mixed.Posterior, form: float, evidence: Mapping[float, float],
 ) -> Estimate:  # fmt: skip
     """Posterior of the gains, a target at a time.
 
@@ -172,7 +182,8 @@ def _gains(
             F = F - G @ found.problem.X[at]
         S = S + F @ found.covariance @ F.T
         sd = np.sqrt(np.diag(S))
-        gain[t, s], covariance[np.ix_([t], s, s)] = inverse(mean, form), S
+        gain[t, s] = inverse(mean, form)
+        covariance[t][np.ix_(s, s)] = S
         low[t, s], high[t, s] = inverse(mean - Z90 * sd, form), inverse(mean + Z90 * sd, form)
     status = np.where(readings.pairs, "measured", "predicted").astype("U9")
     np.fill_diagonal(status, "missing")

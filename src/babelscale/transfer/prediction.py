@@ -4,8 +4,8 @@ The log gain (see `bts.to_gain`) of source s for target t is modelled as
 
     g(t, s) = mean + a_t + b_s + (target, source and pair features) . w + (kin of t) x (kin of s) . W + rest
 
-with each group of effects drawn from a normal distribution whose variance the scores themselves tell (`transfer.mixed`).
-a_t and b_s are what a language is like beyond its features; of a language without any score they are unknown, and its
+with each group of effects drawn from a normal distribution whose variance the scores themselves tell
+(`transfer.mixed`). a_t and b_s are what a language is like beyond its features; of a language without any score they are unknown, and its
 intervals hold their whole spread. A target's mean alone makes up most of a matrix's variance, so a prediction is judged
 three ways: a pair left out, a target left out, a language left out in both roles.
 """
@@ -99,8 +99,8 @@ class Prediction:
         lines.append(f"spread of log gain by part: {told}")
         if max(self.widened) > 1:
             lines.append(
-                f"intervals are widened {self.widened[0]:.2f}-fold, {self.widened[1]:.2f}-fold for languages without any "
-                "score, as left-out scores asked for"
+                f"intervals are widened {self.widened[0]:.2f}-fold, {self.widened[1]:.2f}-fold for languages without "
+                "any score, as left-out scores asked for"
             )
         return "\n".join(lines)
 
@@ -324,7 +324,7 @@ def _told(
     truth = cells.bts[rows]
 
     def rank(a: Array, b: Array) -> float:
-        return math.nan if np.ptp(a) == 0 or np.ptp(b) == 0 or len(a) < 3 else float(spearmanr(a, b)[0])
+        return math.nan if np.ptp(a) == 0 or np.ptp(b) == 0 or len(a) < 3 else float(spearmanr(a, b).statistic)
 
     def fit(predicted: Array) -> float:
         return 1 - float(np.sum((truth - predicted) ** 2)) / max(float(np.sum((truth - truth.mean()) ** 2)), 1e-300)

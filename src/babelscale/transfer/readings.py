@@ -82,8 +82,8 @@ def read(
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
     A mixture is read where it reaches the loss of the monolingual run at the anchor, as a pair's score is; one that
-    does not is read at its end, and one that was past it before its first checkpoint there. A bound is all that is known
-    where the monolingual run never had that loss.
+    does not is read at its end, and one that was past it before its first checkpoint there. A bound is all that is
+    known where the monolingual run never had that loss.
 
     Args:
         params: N of the runs to use; left out, the size with the most mixtures.

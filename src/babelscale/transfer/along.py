@@ -1,0 +1,142 @@
+"""How transfer moves with size and tokens: scores at several N and d_mono, and their mean change per doubling."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from babelscale.errors import InputError
+from babelscale.runs import Runs
+from babelscale.tables import LRState
+from babelscale.transfer.bts import to_gain
+from babelscale.transfer.matrix import TransferMatrix
+from babelscale.transfer.measure import from_scratch, trained_on
+from babelscale.transfer.permutation import node_jackknife
+
+ANCHORS = (0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Mean change of the log gain per doubling, over pairs measured at two places or more, with a 90 % interval."""
+
+    by: str
+    change: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Along:
+    """Scores along size and tokens.
+
+    Attributes:
+        table: target, source, params, d_mono, score, low, high, status; a row a score.
+        trends: by params and by d_mono, as far as there are two of them.
+    """
+
+    table: pl.DataFrame
+    trends: tuple[Trend, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for strict JSON: null for no number and for open bounds."""
+        rows = [
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+            for row in self.table.to_dicts()
+        ]
+        return {"scores": rows, "trends": [vars(trend) | {} for trend in self.trends]}
+
+    def __str__(self) -> str:
+        told = {"params": "size N", "d_mono": "tokens d_mono"}
+        lines = [f"{self.table.height} scores at {self.table.select('params', 'd_mono').n_unique()} places"]
+        for t in self.trends:
+            lines.append(
+                f"  per doubling of {told[t.by]}: log gain {t.change:+.3f} (90 % {t.low:+.3f} to {t.high:+.3f}; "
+                f"{t.pairs} pairs measured throughout)"
+            )
+        return "\n".join(lines)
+
+
+def along(
+    runs: Runs, *, anchors: Sequence[float] = ANCHORS, lr_state: LRState = "stable", split: str = "validation"
+) -> Along:  # fmt: skip
+    """Every score at every size and at several numbers of tokens.
+
+    Args:
+        anchors: d_mono as shares of the shortest monolingual curve of the smallest size; the same tokens at all sizes.
+
+    Raises:
+        InputError: no size has a monolingual and a bilingual run that belong together.
+    """
+    scratch = from_scratch(runs)
+    sizes = trained_on(scratch).filter(pl.col("language").list.len() == 2)["params"].unique().sort().to_list()
+    rows: list[dict[str, Any]] = []
+    tokens: list[float] | None = None
+    failed: InputError | None = None
+    for params in sizes:
+        try:
+            if tokens is None:
+                first = TransferMatrix.from_runs(scratch, params=params, anchor=1.0, lr_state=lr_state, split=split)
+                end = next(iter(first.provenance["anchor_tokens"].values()))
+                tokens = [share * end for share in anchors]
+            for d_mono in tokens:
+                rows += _rows(
+                    TransferMatrix.from_runs(scratch, params=params, tokens=d_mono, lr_state=lr_state, split=split),
+                    params,
+                    d_mono,
+                )
+        except InputError as error:
+            # A size without runs that belong together, or whose curves do not reach so far.
+            failed = error
+    if not rows:
+        raise failed or InputError("these runs hold no bilingual run")
+    table = pl.DataFrame(rows)
+    trends = [trend for by in ("params", "d_mono") if (trend := _trend(table, by)) is not None]
+    return Along(table, tuple(trends))
+
+
+def _rows(matrix: TransferMatrix, params: float, d_mono: float) -> list[dict[str, Any]]:
+    found = []
+    for target in matrix.languages:
+        for source in matrix.languages:
+            cell = matrix.cell(target, source)
+            if cell.status != "missing":
+                about = {"target": target, "source": source, "params": params, "d_mono": d_mono}
+                numbers = {"score": cell.value, "low": cell.low, "high": cell.high}
+                found.append(about | numbers | {"status": cell.status})
+    return found
+
+
+def _trend(table: pl.DataFrame, by: str) -> Trend | None:
+    """Slopes of each pair by log2 of one axis, the other held, averaged; the interval leaves languages out one by one.
+
+    Only pairs measured at every place count: one that is censored at some would bend the mean towards those that help.
+    """
+    other = "d_mono" if by == "params" else "params"
+    if table[by].n_unique() < 2:
+        return None
+    codes = sorted({*table["target"], *table["source"]})
+    slopes = np.full((len(codes), len(codes)), np.nan)
+    for (target, source), part in table.group_by(["target", "source"], maintain_order=True):
+        if part["score"].is_nan().any() or part[by].n_unique() < table[by].n_unique():
+            continue
+        x, y = np.log2(part[by].to_numpy()), to_gain(part["score"].to_numpy())
+        for place in part[other].unique():
+            at = part[other].to_numpy() == place
+            x[at], y[at] = x[at] - x[at].mean(), y[at] - y[at].mean()
+        slopes[codes.index(str(target)), codes.index(str(source))] = float(x @ y / (x @ x))
+    known = np.isfinite(slopes)
+    if not known.any():
+        return None
+
+    def mean(kept: NDArray[np.int64]) -> float:
+        part = slopes[np.ix_(kept, kept)]
+        return float(np.nanmean(part)) if np.isfinite(part).any() else math.nan
+
+    change, half = node_jackknife(mean, len(codes))
+    return Trend(by, change, change - half, change + half, int(known.sum()))
