@@ -141,7 +141,7 @@ def _apart(rows: list[style.Row], ends: tuple[float, float]) -> list[style.Row]:
 
 
 def transfer_along(found: "Along") -> alt.TopLevelMixin:
-    """Scores against tokens, a colour a size: thin lines are pairs, thick ones the mean of those that are everywhere."""
+    """Scores against tokens, a colour a size: thin lines are pairs, thick ones means of those at every place."""
     frame = found.table.filter(pl.col("score").is_finite())
     places = found.table.select("params", "d_mono").unique().height
     pair = pl.format("{} from {}", "target", "source")

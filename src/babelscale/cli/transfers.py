@@ -12,7 +12,7 @@ Order = Literal["branch", "script", "clusters", "given"]
 
 def transfer(
     runs: Path | None = None, *, published: Published = False, target: str | None = None, mixtures: bool = False,
-    tests: bool = False, predict: str | None = None, along: bool = False, anchor: float = 0.4,
+    tests: bool = False, predict: str | None = None, along: bool = False, anchor: float | None = None,
     params: float | None = None, chart: Path | None = None, picture: Picture = "matrix", order: Order = "branch",
     seed: Seed = 0, save: Path | None = None, json: Json = False,
 ) -> None:  # fmt: skip
@@ -40,7 +40,7 @@ def transfer(
     along
         Show how scores move with size and tokens.
     anchor
-        d_mono, as a share of the shortest monolingual run's stable phase.
+        d_mono, as a share of the shortest monolingual run's stable phase (default 0.4; with --mixtures what they reach).
     params
         N of the runs to use (default: the size with the most bilingual runs).
     chart

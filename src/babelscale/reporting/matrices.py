@@ -43,7 +43,7 @@ class Look:
 
 def look(
     source: str | Path | None = None, *, published: bool = False, mixtures: bool = False, tests: bool = False,
-    predicted: Sequence[str] | None = None, moves: bool = False, anchor: float = 0.4, params: float | None = None,
+    predicted: Sequence[str] | None = None, moves: bool = False, anchor: float | None = None, params: float | None = None,
     seed: int = 0, progress: Progress | None = None,
 ) -> Look:  # fmt: skip
     """A matrix and what is asked of it.
@@ -54,7 +54,7 @@ def look(
         tests: analyse the measured scores; `seed` is of the permutations.
         predicted: predict missing scores, for the matrix's languages and these; None for no.
         moves: scores along size and tokens too.
-        anchor, params: where scores are read (see `TransferMatrix.from_runs`).
+        anchor, params: where scores are read (see `TransferMatrix.from_runs` and `readings.read`).
         progress: called with (what, done, total).
 
     Raises:
@@ -80,13 +80,13 @@ def look(
     return _beside(start, runs, source, tests, predicted, moves, seed, tell)
 
 
-def _read(runs: Runs | None, source: str | Path | None, mixtures: bool, anchor: float, params: float | None) -> Look:
+def _read(runs: Runs | None, source: str | Path | None, mixtures: bool, anchor: float | None, params: float | None) -> Look:
     assert runs is not None
     assert source is not None
     if not mixtures:
-        return Look(TransferMatrix.from_runs(runs, params=params, anchor=anchor))
+        return Look(TransferMatrix.from_runs(runs, params=params, anchor=0.4 if anchor is None else anchor))
     readings = read(runs, params=params, anchor=anchor)
-    found = estimate(readings, relations(source, readings.languages, runs), form=FORMS)
+    found = estimate(readings, relations(source, readings.languages, runs), forms=tuple(FORMS))
     return Look(found.matrix, estimate=found)
 
 

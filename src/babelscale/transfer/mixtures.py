@@ -1,16 +1,18 @@
 """The whole transfer matrix from few runs: mixtures of several languages, each of which tells many transfers at once.
 
-In a mixture of k languages the loss on each of them says what its own tokens were worth there beside alone. With
-D_eff the tokens that a monolingual model needs to reach the mixture's loss on t, and r_s = D_s / D_t,
+In a mixture of k languages the loss on each of them says what its own tokens were worth there beside alone. D_eff are
+the tokens that a monolingual model needs to reach the mixture's loss on t; q_s is the share of source s, p that of t.
 
-    (D_eff / D_t)^m = 1 + sum_s ((1 + tau_s)^m - 1) r_s        form m
-     D_eff / D_t    = prod_s (1 + tau_s)^r_s                   form 0, its limit
+    form "atlas"     D_eff / D_t  = 1 + sum_s tau_s q_s / p                   (Longpre et al. 2025)
+    form "log"   log(D_eff / D_t) = sum_s g_s q_s / p,                        g_s = log(1 + tau_s)
+    form "share" log(D_eff / D_t) = sum_s g_s 2 q_s
 
-For two languages in equal parts every m says D_eff = D_t (1 + tau), so tau is the pair's own whatever the form. m = 1
-is the ATLAS law (Longpre et al. 2025), D_eff = D_t + sum_s tau_s D_s; with the negative tau that most pairs have, a
-wide mixture takes it to D_eff <= 0, where there is no loss. At m = 0 D_eff is positive whatever the tau, and the
-readings are linear in the log gains g_s = log(1 + tau_s): y = log(D_eff / D_t) = sum_s r_s g_s. That form is the
-default.
+For two languages in equal parts all three say D_eff = D_t (1 + tau), so tau is the pair's own whatever the form. With
+the negative tau that most pairs have, a wide mixture takes "atlas" to D_eff <= 0, where there is no loss; the others are
+positive whatever the tau, and linear in the log gains. In "log" every source adds what it does in a pair; in "share" it
+adds by its part of all tokens, so that many sources average out. Each may have a term c log 2p, what it costs (or
+brings) that there are many languages, whichever they are; it is told apart from the gains only where mixtures of several
+widths are there. Several forms can be fitted, and the evidence of the readings chooses.
 
 Gains are drawn towards what features, targets and sources have in common (`transfer.prediction`), as far as the
 readings themselves ask for it; what a pair has of its own is a part shared by the readings that hold the pair.
@@ -19,6 +21,7 @@ readings themselves ask for it; what a pair has of its own is a part shared by t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,7 +37,27 @@ from babelscale.transfer.relations import Relations
 
 Array = NDArray[np.float64]
 
-FORMS = (1.0, 0.5, 0.0, -0.5)
+@dataclass(frozen=True)
+class Form:
+    """How gains of several sources make up what a mixture does.
+
+    Args:
+        power: 1: worths are added; 0: their logarithms.
+        dilution: weight of source s is (q_s / p) (2 p)^dilution.
+        width: whether there is a term c log 2p.
+    """
+
+    power: int
+    dilution: int
+    width: bool = False
+
+
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "atlas": Form(1, 0), "log": Form(0, 0), "share": Form(0, 1),
+        "atlas, width": Form(1, 0, True), "log, width": Form(0, 0, True), "share, width": Form(0, 1, True),
+    }
+)  # fmt: skip
 _WIDE = 10.0
 
 
@@ -49,7 +72,7 @@ class Estimate:
         residual: standard deviation of a reading around the model, noise of checkpoints left aside.
         reading_sd: the same with it, of a typical reading.
         spread: standard deviation of each part of the gains.
-        form: m.
+        form: of `FORMS`.
         evidence: by form, log marginal likelihood of the readings; comparable between forms.
     """
 
@@ -59,13 +82,13 @@ class Estimate:
     residual: float
     reading_sd: float
     spread: Mapping[str, float]
-    form: float
-    evidence: Mapping[float, float]
+    form: str
+    evidence: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON; the matrix has its own."""
         return {
-            "form": self.form, "evidence": {f"{form:g}": value for form, value in self.evidence.items()},
+            "form": self.form, "evidence": dict(self.evidence),
             "spread": dict(self.spread), "residual": self.residual,
         }  # fmt: skip
 
@@ -74,96 +97,108 @@ class Estimate:
         lines = [str(self.matrix), f"spread of log gain by part: {told}; of a reading {self.residual:.3f}"]
         if len(self.evidence) > 1:
             best = max(self.evidence.values())
-            said = ", ".join(f"{form:g}: {value - best:+.1f}" for form, value in self.evidence.items())
-            lines.append(f"log evidence by form, less the best (1 is the ATLAS law): {said}")
+            said = "; ".join(f"{form} {value - best:+.1f}" for form, value in self.evidence.items())
+            lines.append(f"form {self.form!r}; log evidence of each, less the best: {said}")
         return "\n".join(lines)
 
 
 def estimate(
-    readings: Readings, relations: Relations | None = None, *, form: float | Sequence[float] = 0.0,
+    readings: Readings, relations: Relations | None = None, *, forms: Sequence[str] = ("log",)
 ) -> Estimate:  # fmt: skip
     """The matrix from mixtures.
 
     Args:
-        form: m, or several to choose from by the evidence of the readings.
+        forms: of `FORMS`, to choose from by the evidence of the readings. Those with a width are left out where all
+            mixtures are of one width.
 
     Raises:
-        InputError: too few readings, or a reading that no form can hold.
+        InputError: too few readings, or an unknown form.
     """
+    if unknown := [form for form in forms if form not in FORMS]:
+        raise InputError(f"no form {unknown[0]!r}", hint=f"one of {', '.join(FORMS)}")
     if len(readings) < 2 * len(readings.languages):
         raise InputError(
             f"{len(readings)} readings of {len(readings.languages)} languages are too few for a matrix",
             hint="at least two mixtures for each language; `babelscale study next` proposes them",
         )
     relations = (relations or Relations.of(readings.languages)).at(readings.languages)
-    forms = [float(form)] if isinstance(form, int | float) else [float(each) for each in form]
-    found = {each: _fit(readings, relations, each) for each in forms}
-    evidence = {each: fitted[1].evidence + _jacobian(readings, each) for each, fitted in found.items()}
-    best = max(evidence, key=lambda each: evidence[each])
+    one_width = np.ptp(readings.share) < 1e-6
+    tried = [form for form in forms if not (FORMS[form].width and one_width)] or ["log"]
+    found = {form: _fit(readings, relations, FORMS[form]) for form in tried}
+    evidence = {form: fitted[1].evidence + _jacobian(readings, FORMS[form]) for form, fitted in found.items()}
+    best = max(evidence, key=lambda form: evidence[form])
     return _gains(readings, *found[best], best, evidence)
 
 
-def _fit(readings: Readings, relations: Relations, form: float) -> tuple[Features, mixed.Posterior]:
+def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features, mixed.Posterior]:
     n = len(readings.languages)
     t, s = np.nonzero(~np.eye(n, dtype=bool))
     features = Features.of(relations, t, s)
     X, group = features.matrix(t, s)
-    # Effects of a reading are those of its pairs, as often as the source's tokens go into the target's.
+    # Effects of a reading are those of its pairs, by the weight of each source.
+    weights = weights_of(readings, form)
     of_pair = np.full((n, n), -1)
     of_pair[t, s] = np.arange(len(t))
     rows = np.zeros((len(readings), X.shape[1]))
     for k, target in enumerate(readings.target):
-        beside = np.flatnonzero(readings.ratio[k])
-        rows[k] = readings.ratio[k, beside] @ X[of_pair[target, beside]]
+        beside = np.flatnonzero(weights[k])
+        rows[k] = weights[k, beside] @ X[of_pair[target, beside]]
     bases = (readings.base[:, None] == np.unique(readings.base)).astype(np.float64)
-    rows, group = np.hstack([rows, bases]), np.concatenate([group, np.full(bases.shape[1], len(features.groups))])
-    y, slope = transformed(readings.worth, form)
-    low, high = transformed(readings.low, form)[0], transformed(readings.high, form)[0]
+    parts, names = [rows, bases], [*features.groups, "baseline"]
+    if form.width:
+        parts.append(np.log(2 * readings.share)[:, None])
+        names.append("width")
+    first = len(features.groups)
+    group = np.concatenate([group, *(np.full(part.shape[1], first + k) for k, part in enumerate(parts[1:]))])
+    y, slope = transformed(readings.worth, form.power)
+    low, high = transformed(readings.low, form.power)[0], transformed(readings.high, form.power)[0]
     blocks = []
     for target in range(n):
         at = np.flatnonzero(readings.target == target)
         if len(at):
-            blocks.append((at, readings.ratio[at] @ readings.ratio[at].T))
+            blocks.append((at, weights[at] @ weights[at].T))
     # A wrong baseline moves every reading of its target alike.
-    fixed = {"mean": _WIDE, "baseline": max(float(np.mean(readings.base_noise)), 1e-8)}
+    fixed = {"mean": _WIDE, "baseline": max(float(np.mean(readings.base_noise)), 1e-8), "width": 1.0}
     slope = np.where(np.isfinite(slope), slope, 1.0)
     problem = mixed.Problem(
-        rows, group, (*features.groups, "baseline"), y, readings.noise * slope**2, low, high, tuple(blocks), fixed
+        np.hstack(parts), group, tuple(names), y, readings.noise * slope**2, low, high, tuple(blocks),
+        {name: fixed[name] for name in names if name in fixed},
     )  # fmt: skip
     return features, mixed.fit(problem)
 
 
-def transformed(worth: Array, form: float) -> tuple[Array, Array]:
-    """(exp(m y) - 1) / m, which is linear in the gains' own transforms, and its slope by y."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        if form == 0:
-            return worth, np.ones_like(worth)
-        return np.expm1(form * worth) / form, np.exp(form * worth)
+def weights_of(readings: Readings, form: Form) -> Array:
+    """Weight of each source in each reading, shape (m, n)."""
+    return readings.ratio * (2 * readings.share[:, None]) ** form.dilution
 
 
-def inverse(value: Array, form: float) -> Array:
-    """The log gain of a transformed one; infinite beyond the form's domain."""
-    if form == 0:
-        return value
+def transformed(worth: Array, power: int) -> tuple[Array, Array]:
+    """What is linear in the gains' own transforms (exp(y) - 1, or y itself), and its slope by y."""
+    with np.errstate(over="ignore"):
+        return (np.expm1(worth), np.exp(worth)) if power else (worth, np.ones_like(worth))
+
+
+def inverse(value: Array, power: int) -> Array:
+    """The log gain of a transformed one; minus infinity beyond the domain of "atlas"."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        inside = 1 + form * value
-        return np.where(inside > 0, np.log(np.maximum(inside, 1e-300)) / form, -math.inf if form > 0 else math.inf)
+        return np.where(value > -1, np.log1p(np.maximum(value, -1.0)), -math.inf) if power else value
 
 
-def _jacobian(readings: Readings, form: float) -> float:
+def _jacobian(readings: Readings, form: Form) -> float:
     """log |d transformed / d y| over the readings with a number: what makes evidences of two forms comparable."""
-    return float(form * np.nansum(readings.worth))
+    return float(form.power * np.nansum(readings.worth))
 
 
 def _gains(
-    readings: Readings, features: Features, found: mixed.Posterior, form: float, evidence: Mapping[float, float],
+    readings: Readings, features: Features, found: mixed.Posterior, form: str, evidence: Mapping[str, float],
 ) -> Estimate:  # fmt: skip
     """Posterior of the gains, a target at a time.
 
-    Given the effects b, the pairs' own parts d have mean G (y - X b), G = s_d^2 R' N^-1, and covariance s_d^2 (1 - G R);
-    R holds the target's ratios. With F the pairs' columns, gain = F b + d.
+    Given the effects b, the pairs' own parts d have mean G (y - X b), G = s_d^2 R' N^-1, and covariance
+    s_d^2 (1 - G R); R holds the target's weights. With F the pairs' columns, gain = F b + d.
     """
-    n = len(readings.languages)
+    n, power = len(readings.languages), FORMS[form].power
+    weights = weights_of(readings, FORMS[form])
     own = found.variances[mixed.SHARED]
     place = {int(found.problem.shared[b][0][0]): b for b in range(len(found.problem.shared))}
     gain, low, high = (np.full((n, n), np.nan) for _ in range(3))
@@ -175,19 +210,22 @@ def _gains(
         mean, S = F @ found.mean, own * np.eye(n - 1)
         at = np.flatnonzero(readings.target == t)
         if len(at):
-            R = readings.ratio[np.ix_(at, s)]
+            R = weights[np.ix_(at, s)]
             G = own * R.T @ found.precision.inverses[place[int(at[0])]]
             mean = mean + G @ (found.problem.y[at] - found.problem.X[at] @ found.mean)
             S = S - own * G @ R
             F = F - G @ found.problem.X[at]
         S = S + F @ found.covariance @ F.T
         sd = np.sqrt(np.diag(S))
-        gain[t, s] = inverse(mean, form)
+        gain[t, s] = inverse(mean, power)
         covariance[t][np.ix_(s, s)] = S
-        low[t, s], high[t, s] = inverse(mean - Z90 * sd, form), inverse(mean + Z90 * sd, form)
+        low[t, s], high[t, s] = inverse(mean - Z90 * sd, power), inverse(mean + Z90 * sd, power)
     status = np.where(readings.pairs, "measured", "predicted").astype("U9")
     np.fill_diagonal(status, "missing")
-    about = {"estimated_from": "mixtures", "form": form, "readings": len(readings), "runs": len(set(readings.run))}
+    about = {
+        "estimated_from": "mixtures", "form": form, "readings": len(readings), "runs": len(set(readings.run)),
+        "anchor_tokens": readings.anchor,
+    }  # fmt: skip
     matrix = TransferMatrix(readings.languages, from_gain(gain), from_gain(low), from_gain(high), status, about)
     spread = {name: math.sqrt(value) for name, value in found.variances.items() if name not in ("mean", "residual")}
     residual = found.variances[mixed.RESIDUAL]

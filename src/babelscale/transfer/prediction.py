@@ -5,9 +5,9 @@ The log gain (see `bts.to_gain`) of source s for target t is modelled as
     g(t, s) = mean + a_t + b_s + (target, source and pair features) . w + (kin of t) x (kin of s) . W + rest
 
 with each group of effects drawn from a normal distribution whose variance the scores themselves tell
-(`transfer.mixed`). a_t and b_s are what a language is like beyond its features; of a language without any score they are unknown, and its
-intervals hold their whole spread. A target's mean alone makes up most of a matrix's variance, so a prediction is judged
-three ways: a pair left out, a target left out, a language left out in both roles.
+(`transfer.mixed`). a_t and b_s are what a language is like beyond its features; of a language without any score they
+are unknown, and its intervals hold their whole spread. A target's mean alone makes up most of a matrix's variance, so a
+prediction is judged three ways: a pair left out, a target left out, a language left out in both roles.
 """
 
 import math
@@ -319,12 +319,14 @@ def _stride(folds: int) -> int:
 def _told(
     left_out: LeftOut, cells: _Cells, rows: NDArray[np.int64], mean: Array, plain: Array, coverage: float
 ) -> Check:  # fmt: skip
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     truth = cells.bts[rows]
 
     def rank(a: Array, b: Array) -> float:
-        return math.nan if np.ptp(a) == 0 or np.ptp(b) == 0 or len(a) < 3 else float(spearmanr(a, b).statistic)
+        if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+            return math.nan
+        return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
     def fit(predicted: Array) -> float:
         return 1 - float(np.sum((truth - predicted) ** 2)) / max(float(np.sum((truth - truth.mean()) ** 2)), 1e-300)

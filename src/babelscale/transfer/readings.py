@@ -2,7 +2,9 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,11 @@ from babelscale.transfer.measure import Twin, from_scratch, most_used_size, trai
 Array = NDArray[np.float64]
 
 
+At = Literal["anchor", "end"]
+# Share of the readings that may fall short of an anchor that is not given.
+_SHORT = 0.1
+
+
 @dataclass(frozen=True)
 class Readings:
     """What mixtures say: one entry a mixture and language in it.
@@ -23,6 +30,7 @@ class Readings:
     Attributes:
         languages: n codes.
         target: of each reading, shape (m,), an index into languages.
+        share: of the target in the mixture, shape (m,).
         ratio: tokens of each language per token of the target, shape (m, n), 0 for the target itself.
         worth: log(D_eff / D_t), shape (m,), D_eff the tokens that the monolingual run of the target needs for the same
             loss; NaN where only bounds are known.
@@ -32,10 +40,12 @@ class Readings:
         base_noise: the variance that comes from there.
         run: names, shape (m,).
         tokens: of the mixture where it was read, all languages together, shape (m,).
+        anchor: D_eff of every reading that is not a bound; None where they were read at the mixtures' ends.
     """
 
     languages: tuple[str, ...]
     target: NDArray[np.int64]
+    share: Array
     ratio: Array
     worth: Array
     low: Array
@@ -45,6 +55,7 @@ class Readings:
     base_noise: Array
     run: NDArray[np.str_]
     tokens: Array
+    anchor: float | None = None
 
     def __len__(self) -> int:
         return len(self.worth)
@@ -59,8 +70,8 @@ class Readings:
 
     def at(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "Readings":
         """Some of them."""
-        arrays = ("target", "ratio", "worth", "low", "high", "noise", "base", "base_noise", "run", "tokens")
-        return Readings(self.languages, **{name: getattr(self, name)[kept] for name in arrays})
+        arrays = ("target", "share", "ratio", "worth", "low", "high", "noise", "base", "base_noise", "run", "tokens")
+        return replace(self, **{name: getattr(self, name)[kept] for name in arrays})
 
 
 @dataclass(frozen=True)
@@ -75,30 +86,70 @@ class _Read:
     tokens: float
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """One language of one mixture, with the curves it is read from."""
+
+    code: str
+    shares: Mapping[str, float]
+    run: str
+    mixture: LearningCurve
+    mono: LearningCurve
+    base: int
+
+    @property
+    def share(self) -> float:
+        return self.shares[self.code]
+
+
 def read(
-    runs: Runs, *, params: float | None = None, anchor: float = 0.4, lr_state: LRState = "stable",
-    split: str = "validation",
+    runs: Runs, *, params: float | None = None, anchor: float | None = None, at: At = "anchor",
+    lr_state: LRState = "stable", split: str = "validation",
 ) -> Readings:  # fmt: skip
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
-    A mixture is read where it reaches the loss of the monolingual run at the anchor, as a pair's score is; one that
-    does not is read at its end, and one that was past it before its first checkpoint there. A bound is all that is
-    known where the monolingual run never had that loss.
+    A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so that
+    readings of narrow and wide mixtures mean the same: transfer falls as tokens grow. Where it never comes down to that
+    loss, or was past it before its first checkpoint, the reading is a bound.
 
     Args:
         params: N of the runs to use; left out, the size with the most mixtures.
-        anchor: d_mono as a share of the shortest monolingual curve (see `measure.from_runs`).
+        anchor: D_eff of all readings, as a share of the shortest monolingual curve; left out, 0.4 or what nine tenths of
+            the readings reach.
+        at: "end" reads each mixture at its last checkpoint instead, whatever D_eff is there: more readings of wide
+            mixtures for the same compute, if transfer is taken to be the same all along.
         lr_state: state of all losses read, of mixtures and monolingual runs alike.
 
     Raises:
-        InputError: no size has a mixture and a monolingual run of one of its languages.
+        InputError: no size has a mixture and a monolingual run of one of its languages, or mixtures end before the
+            monolingual curves begin.
     """
     scratch = from_scratch(runs)
     size = float(params) if params is not None else most_used_size(scratch)
+    entries = _entries(scratch, size, every_curve(scratch, lr_state=lr_state, split=split), lr_state)
+    if at == "end":
+        return _assemble(entries, [_at_end(entry) for entry in entries], None)
+    most = (0.4 if anchor is None else anchor) * min(float(entry.mono.tokens[-1]) for entry in entries)
+    d_eff = most
+    if anchor is None:
+        ends = [entry.mono.tokens_to(entry.mixture.at(entry.mixture.tokens[-1])) for entry in entries]
+        d_eff = min(most, float(np.quantile(ends, _SHORT)))
+    first = max(float(entry.mono.tokens[0]) for entry in entries)
+    if d_eff < first:
+        raise InputError(
+            f"at N = {size:.4g} a tenth of the mixtures end with losses that monolingual runs have before their first "
+            f"checkpoint at {first:.3g} tokens",
+            hint="train mixtures longer, measure monolingual runs earlier, or read mixtures at their ends",
+        )
+    return _assemble(entries, [_at_anchor(entry, d_eff) for entry in entries], d_eff)
+
+
+def _entries(
+    runs: Runs, size: float, curves: Mapping[tuple[str, str], LearningCurve], lr_state: LRState
+) -> list[_Entry]:  # fmt: skip
     mono: dict[tuple[str, str, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     mixtures: list[tuple[str, Twin, dict[str, float]]] = []
-    curves = every_curve(scratch, lr_state=lr_state, split=split)
-    for row in trained_on(scratch).iter_rows(named=True):
+    for row in trained_on(runs).iter_rows(named=True):
         if not math.isclose(row["params"], size, rel_tol=1e-9):
             continue
         twin = (row["tokenizer"], row["corpus"], row["seed"])
@@ -108,69 +159,76 @@ def read(
             case [_, _, *_]:
                 mixtures.append((row["run"], twin, dict(zip(row["language"], row["share"], strict=True))))
     bases = {key: {seed: _longest(names, key[0], curves) for seed, names in of.items()} for key, of in mono.items()}
-    if not bases or not mixtures:
-        raise InputError(
-            f"no mixture can be read at N = {size:.4g}: {len(mixtures)} mixtures, monolingual runs with {lr_state} "
-            f"losses of {len(bases)} languages",
-            hint="train a monolingual run of each language at the mixtures' size",
-        )
-    return _assemble(mixtures, bases, curves, anchor)
-
-
-def _longest(names: list[str], language: str, curves: dict[tuple[str, str], LearningCurve]) -> LearningCurve:
-    return max((curves[name, language] for name in sorted(names)), key=lambda curve: curve.tokens[-1])
-
-
-def _assemble(
-    mixtures: list[tuple[str, Twin, dict[str, float]]],
-    bases: dict[tuple[str, str, str], dict[int, LearningCurve]],
-    curves: dict[tuple[str, str], LearningCurve],
-    anchor: float,
-) -> Readings:
-    codes = tuple(sorted({code for _, _, shares in mixtures for code in shares}))
-    place = {code: k for k, code in enumerate(codes)}
     numbers: dict[tuple[str, str, str, int], int] = {}
-    d_mono = anchor * min(float(curve.tokens[-1]) for of in bases.values() for curve in of.values())
-    rows: list[tuple[int, Array, _Read, int, str]] = []
+    entries = []
     for run, (tokenizer, corpus, seed), shares in mixtures:
-        for code, share in shares.items():
+        for code in shares:
             of = bases.get((code, tokenizer, corpus))
             if of is None or (run, code) not in curves:
                 continue
             # A monolingual run of the same seed where there is one.
             twin = seed if seed in of else min(of)
             number = numbers.setdefault((code, tokenizer, corpus, twin), len(numbers))
-            ratio = np.zeros(len(codes))
-            for other, part in shares.items():
-                if other != code:
-                    ratio[place[other]] = part / share
-            rows.append((place[code], ratio, _reading(of[twin], curves[run, code], share, d_mono), number, run))
-    if not rows:
+            entries.append(_Entry(code, shares, run, curves[run, code], of[twin], number))
+    if not entries:
         raise InputError(
-            "no mixture has a monolingual run beside it", hint="same size, tokenizer and corpus are needed"
+            f"no mixture can be read at N = {size:.4g}: {len(mixtures)} mixtures, monolingual runs with {lr_state} "
+            f"losses of {len(bases)} languages",
+            hint="train a monolingual run of each language at the mixtures' size, with the same tokenizer and corpus",
         )
-    target, ratio, reads, base, run = zip(*rows, strict=True)
-    numbers_of = {name: np.array([getattr(each, name) for each in reads]) for name in _Read.__dataclass_fields__}
+    return entries
+
+
+def _longest(names: list[str], language: str, curves: Mapping[tuple[str, str], LearningCurve]) -> LearningCurve:
+    return max((curves[name, language] for name in sorted(names)), key=lambda curve: curve.tokens[-1])
+
+
+def _assemble(entries: list[_Entry], reads: list[_Read], anchor: float | None) -> Readings:
+    codes = tuple(sorted({code for entry in entries for code in entry.shares}))
+    ratio = np.zeros((len(entries), len(codes)))
+    for row, entry in zip(ratio, entries, strict=True):
+        for other, share in entry.shares.items():
+            if other != entry.code:
+                row[codes.index(other)] = share / entry.share
     return Readings(
-        codes, np.array(target), np.array(ratio), base=np.array(base), run=np.array(run, np.str_), **numbers_of
-    )  # fmt: skip
+        codes,
+        target=np.array([codes.index(entry.code) for entry in entries]),
+        share=np.array([entry.share for entry in entries]),
+        ratio=ratio,
+        base=np.array([entry.base for entry in entries]),
+        run=np.array([entry.run for entry in entries], np.str_),
+        anchor=anchor,
+        **{name: np.array([getattr(each, name) for each in reads]) for name in _Read.__dataclass_fields__},
+    )
 
 
-def _reading(mono: LearningCurve, mixture: LearningCurve, share: float, d_mono: float) -> _Read:
-    loss = mono.at(d_mono)
-    at = mixture.tokens_to(loss)
-    d_eff = d_mono
-    if not 0 < at < math.inf:
-        at = float(mixture.tokens[0] if at == 0 else mixture.tokens[-1])
-        loss = mixture.at(at)
-        d_eff = mono.tokens_to(loss)
-    own = share * at
+def _at_anchor(entry: _Entry, d_eff: float) -> _Read:
+    loss = entry.mono.at(d_eff)
+    at = entry.mixture.tokens_to(loss)
+    # Where the loss lies outside the mixture's curve, its end or beginning bounds what its tokens were worth.
+    first, last = (math.log(d_eff / (entry.share * float(entry.mixture.tokens[k]))) for k in (0, -1))
+    if math.isinf(at):
+        return _Read(math.nan, -math.inf, last, 0.0, 0.0, float(entry.mixture.tokens[-1]))
+    if at == 0:
+        return _Read(math.nan, first, math.inf, 0.0, 0.0, float(entry.mixture.tokens[0]))
+    return _measured(entry, loss, at, d_eff)
+
+
+def _at_end(entry: _Entry) -> _Read:
+    at = float(entry.mixture.tokens[-1])
+    loss = entry.mixture.at(at)
+    d_eff = entry.mono.tokens_to(loss)
+    first, last = (math.log(float(entry.mono.tokens[k]) / (entry.share * at)) for k in (0, -1))
     if d_eff == 0:
-        return _Read(math.nan, -math.inf, math.log(mono.tokens[0] / own), 0.0, 0.0, at)
+        return _Read(math.nan, -math.inf, first, 0.0, 0.0, at)
     if math.isinf(d_eff):
-        return _Read(math.nan, math.log(mono.tokens[-1] / own), math.inf, 0.0, 0.0, at)
-    noise = [_in_tokens(curve, loss, d) for curve, d in ((mixture, at), (mono, d_eff))]
-    return _Read(math.log(d_eff / own), -math.inf, math.inf, noise[0], noise[1], at)
+        return _Read(math.nan, last, math.inf, 0.0, 0.0, at)
+    return _measured(entry, loss, at, d_eff)
+
+
+def _measured(entry: _Entry, loss: float, at: float, d_eff: float) -> _Read:
+    noise = [_in_tokens(curve, loss, d) for curve, d in ((entry.mixture, at), (entry.mono, d_eff))]
+    return _Read(math.log(d_eff / (entry.share * at)), -math.inf, math.inf, noise[0], noise[1], at)
 
 
 def _in_tokens(curve: LearningCurve, loss: float, tokens: float) -> float:
