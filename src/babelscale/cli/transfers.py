@@ -40,7 +40,7 @@ def transfer(
     along
         Show how scores move with size and tokens.
     anchor
-        d_mono, as a share of the shortest monolingual run's stable phase (default 0.4; with --mixtures what they reach).
+        d_mono, as a share of the shortest monolingual run's stable phase (default 0.4; mixtures: what they reach).
     params
         N of the runs to use (default: the size with the most bilingual runs).
     chart
@@ -96,9 +96,10 @@ def next_runs(
     count
         How many mixtures.
     width
-        Languages of a mixture (default 8, or all where there are fewer).
+        Languages of the widest mixtures (default 8, or all where there are fewer); others are half as wide, or pairs.
     tokens
-        Of a mixture (default: as the longest mixture of the study).
+        Of each language in a mixture (default: as in the longest mixtures of the study, otherwise three quarters of a
+        monolingual run's).
     size
         Of the design's sizes (default: that of the most mixtures).
     targets

@@ -43,8 +43,8 @@ class Look:
 
 def look(
     source: str | Path | None = None, *, published: bool = False, mixtures: bool = False, tests: bool = False,
-    predicted: Sequence[str] | None = None, moves: bool = False, anchor: float | None = None, params: float | None = None,
-    seed: int = 0, progress: Progress | None = None,
+    predicted: Sequence[str] | None = None, moves: bool = False, anchor: float | None = None,
+    params: float | None = None, seed: int = 0, progress: Progress | None = None,
 ) -> Look:  # fmt: skip
     """A matrix and what is asked of it.
 
@@ -80,7 +80,9 @@ def look(
     return _beside(start, runs, source, tests, predicted, moves, seed, tell)
 
 
-def _read(runs: Runs | None, source: str | Path | None, mixtures: bool, anchor: float | None, params: float | None) -> Look:
+def _read(
+    runs: Runs | None, source: str | Path | None, mixtures: bool, anchor: float | None, params: float | None
+) -> Look:
     assert runs is not None
     assert source is not None
     if not mixtures:

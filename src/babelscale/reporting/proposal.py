@@ -1,11 +1,15 @@
 """proposal: the next runs of a study that would tell most about transfer between its languages, for a budget.
 
 The first ones deal the languages out evenly over random mixtures. Once a few mixtures are read, the next are those that
-shrink the uncertainty of the gains most (`transfer.acquisition`). Languages without a monolingual run, against which
-mixtures are read, come first.
+shrink the uncertainty of the gains most (`transfer.acquisition`). Mixtures come in several widths, pairs among them:
+without those neither the form of a mixture nor what many languages cost can be told from the gains. A language gets as
+many tokens in a wide mixture as in a narrow one, so that all can be read at one anchor. Languages without a monolingual
+run, against which mixtures are read, come first.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +30,10 @@ if TYPE_CHECKING:
     from babelscale.study.study import Study
 
 WIDTH = 8
-# Times the seed of a group's first mixtures moves on, so that a second proposal is not the first again.
+# Tokens of a language in a mixture, as a share of its monolingual run: what it takes to reach 0.4 of that run's tokens
+# where the others interfere.
+_ENOUGH = 0.75
+# So that a second proposal is not the first again.
 _STEP = 1000
 
 
@@ -37,8 +44,9 @@ class NextRuns:
     Attributes:
         design: the study's design with the new groups, ready to run in the same folder.
         baselines: languages that lack a monolingual run.
-        mixtures: languages of each new mixture, evenly sampled.
-        size, tokens: of each mixture; baseline_tokens of a monolingual run.
+        mixtures: languages of each new mixture, evenly sampled, in the order of their worth.
+        size: of all of them.
+        tokens: of each language in a mixture; `baseline_tokens` of a monolingual run.
         compute: FLOPs of all of them.
         chosen: "evenly" (random, every language equally often) or "by uncertainty".
         sd: root mean square of the standard deviations of the log gains, now and as promised; None before any reading.
@@ -61,7 +69,8 @@ class NextRuns:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens each, chosen {self.chosen}"
+            f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens a language, "
+            f"chosen {self.chosen}"
             + (f"; first {len(self.baselines)} monolingual runs" if self.baselines else "")
             + f"; {self.compute:.3g} FLOPs in all"
         ]
@@ -99,9 +108,10 @@ def next_runs(
     Args:
         study: finished runs are read where there are any.
         compute: FLOPs for all of them; or give `count`, the number of mixtures.
-        width: languages of a mixture (default 8, or all where there are fewer).
-        tokens: of a mixture (default: as the longest mixture of the study at that size, otherwise half of a
-            monolingual run's for each of its languages).
+        width: languages of the widest mixtures (default 8, or all where there are fewer); others have half as many, or
+            two.
+        tokens: of each language in a mixture (default: as in the longest mixtures of the study at that size, otherwise
+            three quarters of a monolingual run's).
         size: of the design's (default: of the most mixtures, otherwise the first).
         targets: languages whose gains matter (default all).
         seed: of the random mixtures and beginnings.
@@ -116,38 +126,66 @@ def next_runs(
     size = size or _usual_size(study, runs)
     if size not in design.sizes:
         raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
-    width = min(WIDTH, len(design.languages)) if width is None else width
-    params = design.shape(size).params
-    trained = _trained(runs, params)
-    single = _longest(trained, 1) or _asked(design, size, "monolingual") or tokens
-    mixture_tokens = tokens or _longest(trained, 2) or (single * width / 2 if single else None)
-    if mixture_tokens is None or single is None:
-        raise InputError("the study says nothing of how long its runs are", hint="give --tokens")
-    alone = {code for row in trained if len(row) == 1 for code in row}
+    trained = _trained(runs, design.shape(size).params)
+    single = max((t for codes, t in trained.items() if len(codes) == 1), default=None) or _asked(design, size) or tokens
+    if single is None:
+        raise InputError("the study has no monolingual run to go by", hint="give --tokens")
+    each = tokens or max((t / len(codes) for codes, t in trained.items() if len(codes) > 1), default=_ENOUGH * single)
+    alone = {code for codes in trained if len(codes) == 1 for code in codes}
     baselines = tuple(code for code in design.languages if code not in alone)
-    recipe, shape = design.training_recipe(size), design.shape(size)
-    rate = shape.flops_per_token(recipe.sequence_length)
-    spent, each = len(baselines) * single * rate, mixture_tokens * rate
-    if count is None:
-        assert compute is not None
-        count = int((compute - spent) / each)
-        if count < 1:
-            raise InputError(
-                f"{compute:.3g} FLOPs are less than {len(baselines)} monolingual runs and one mixture take",
-                hint=f"give at least {spent + each:.3g}, or fewer --tokens",
-            )
-    held = _estimate(study, runs, params)
-    before = sum(group.name.startswith("next-") for group in design.groups)
+    rate = design.shape(size).flops_per_token(design.training_recipe(size).sequence_length)
+    widest = min(WIDTH, len(design.languages)) if width is None else width
+    cycle = _cycle(widest, len(design.languages), trained)
+    widths = _widths(cycle, each * rate, count, compute, len(baselines) * single * rate)
+    held = _estimate(study, runs, design.shape(size).params)
+    number = 1 + len({group.name.split("-")[1] for group in design.groups if group.name.startswith("next-")})
     if held is None:
-        mixtures = tuple(balanced(design.languages, width, count, seed + _STEP * before))
-        chosen, sd = "evenly", None
+        mixtures, chosen, sd = _evenly(design.languages, widths, seed + _STEP * number), "evenly", None
     else:
-        proposal = propose(held, count, width=width, targets=targets, seed=seed)
+        there = {frozenset(codes) for codes in trained}
+        proposal = propose(held, widths, targets=targets, seed=seed, avoid=there)
         mixtures, chosen, sd = proposal.mixtures, "by uncertainty", (proposal.sd[0], proposal.sd[-1])
-    grown = _grown(design, baselines, mixtures, size, (single, mixture_tokens), before + 1)
-    return NextRuns(
-        grown, baselines, mixtures, size, mixture_tokens, single, spent + count * each, chosen, sd
-    )  # fmt: skip
+    spent = rate * (len(baselines) * single + each * sum(widths))
+    grown = _grown(design, baselines, mixtures, size, single, each, number)
+    return NextRuns(grown, baselines, mixtures, size, each, single, spent, chosen, sd)
+
+
+def _cycle(widest: int, languages: int, trained: Collection[tuple[str, ...]]) -> list[int]:
+    """Widths to go through in turn: wide, half as wide, wide, pairs; a width whose mixtures are all trained falls out."""
+    cycle = [widest, max(2, widest // 2), widest, 2]
+    done = {width: sum(len(codes) == width for codes in trained) for width in cycle}
+    return [width for width in cycle if done[width] < math.comb(languages, width)] or [widest]
+
+
+def _widths(
+    cycle: Sequence[int], price: float, count: int | None, compute: float | None, before: float
+) -> list[int]:  # fmt: skip
+    """Languages of each mixture, as many as the count or the budget allows.
+
+    Args:
+        price: FLOPs of one language in a mixture; `before` of the monolingual runs.
+    """
+    turns = itertools.cycle(cycle)
+    if count is not None:
+        return list(itertools.islice(turns, count))
+    assert compute is not None
+    found: list[int] = []
+    for width in turns:
+        if before + price * (sum(found) + width) > compute:
+            break
+        found.append(width)
+    if not found:
+        raise InputError(
+            f"{compute:.3g} FLOPs are less than the monolingual runs and one mixture take",
+            hint=f"give at least {before + price * cycle[0]:.3g}, or fewer --tokens",
+        )
+    return found
+
+
+def _evenly(languages: Sequence[str], widths: Sequence[int], seed: int) -> tuple[tuple[str, ...], ...]:
+    """Mixtures of the given widths, in their order, every language about equally often in those of a width."""
+    dealt = {width: iter(balanced(languages, width, widths.count(width), seed + width)) for width in set(widths)}
+    return tuple(next(dealt[width]) for width in widths)
 
 
 def _usual_size(study: "Study", runs: "Runs | None") -> str:
@@ -172,17 +210,12 @@ def _trained(runs: "Runs | None", params: int) -> Mapping[tuple[str, ...], float
     return found
 
 
-def _longest(trained: Mapping[tuple[str, ...], float], languages: int) -> float | None:
-    """Tokens of the longest run of one language, or of several."""
-    fit = [tokens for codes, tokens in trained.items() if (len(codes) == 1) == (languages == 1)]
-    return max(fit, default=None)
-
-
-def _asked(design: "Design", size: str, mixture: str) -> float | None:
+def _asked(design: "Design", size: str) -> float | None:
+    """Tokens of the design's longest monolingual run from scratch at a size."""
     lengths = [
         length
         for group in design.groups
-        if group.mixture == mixture and size in group.sizes and not group.continue_from
+        if group.mixture == "monolingual" and size in group.sizes and not group.continue_from
         for length in design.lengths(group, size)
     ]
     return max(lengths, default=None)
@@ -203,10 +236,10 @@ def _estimate(study: "Study", runs: "Runs | None", params: int) -> Estimate | No
 
 
 def _grown(
-    design: "Design", baselines: Sequence[str], mixtures: Sequence[Sequence[str]], size: str,
-    tokens: tuple[float, float], number: int,
+    design: "Design", baselines: Sequence[str], mixtures: Sequence[Sequence[str]], size: str, single: float,
+    each: float, number: int,
 ) -> "Design":  # fmt: skip
-    """The design with groups for the baselines and the mixtures."""
+    """The design with groups for the baselines and for the mixtures of each width."""
     from babelscale.study.design import Group
 
     groups = list(design.groups)
@@ -214,13 +247,15 @@ def _grown(
         groups.append(
             Group(
                 name=f"next-{number}-baselines", why="what the mixtures are read against", mixture="monolingual",
-                languages=tuple(baselines), sizes=(size,), tokens=(tokens[0],),
+                languages=tuple(baselines), sizes=(size,), tokens=(float(math.ceil(single)),),
             )
         )  # fmt: skip
-    groups.append(
-        Group(
-            name=f"next-{number}", why="mixtures that tell most about transfer", mixture="shares",
-            shares=tuple(dict.fromkeys(mixture, 1.0) for mixture in mixtures), sizes=(size,), tokens=(tokens[1],),
-        )
-    )  # fmt: skip
+    for width in sorted({len(mixture) for mixture in mixtures}):
+        chosen = tuple(dict.fromkeys(mixture, 1.0) for mixture in mixtures if len(mixture) == width)
+        groups.append(
+            Group(
+                name=f"next-{number}-{width}", why="mixtures that tell most about transfer", mixture="shares",
+                shares=chosen, sizes=(size,), tokens=(float(math.ceil(width * each)),),
+            )
+        )  # fmt: skip
     return design.model_copy(update={"groups": tuple(groups)})

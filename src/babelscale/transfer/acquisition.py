@@ -7,7 +7,8 @@ each by exchange of single languages from several beginnings, knowing those befo
 other is left aside, so the promised reduction is on the careful side.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,23 +59,25 @@ def balanced(languages: Sequence[str], width: int, count: int, seed: int = 0) ->
 
 
 def propose(
-    estimate: Estimate, count: int, *, width: int = 8, noise: float | None = None, seed: int = 0,
-    targets: Sequence[str] | None = None,
+    estimate: Estimate, widths: Sequence[int], *, noise: float | None = None, seed: int = 0,
+    targets: Sequence[str] | None = None, avoid: Collection[frozenset[str]] = (),
 ) -> Proposal:  # fmt: skip
-    """The next `count` mixtures of `width` languages.
+    """The next mixtures, one of each width.
 
     Args:
         estimate: what is known of the gains so far.
+        widths: languages of each mixture.
         noise: standard deviation of a reading (default: the estimate's own).
         targets: the languages whose gains matter (default all).
+        avoid: mixtures that are there already; none of them is proposed, and none twice.
 
     Raises:
-        InputError: fewer languages than `width`, or an unknown target.
+        InputError: fewer languages than a mixture is to hold, an unknown target, or no other mixture of a width.
     """
     codes = estimate.matrix.languages
     n = len(codes)
-    if not 2 <= width <= n:
-        raise InputError(f"mixtures of {width} out of {n} languages", hint="two at least")
+    if wrong := [width for width in widths if not 2 <= width <= n]:
+        raise InputError(f"mixtures of {wrong[0]} out of {n} languages", hint="two at least")
     if unknown := [code for code in targets or () if code not in codes]:
         raise InputError(f"{unknown[0]!r} is not among the languages", hint=f"there are {', '.join(codes)}")
     weight = np.array([1.0 if targets is None or code in targets else 0.0 for code in codes])
@@ -82,10 +85,15 @@ def propose(
     variance = (estimate.reading_sd if noise is None else noise) ** 2
     rng = np.random.default_rng(seed)
     chosen, sd = [], [_rms(S, weight)]
-    for _ in range(count):
-        members = max((_climb(S, weight, variance, width, rng) for _ in range(_BEGINNINGS)), key=lambda pair: pair[0])[
-            1
-        ]
+    taken = {frozenset(codes.index(code) for code in mixture) for mixture in avoid if mixture <= set(codes)}
+    for width in widths:
+        tried = [_climb(S, weight, variance, width, rng, taken) for _ in range(_BEGINNINGS)]
+        worth, members = max(tried, key=lambda pair: pair[0])
+        if worth == -math.inf:
+            raise InputError(
+                f"no mixture of {width} languages is left that was not trained", hint="ask for another width"
+            )
+        taken.add(frozenset(members))
         for t in members:
             S[t] = _after(S[t], _others(n, members, t), variance)
         chosen.append(tuple(codes[k] for k in sorted(members)))
@@ -94,12 +102,16 @@ def propose(
 
 
 def _climb(
-    S: Array, weight: Array, variance: float, width: int, rng: np.random.Generator
+    S: Array, weight: Array, variance: float, width: int, rng: np.random.Generator, taken: set[frozenset[int]]
 ) -> tuple[float, list[int]]:  # fmt: skip
-    """The best mixture that exchanges of single languages reach from a random one."""
+    """The best mixture that exchanges of single languages reach from a random one, and its worth."""
     n = len(S)
+
+    def worth(members: list[int]) -> float:
+        return -math.inf if frozenset(members) in taken else _worth(S, weight, variance, members)
+
     members = [int(k) for k in rng.choice(n, width, replace=False)]
-    best = _worth(S, weight, variance, members)
+    best = worth(members)
     for _ in range(_PASSES):
         before = best
         for place in range(width):
@@ -107,9 +119,9 @@ def _climb(
             outside = [k for k in range(n) if k not in members]
             for candidate in rng.permutation(outside)[:6].tolist():
                 trial = [*members[:place], candidate, *members[place + 1 :]]
-                worth = _worth(S, weight, variance, trial)
-                if worth > best:
-                    best, members = worth, trial
+                gained = worth(trial)
+                if gained > best:
+                    best, members = gained, trial
         if best <= before:
             break
     return best, members

@@ -2,7 +2,9 @@
 
     b_j ~ N(0, s_k^2)   for every column j of group k
     d   ~ N(0, s_d^2 K) what observations share besides, K given block by block
-    e_i ~ N(0, v_i + s_e^2)   v_i is what is known of the noise of observation i, s_e^2 what all this leaves
+    e_i ~ N(0, v_i + s_e^2 + s_r^2 r_i)
+        v_i is what is known of the noise of observation i, s_e^2 what all this leaves; r_i, where given, says how much
+        rougher the model is there than elsewhere
 
 The variances maximise the marginal likelihood (empirical Bayes; MacKay 1992, "Bayesian interpolation", section 4, with
 several groups), under a wide prior on their logarithms, so that a group with little evidence is not ruled out.
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-RESIDUAL, SHARED = "residual", "shared"
+RESIDUAL, SHARED, ROUGH = "residual", "shared", "rough"
 # Prior of a log variance: centred on a tenth of the data's variance, with a standard deviation of a factor of e^2.
 _CENTRE, _SPREAD = 0.1, 2.0
 _LEAST = 1e-10
@@ -41,6 +43,7 @@ class Problem:
         low, high: bounds of what is NaN in y, shape (n,), infinite where open.
         shared: blocks (rows, K of those rows), each row in at most one.
         fixed: variances that are given and not estimated, by the name of the group.
+        rough: r_i, shape (n,), not negative; None where the model is as good everywhere.
     """
 
     X: Array
@@ -52,12 +55,13 @@ class Problem:
     high: Array
     shared: tuple[tuple[Rows, Array], ...] = ()
     fixed: Mapping[str, float] | None = None
+    rough: Array | None = None
 
     @property
     def free(self) -> list[str]:
         """Groups whose variance is estimated, the shared part and the residual last."""
         names = [name for name in self.names if name not in (self.fixed or {})]
-        return [*names, *([SHARED] if self.shared else []), RESIDUAL]
+        return [*names, *([SHARED] if self.shared else []), *([ROUGH] if self.rough is not None else []), RESIDUAL]
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class _Noise:
 
         self.shared = problem.shared
         self.diagonal = problem.noise + max(variances[RESIDUAL], _LEAST)
+        if problem.rough is not None:
+            self.diagonal = self.diagonal + variances[ROUGH] * problem.rough
         scale = variances.get(SHARED, 0.0)
         self.factors = [
             cho_factor(scale * K + np.diag(self.diagonal[rows]), check_finite=False) for rows, K in self.shared
@@ -187,7 +193,8 @@ def _rows(problem: Problem, kept: Rows) -> Problem:
         if inside.any():
             shared.append((place[rows[inside]], K[np.ix_(inside, inside)]))
     y, noise, low, high = (getattr(problem, name)[kept] for name in ("y", "noise", "low", "high"))
-    return replace(problem, X=problem.X[kept], y=y, noise=noise, low=low, high=high, shared=tuple(shared))
+    rough = None if problem.rough is None else problem.rough[kept]
+    return replace(problem, X=problem.X[kept], y=y, noise=noise, low=low, high=high, shared=tuple(shared), rough=rough)
 
 
 def _solve(
@@ -238,7 +245,7 @@ def _slopes(problem: Problem, variances: Mapping[str, float]) -> tuple[float, Ar
     Z = noise.solve(problem.X)
     energy, slopes = mean**2 + np.diag(C), []
     for name in problem.free:
-        if name not in (SHARED, RESIDUAL):
+        if name not in (SHARED, ROUGH, RESIDUAL):
             mask = problem.group == problem.names.index(name)
             slopes.append(0.5 * (float(energy[mask].sum()) / max(variances[name], _LEAST) - int(mask.sum())))
     inverses = noise.inverses
@@ -248,11 +255,14 @@ def _slopes(problem: Problem, variances: Mapping[str, float]) -> tuple[float, Ar
             part = Z[rows]
             total += q[rows] @ K @ q[rows] + np.sum((K @ part @ C) * part) - np.sum(inverse * K)
         slopes.append(0.5 * variances[SHARED] * float(total))
-    trace = np.sum(1 / noise.diagonal)
+    # What the diagonal parts need: q_i^2 + (C z_i).z_i - (N^-1)_ii.
+    each = 1 / noise.diagonal
     for (rows, _), inverse in zip(problem.shared, inverses, strict=True):
-        trace += np.trace(inverse) - np.sum(1 / noise.diagonal[rows])
-    leverage = float(np.sum((Z @ C) * Z))
-    slopes.append(0.5 * variances[RESIDUAL] * (float(q @ q) + leverage - float(trace)))
+        each[rows] = np.diag(inverse)
+    each = q**2 + np.sum((Z @ C) * Z, axis=1) - each
+    if problem.rough is not None:
+        slopes.append(0.5 * variances[ROUGH] * float(problem.rough @ each))
+    slopes.append(0.5 * variances[RESIDUAL] * float(each.sum()))
     return evidence, np.array(slopes)
 
 

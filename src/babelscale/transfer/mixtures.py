@@ -8,11 +8,12 @@ the tokens that a monolingual model needs to reach the mixture's loss on t; q_s 
     form "share" log(D_eff / D_t) = sum_s g_s 2 q_s
 
 For two languages in equal parts all three say D_eff = D_t (1 + tau), so tau is the pair's own whatever the form. With
-the negative tau that most pairs have, a wide mixture takes "atlas" to D_eff <= 0, where there is no loss; the others are
-positive whatever the tau, and linear in the log gains. In "log" every source adds what it does in a pair; in "share" it
-adds by its part of all tokens, so that many sources average out. Each may have a term c log 2p, what it costs (or
-brings) that there are many languages, whichever they are; it is told apart from the gains only where mixtures of several
-widths are there. Several forms can be fitted, and the evidence of the readings chooses.
+the negative tau that most pairs have, a wide mixture takes "atlas" to D_eff <= 0, where there is no loss; the others
+are positive whatever the tau, and linear in the log gains. In "log" every source adds what it does in a pair; in
+"share" it adds by its part of all tokens, so that many sources average out. Each may have a term c_t log 2p, what it
+costs (or brings) t that there are many languages, whichever they are. It is told apart from the gains only where
+mixtures of several widths are there, pairs among them. So is how much rougher a form is for wide mixtures, by
+(log 2p)^2. Several forms can be fitted, and the evidence of the readings chooses.
 
 Gains are drawn towards what features, targets and sources have in common (`transfer.prediction`), as far as the
 readings themselves ask for it; what a pair has of its own is a part shared by the readings that hold the pair.
@@ -36,6 +37,7 @@ from babelscale.transfer.readings import Readings
 from babelscale.transfer.relations import Relations
 
 Array = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Form:
@@ -99,6 +101,8 @@ class Estimate:
             best = max(self.evidence.values())
             said = "; ".join(f"{form} {value - best:+.1f}" for form, value in self.evidence.items())
             lines.append(f"form {self.form!r}; log evidence of each, less the best: {said}")
+        elif not FORMS[self.form].width:
+            lines.append(f"form {self.form!r}; mixtures of several widths would tell whether another fits better")
         return "\n".join(lines)
 
 
@@ -108,8 +112,8 @@ def estimate(
     """The matrix from mixtures.
 
     Args:
-        forms: of `FORMS`, to choose from by the evidence of the readings. Those with a width are left out where all
-            mixtures are of one width.
+        forms: of `FORMS`, to choose from by the evidence of the readings. Where all mixtures are of one width, forms
+            cannot be told apart, and the default stands.
 
     Raises:
         InputError: too few readings, or an unknown form.
@@ -122,12 +126,14 @@ def estimate(
             hint="at least two mixtures for each language; `babelscale study next` proposes them",
         )
     relations = (relations or Relations.of(readings.languages)).at(readings.languages)
-    one_width = np.ptp(readings.share) < 1e-6
-    tried = [form for form in forms if not (FORMS[form].width and one_width)] or ["log"]
-    found = {form: _fit(readings, relations, FORMS[form]) for form in tried}
-    evidence = {form: fitted[1].evidence + _jacobian(readings, FORMS[form]) for form, fitted in found.items()}
+    tried = ["log"] if np.ptp(readings.share) < 1e-6 else list(forms)
+    # Forms are compared by the readings with a number; the stand-ins of bounds differ from form to form.
+    known = readings.at(np.isfinite(readings.worth)) if len(tried) > 1 else readings
+    fits = {form: _fit(known, relations, FORMS[form]) for form in tried}
+    evidence = {form: found[1].evidence + _jacobian(known, FORMS[form]) for form, found in fits.items()}
     best = max(evidence, key=lambda form: evidence[form])
-    return _gains(readings, *found[best], best, evidence)
+    fitted = fits[best] if len(known) == len(readings) else _fit(readings, relations, FORMS[best])
+    return _gains(readings, *fitted, best, evidence)
 
 
 def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features, mixed.Posterior]:
@@ -145,9 +151,11 @@ def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features
         rows[k] = weights[k, beside] @ X[of_pair[target, beside]]
     bases = (readings.base[:, None] == np.unique(readings.base)).astype(np.float64)
     parts, names = [rows, bases], [*features.groups, "baseline"]
+    width = np.log(2 * readings.share)
     if form.width:
-        parts.append(np.log(2 * readings.share)[:, None])
-        names.append("width")
+        own = (readings.target[:, None] == np.arange(n)) * width[:, None]
+        parts += [width[:, None], own]
+        names += ["width", "width of target"]
     first = len(features.groups)
     group = np.concatenate([group, *(np.full(part.shape[1], first + k) for k, part in enumerate(parts[1:]))])
     y, slope = transformed(readings.worth, form.power)
@@ -162,7 +170,7 @@ def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features
     slope = np.where(np.isfinite(slope), slope, 1.0)
     problem = mixed.Problem(
         np.hstack(parts), group, tuple(names), y, readings.noise * slope**2, low, high, tuple(blocks),
-        {name: fixed[name] for name in names if name in fixed},
+        {name: fixed[name] for name in names if name in fixed}, width**2 if np.ptp(width) > 0 else None,
     )  # fmt: skip
     return features, mixed.fit(problem)
 

@@ -108,14 +108,14 @@ def read(
 ) -> Readings:  # fmt: skip
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
-    A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so that
-    readings of narrow and wide mixtures mean the same: transfer falls as tokens grow. Where it never comes down to that
+    A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so
+    that readings of narrow and wide mixtures mean the same: transfer falls as tokens grow. Where it never comes down to that
     loss, or was past it before its first checkpoint, the reading is a bound.
 
     Args:
         params: N of the runs to use; left out, the size with the most mixtures.
-        anchor: D_eff of all readings, as a share of the shortest monolingual curve; left out, 0.4 or what nine tenths of
-            the readings reach.
+        anchor: D_eff of all readings, as a share of the shortest monolingual curve; left out, 0.4 or what nine tenths
+            of the readings reach.
         at: "end" reads each mixture at its last checkpoint instead, whatever D_eff is there: more readings of wide
             mixtures for the same compute, if transfer is taken to be the same all along.
         lr_state: state of all losses read, of mixtures and monolingual runs alike.
