@@ -187,6 +187,8 @@ def test_censored_cells_are_in_no_mean(matrix: TransferMatrix):
     found = analyse(matrix)
     assert (found.scores, found.left_out) == (5, 1)
     known = [from_tau(tau) for tau in TAU.values() if tau != -0.95]
-    assert found.contrasts[0].same == pytest.approx(np.mean(known), abs=0.02)
-    assert math.isnan(found.contrasts[0].different)
-    assert found.to_dict()["contrasts"][0]["different"] is None
+    assert found.contrasts[0].raw.same == pytest.approx(np.mean(known), abs=0.02)
+    assert math.isnan(found.contrasts[0].raw.different)
+    assert math.isnan(found.contrasts[0].raw.p)
+    assert found.to_dict()["contrasts"][0]["raw"]["different"] is None
+    assert "unknown" in str(found)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import babelscale
 from babelscale import files
-from babelscale.reporting import endings, findings, sections
+from babelscale.reporting import endings, findings, sections, transfers
 from babelscale.reporting.page import render
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import Progress, analyse
@@ -37,7 +37,7 @@ def page(walk: Walk) -> str:
         findings.in_short(walk),
         sections.about(walk),
         sections.losses(walk),
-        sections.transfer(walk),
+        transfers.transfer(walk),
         endings.continued(walk),
         sections.laws(walk),
         sections.held_out(walk),

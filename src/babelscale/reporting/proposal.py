@@ -151,7 +151,7 @@ def next_runs(
 
 
 def _cycle(widest: int, languages: int, trained: Collection[tuple[str, ...]]) -> list[int]:
-    """Widths to go through in turn: wide, half as wide, wide, pairs; a width whose mixtures are all trained falls out."""
+    """Widths to go through in turn: wide, half as wide, wide, pairs; one whose mixtures are all trained falls out."""
     cycle = [widest, max(2, widest // 2), widest, 2]
     done = {width: sum(len(codes) == width for codes in trained) for width in cycle}
     return [width for width in cycle if done[width] < math.comb(languages, width)] or [widest]

@@ -8,7 +8,6 @@ import polars as pl
 from babelscale import charts, languages
 from babelscale.charts import style
 from babelscale.charts.training import loss_rows
-from babelscale.charts.transfer import cells
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.reporting import endings, words
@@ -96,49 +95,6 @@ def losses(walk: Walk) -> Section:
     said = ["Losses are measured on held-out text. Only languages that a run trains on are shown."]
     units = [endings.in_every_unit(walk, MOST_ROWS)] if ended.height else []
     return Section("Losses by language", "losses", said, figures=figures, tables=units)
-
-
-def transfer(walk: Walk) -> Section | None:
-    """The transfer matrix, how to read it, and the best helpers."""
-    matrix = walk.matrix
-    if matrix is None:
-        return None
-    data = cells(matrix, style.by_kinship(matrix.languages))
-    said = [
-        "A bilingual transfer score compares a model trained half on the target and half on the source with one "
-        "trained on the target alone: 1 means that the source's tokens are as good as the target's own, above 0 that "
-        "they help, 0 that they do nothing, below 0 that they take something away. Read along a row for the sources "
-        "of one target.",
-    ]
-    if walk_size := matrix.provenance.get("params"):
-        said.append(
-            f"Scores depend on size and length of training; these hold at {words.count(walk_size)} parameters, "
-            f"anchored at {100 * matrix.provenance.get('anchor', math.nan):.0f} % of the stable phase of the shortest "
-            "monolingual run."
-        )
-    lines = []
-    for target in matrix.languages:
-        best = [h for h in matrix.helpers(target, 3) if (h.value if math.isfinite(h.value) else h.low) > 0]
-        if best:
-            told = ", ".join(f"{style.name(h.source)} ({words.score(h)})" for h in best)
-            lines.append(f"{style.name(target)} is helped most by {told}.")
-    rows = [
-        [row["target_name"], row["source_name"], row["text"], row["interval"], row["status"]]
-        for row in sorted(data, key=lambda row: -row["score"])
-    ]
-    table = Table("Transfer scores, best first", ("target", "source", "score", "90 % interval", "status"), rows, (2,))
-    counts = {status: sum(row["status"] == status for row in data) for status in ("censored", "predicted", "printed")}
-    notes = []
-    if counts["censored"]:
-        notes.append(
-            f"{counts['censored']} of {len(data)} scores are censored (dashed): the runs ended too early to tell more "
-            "than a bound. They are not zeros, and they take no part in rankings by value."
-        )
-    if counts["predicted"]:
-        notes.append(f"{counts['predicted']} of {len(data)} scores are predicted, not measured (dotted, in brackets).")
-    reading = "Green helps, purple takes away, white does neither. Languages stand by family and branch."
-    figure = Figure("transfer-map", charts.transfer_map(matrix), reading, table)
-    return Section("Transfer between languages", "transfer", said, lines, figures=[figure], notes=notes)
 
 
 def laws(walk: Walk) -> Section | None:

@@ -109,8 +109,8 @@ def read(
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
     A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so
-    that readings of narrow and wide mixtures mean the same: transfer falls as tokens grow. Where it never comes down to that
-    loss, or was past it before its first checkpoint, the reading is a bound.
+    that readings of narrow and wide mixtures mean the same: transfer falls as tokens grow. Where it never comes down to
+    that loss, or was past it before its first checkpoint, the reading is a bound.
 
     Args:
         params: N of the runs to use; left out, the size with the most mixtures.
