@@ -189,9 +189,9 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     """With an sbatch that runs each task at once, as a cluster of one machine would."""
     study = beside(peace, tmp_path / "slurm study")
     commands = write_array(study.missing, study.folder, trunks=study.trunks)
-    assert len([line for line in commands if "sbatch" in line]) == 2
-    assert "--array=1-5" in commands[0]
-    assert "--dependency=afterany:$wave1" in commands[2]
+    first, second = (line for line in commands if "sbatch" in line)
+    assert "--array=1-5" in first
+    assert "--dependency=afterany:$wave1" in second
     chain = [run for run in study.missing if run.size == "s"]
     write_array(chain, study.folder)
     (tmp_path / "bin").mkdir()
@@ -205,6 +205,8 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     assert (tmp_path / "said").read_text().splitlines()[1].endswith("afterany:77")
     assert all(study.is_finished(run.name) for run in chain)
     assert_same_bytes(peace, study, [run.name for run in chain])
+    # What a second array asks squeue for.
+    assert (study.folder / "slurm" / "jobs.txt").read_text() == "77\n77\n"
 
 
 SBATCH = """#!/bin/bash

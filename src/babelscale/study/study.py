@@ -283,10 +283,12 @@ class Study:
         Raises:
             StudyError: the disk refuses.
         """
-        runs = self.runs()
         try:
-            if runs is not None:
+            while (runs := self.runs()) is not None:
                 runs.write(self.folder / "runs")
+                # Tasks of an array end together; whoever is the last to write must know of the others' runs.
+                if set(runs.names) == {name for name in self.specs if self.is_finished(name)}:
+                    break
         except OSError as error:
             raise StudyError(
                 f"{self.folder / 'runs'}: the tables cannot be written ({error.strerror or error})",

@@ -5,6 +5,7 @@ whatever it is doing, and this one has something to say and tables to write.
 """
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -124,6 +125,10 @@ def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
     from babelscale.study.study import Study
     from babelscale.study.worker import train_alike
 
+    stop = _once_there(Path(stop_file))
+    if stop():
+        # A stop lets every task that still waits for a CPU come to one: none of them may begin.
+        return [{"stopped": True}]
     study = Study.open(folder)
     said: list[Event] = []
 
@@ -133,7 +138,7 @@ def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
             said.append(event)
 
     try:
-        train_alike(study, [study.specs[name] for name in names], say, _once_there(Path(stop_file)))
+        train_alike(study, [study.specs[name] for name in names], say, stop)
     except Stopped:
         said.append({"stopped": True})
     return said
@@ -141,7 +146,7 @@ def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
 
 def _once_there(file: Path) -> Callable[[], bool]:
     """Whether a file is there, looked for once a second: a shared folder is asked seldom."""
-    seen: dict[str, Any] = {"at": 0.0, "there": False}
+    seen: dict[str, Any] = {"at": -math.inf, "there": False}
 
     def there() -> bool:
         if not seen["there"] and time.monotonic() - seen["at"] > 1:
