@@ -4,6 +4,7 @@ Ray's driver lives in a process of its own (`ray_driver`): where the cluster van
 whatever it is doing, and this one has something to say and tables to write.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -50,6 +51,7 @@ def run_ray(
     (folder / "working").mkdir(parents=True, exist_ok=True)
     log = folder / "working" / "ray-driver.log"
     with log.open("ab") as errors:
+        before = log.stat().st_size
         driver = subprocess.Popen(
             [sys.executable, *_DRIVER, str(folder), "--address", address],
             stdin=subprocess.PIPE,
@@ -69,17 +71,23 @@ def run_ray(
     assert driver.stdout is not None
     with signals_to(hear):
         try:
-            # The driver reads them all before it starts Ray.
-            driver.stdin.write("".join(f"{name}\n" for name in schedule.names))
-            driver.stdin.close()
+            # The driver reads them all before it starts Ray. One that is dead already is told of below, by its status.
+            with contextlib.suppress(BrokenPipeError):
+                driver.stdin.write("".join(f"{name}\n" for name in schedule.names))
+                driver.stdin.close()
             error = _follow(driver.stdout, schedule, on_event)
-        finally:
+        except BaseException:
             driver.terminate()
+            raise
+        finally:
+            # Where this side failed, the driver goes on to speak while the runs under way are saved.
+            for _ in driver.stdout:
+                pass
             status = driver.wait()
     if signals:
         raise stopped(signals[0])
     if error is not None:
-        raise StudyError(error, hint="is a cluster up? name one with --address, or start one with `ray start --head`")
+        raise StudyError(error, hint=_hint(error, log.read_bytes()[before:]))
     if status != 0:
         raise StudyError(
             f"the Ray cluster at {address} vanished (its driver ended with status {status}; see {log})",
@@ -100,6 +108,18 @@ def _check_address(address: str) -> None:
             f"no Ray cluster at {address} ({error.strerror or error})",
             hint="start one with `ray start --head`, or name its address",
         ) from None
+
+
+def _hint(error: str, logged: bytes) -> str:
+    """What to do where there is no way into a cluster; `logged` is what Ray wrote of it."""
+    if "ray[client]" in error:
+        return "ray:// needs Ray's client: pip install 'ray[client]'"
+    if b"InvalidAuthToken" in logged:
+        return (
+            "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where the token is not in "
+            "~/.ray/auth_token"
+        )
+    return "is a cluster up? name one with --address, or start one with `ray start --head`"
 
 
 def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) -> str | None:
