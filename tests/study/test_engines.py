@@ -17,6 +17,7 @@ from babelscale.errors import Stopped, StudyError
 from babelscale.mixture import Mixture, monolingual
 from babelscale.model.shape import Shape
 from babelscale.study import RunSpec, Study
+from babelscale.study.disk import DiskFull
 from babelscale.study.engines import local, run_local, write_array
 from babelscale.study.engines.common import ATTEMPTS, Schedule
 from babelscale.training.recipe import Recipe
@@ -117,6 +118,20 @@ def test_a_run_that_takes_its_workers_with_it_fails_unless_it_gets_on(tmp_path: 
         schedule.lose([one.name], "killed")
     assert schedule.take() == []
     assert schedule.failures == {one.name: f"killed, {ATTEMPTS} times"}
+
+
+def test_a_full_disk_ends_a_study_before_the_runs_that_wait(tmp_path: Path):
+    first, bad, *others = (spec(seed=seed) for seed in range(6))
+    schedule = Schedule([first, bad, *others], tmp_path)
+    taken = [schedule.take()[0] for _ in range(3)]
+    schedule.finish(taken[0])
+    schedule.fail(taken[1], "no room", full=True)
+    assert schedule.take() == []
+    # One that was under way already may fail for a reason of its own.
+    schedule.fail(taken[2], "said so")
+    with pytest.raises(DiskFull, match=r"the disk is full; 4 runs are left; 1 failed for other reasons") as caught:
+        schedule.close()
+    assert caught.value.exit_code == 2
 
 
 def test_where_no_worker_starts_it_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

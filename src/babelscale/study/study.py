@@ -29,6 +29,7 @@ from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, record
 from babelscale.study.design import Design, load, located
+from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 
 Progress = Callable[[str, int, int], None]
@@ -98,7 +99,12 @@ class Study:
 
         Raises:
             InputError: the corpus or the tokenizer cannot be used; nothing is left behind.
+            DiskFull: what was done is kept.
         """
+        with watched(self.folder):
+            self._prepare(progress, only)
+
+    def _prepare(self, progress: Progress | None, only: Collection[str] | None) -> None:
         fresh = not self.folder.exists()
         wanted = [group for group in self.design.groups if only is None or group.name in only]
         alone = {code for g in wanted if g.tokenizer == "own" for code in g.languages or self.design.languages}
@@ -269,7 +275,7 @@ class Study:
                 self.write_tables()
                 written = time.monotonic()
 
-        with self._alone():
+        with watched(self.folder), self._alone():
             try:
                 if missing:
                     engine(missing, self.folder, trunks=self.trunks, on_event=heard)
@@ -281,19 +287,14 @@ class Study:
         """Write the three tables of the runs finished so far.
 
         Raises:
-            StudyError: the disk refuses.
+            DiskFull: there is no room for them.
         """
-        try:
+        with watched(self.folder / "runs"):
             while (runs := self.runs()) is not None:
                 runs.write(self.folder / "runs")
                 # Tasks of an array end together; whoever is the last to write must know of the others' runs.
                 if set(runs.names) == {name for name in self.specs if self.is_finished(name)}:
                     break
-        except OSError as error:
-            raise StudyError(
-                f"{self.folder / 'runs'}: the tables cannot be written ({error.strerror or error})",
-                hint="make room and run the same command again; finished runs are kept",
-            ) from error
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

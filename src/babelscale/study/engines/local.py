@@ -233,7 +233,7 @@ class _Crew:
         if "finished" in event or "failed" in event:
             worker.runs.discard(event["run"])
             if "failed" in event:
-                self._schedule.fail(event["run"], event["failed"])
+                self._schedule.fail(event["run"], event["failed"], event.get("full", False))
             else:
                 self._schedule.finish(event["run"])
         self._tell(event)

@@ -116,7 +116,7 @@ def _hint(error: str, logged: bytes) -> str:
         return "ray:// needs Ray's client: pip install 'ray[client]'"
     if b"InvalidAuthToken" in logged:
         return (
-            "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where the token is not in "
+            "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where it is not in "
             "~/.ray/auth_token"
         )
     return "is a cluster up? name one with --address, or start one with `ray start --head`"
@@ -131,7 +131,9 @@ def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) 
         if "error" in event:
             return event["error"]
         if "failed" in event:
-            schedule.fail(event["run"], event["failed"])
+            schedule.fail(event["run"], event["failed"], event.get("full", False))
+        elif "finished" in event:
+            schedule.finish(event["run"])
         if on_event is not None:
             on_event(event)
     return None
