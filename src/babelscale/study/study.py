@@ -49,11 +49,14 @@ class Study:
     folder: Path
 
     @classmethod
-    def create(cls, name: str | Path, folder: str | Path | None = None, corpus: str | Path | None = None) -> "Study":
+    def create(
+        cls, name: str | Path | Mapping[str, Any] | Design, folder: str | Path | None = None,
+        corpus: str | Path | None = None,
+    ) -> "Study":  # fmt: skip
         """A study of a design, in its folder, made or gone on with.
 
         Args:
-            name: of a built-in design, or a TOML file.
+            name: of a built-in design, or a TOML file; or a design written in Python (see `load`).
             folder: default studies/NAME.
             corpus: takes the place of the design's own source of text.
 
