@@ -1,7 +1,7 @@
 """`study run --engine ray` as a person gives it, on a cluster of two nodes made with `ray start` on this machine."""
 
+import importlib.util
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +15,10 @@ import pytest
 from babelscale.study import Study
 
 pytest.importorskip("ray", reason="Ray is an extra of its own")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("grpc") is None, reason="Ray's client needs grpcio: ray[client]"),
+]
 RAY = Path(sys.executable).with_name("ray")
 OURS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
@@ -143,12 +146,11 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert_same(peace, study)
 
 
-@pytest.mark.skipif(shutil.which(RAY) is None, reason="no `ray` command beside this Python")
-def test_a_cluster_that_asks_for_a_token_says_so(design: Path, study: Study):
-    gcs = free_port()
+def test_a_cluster_that_asks_for_a_token_says_so_and_takes_it(design: Path, peace: Study, study: Study):
+    gcs, token = free_port(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-test-alone-and-long-enough"}
     head = start(
         "--head", f"--port={gcs}", "--include-dashboard=false",
-        environment={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-test"},
+        environment=token,
     )  # fmt: skip
     try:
         wait_for(lambda: listens(gcs), 60)
@@ -157,5 +159,8 @@ def test_a_cluster_that_asks_for_a_token_says_so(design: Path, study: Study):
         assert process.returncode == 1
         assert f"no Ray cluster at 127.0.0.1:{gcs}" in said
         assert "RAY_AUTH_MODE=token" in said
+        process = command(design, study, f"127.0.0.1:{gcs}", token)
+        assert process.wait() == 0, process.communicate()
+        assert_same(peace, study)
     finally:
         end(head)
