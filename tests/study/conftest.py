@@ -61,6 +61,12 @@ def tiny_text() -> str:
 
 
 @pytest.fixture(scope="session")
+def tiny_long() -> str:
+    """The tiny design with runs of some seconds, which save seldom."""
+    return TINY.replace("[4e3]", "[2e5]").replace("checkpoint_every = 10", "checkpoint_every = 500")
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny design as a file."""
     path = tmp_path_factory.mktemp("designs") / "tiny.toml"

@@ -17,6 +17,7 @@ from babelscale.errors import Stopped, StudyError
 from babelscale.mixture import Mixture, monolingual
 from babelscale.model.shape import Shape
 from babelscale.study import RunSpec, Study
+from babelscale.study.disk import DiskFull
 from babelscale.study.engines import local, run_local, write_array
 from babelscale.study.engines.common import ATTEMPTS, Schedule
 from babelscale.training.recipe import Recipe
@@ -119,6 +120,20 @@ def test_a_run_that_takes_its_workers_with_it_fails_unless_it_gets_on(tmp_path: 
     assert schedule.failures == {one.name: f"killed, {ATTEMPTS} times"}
 
 
+def test_a_full_disk_ends_a_study_before_the_runs_that_wait(tmp_path: Path):
+    first, bad, *others = (spec(seed=seed) for seed in range(6))
+    schedule = Schedule([first, bad, *others], tmp_path)
+    taken = [schedule.take()[0] for _ in range(3)]
+    schedule.finish(taken[0])
+    schedule.fail(taken[1], "no room", full=True)
+    assert schedule.take() == []
+    # One that was under way already may fail for a reason of its own.
+    schedule.fail(taken[2], "said so")
+    with pytest.raises(DiskFull, match=r"the disk is full; 4 runs are left; 1 failed for other reasons") as caught:
+        schedule.close()
+    assert caught.value.exit_code == 2
+
+
 def test_where_no_worker_starts_it_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(StudyError, match="no worker was left"):
@@ -189,9 +204,9 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     """With an sbatch that runs each task at once, as a cluster of one machine would."""
     study = beside(peace, tmp_path / "slurm study")
     commands = write_array(study.missing, study.folder, trunks=study.trunks)
-    assert len([line for line in commands if "sbatch" in line]) == 2
-    assert "--array=1-5" in commands[0]
-    assert "--dependency=afterany:$wave1" in commands[2]
+    first, second = (line for line in commands if "sbatch" in line)
+    assert "--array=1-5" in first
+    assert "--dependency=afterany:$wave1" in second
     chain = [run for run in study.missing if run.size == "s"]
     write_array(chain, study.folder)
     (tmp_path / "bin").mkdir()
@@ -205,6 +220,8 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     assert (tmp_path / "said").read_text().splitlines()[1].endswith("afterany:77")
     assert all(study.is_finished(run.name) for run in chain)
     assert_same_bytes(peace, study, [run.name for run in chain])
+    # What a second array asks squeue for.
+    assert (study.folder / "slurm" / "jobs.txt").read_text() == "77\n77\n"
 
 
 SBATCH = """#!/bin/bash

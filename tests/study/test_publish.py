@@ -140,11 +140,9 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path):
 
 
 @pytest.fixture
-def long(tiny_text: str, tmp_path: Path) -> Study:
-    """The tiny design with runs of some seconds."""
+def long(tiny_long: str, tmp_path: Path) -> Study:
     path = tmp_path / "long.toml"
-    text = tiny_text.replace("[4e3]", "[2e5]").replace("checkpoint_every = 10", "checkpoint_every = 500")
-    path.write_text(text)
+    path.write_text(tiny_long)
     study = Study.create(path, tmp_path / "long")
     study.prepare()
     return study

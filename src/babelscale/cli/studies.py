@@ -166,8 +166,12 @@ def status(name: str, *, out: Out = None, json: Json = False) -> None:
 def report(name: str, *, out: Out = None) -> None:
     """Analyse the finished runs of a study and write its report."""
     from babelscale import reporting
+    from babelscale.study.disk import watched
 
-    sys.stdout.write(f"{reporting.report(_existing(name, out).folder, progress=bar())}\n")
+    folder = _existing(name, out).folder
+    with watched(folder):
+        written = reporting.report(folder, progress=bar())
+    sys.stdout.write(f"{written}\n")
 
 
 def verify(

@@ -12,6 +12,7 @@ from rich.progress import TaskID
 from babelscale.errors import InputError, Stopped
 from babelscale.reporting.progress import Bar, bars
 from babelscale.study import RunSpec, Study
+from babelscale.study.disk import watched
 from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
 
@@ -27,6 +28,7 @@ def run(
     Raises:
         Stopped: SIGINT or SIGTERM came while runs were trained; what was begun is saved.
         StudyError: some runs failed. What is finished is kept, and the same call goes on from there.
+        DiskFull: what is finished or saved is kept.
     """
     console = Console(file=sys.stderr)
     began = time.perf_counter()
@@ -47,7 +49,7 @@ def run(
     if report:
         from babelscale import reporting
 
-        with Bar() as bar:
+        with Bar() as bar, watched(study.folder):
             result = reporting.report(study.folder, progress=bar)
     console.print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
     sys.stdout.write(f"{result}\n")
@@ -66,7 +68,8 @@ def submit(study: Study, *, only: Sequence[str] | None = None, now: bool = False
     with Bar() as bar:
         study.prepare(bar, only)
     missing = study.missing_of(only)
-    commands = slurm.write_array(missing, study.folder, trunks=study.trunks)
+    with watched(study.folder):
+        commands = slurm.write_array(missing, study.folder, trunks=study.trunks)
     said = [f"{len(missing)} runs to train; to submit them: bash {study.folder / 'slurm' / 'submit.sh'}", *commands]
     sys.stdout.write("".join(f"{line}\n" for line in said))
     if now and missing:

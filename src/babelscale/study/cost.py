@@ -12,6 +12,7 @@ from babelscale.errors import InputError, StudyError
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
 from babelscale.study.engines import processors
+from babelscale.study.engines.slurm import failures
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 from babelscale.study.study import Study
 
@@ -298,6 +299,8 @@ class Status:
     finished: tuple[str, ...]
     under_way: tuple[str, ...]
     missing: tuple[str, ...]
+    # By run that is not finished: why its task on SLURM failed last. The other engines tell it themselves.
+    failed: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -307,6 +310,7 @@ class Status:
         lines = [f"{self.folder}: {counted}"]
         lines += [f"  begun    {name}" for name in self.under_way]
         lines += [f"  missing  {name}" for name in self.missing]
+        lines += [f"  failed   {name}: {reason}" for name, reason in self.failed.items()]
         return "\n".join(lines)
 
 
@@ -316,4 +320,6 @@ def status(study: Study) -> Status:
     finished = {name for name in names if study.is_finished(name)}
     begun = {name for name in names if name not in finished and (study.folder / "working" / name).exists()}
     states = (finished, begun, names.keys() - finished - begun)
-    return Status(str(study.folder), *(tuple(name for name in names if name in state) for state in states))
+    done, under_way, missing = (tuple(name for name in names if name in state) for state in states)
+    failed = {name: reason for name, reason in failures(study.folder).items() if name in names and name not in finished}
+    return Status(str(study.folder), done, under_way, missing, failed)

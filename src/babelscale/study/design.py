@@ -1,13 +1,16 @@
-"""Design: which runs a study is made of, as a short TOML file; and the runs it expands to."""
+"""Design: which runs a study is made of, as a short TOML file or in Python, under one validation."""
 
 import itertools
+import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from babelscale import languages as known_languages
 from babelscale.errors import InputError
@@ -16,6 +19,8 @@ from babelscale.model.shape import Block, Shape
 from babelscale.training.recipe import Recipe
 
 MADLAD = ("madlad-400", "madlad-400:clean", "madlad-400:noisy")
+# Python's paths are welcome where a file has text.
+Place = Annotated[str, BeforeValidator(lambda place: os.fspath(place) if isinstance(place, os.PathLike) else place)]
 MixtureKind = Literal["monolingual", "bilingual", "uniform", "proportional", "temperature", "unimax", "shares"]
 
 
@@ -29,11 +34,11 @@ class CorpusPart(_Part):
     `parallel` is the folder of a line-aligned test set, FLORES or NTREX, measured beside the held-out text.
     """
 
-    source: str = "phrasebook"
+    source: Place = "phrasebook"
     bytes_per_language: int | None = Field(default=None, gt=0)
     held_out_share: float | None = Field(default=None, gt=0, lt=1)
     held_out_tokens: int | None = Field(default=None, gt=0)
-    parallel: str | None = None
+    parallel: Place | None = None
     seed: int = 0
 
 
@@ -43,7 +48,7 @@ class TokenizerPart(_Part):
     vocabulary: int = Field(default=2048, ge=300, le=1_000_000)
     temperature: float = Field(default=100.0, gt=0)
     character_coverage: float | None = Field(default=None, gt=0, le=1)
-    source: str | None = None
+    source: Place | None = None
 
 
 class SizePart(_Part):
@@ -97,7 +102,7 @@ class Group(_Part):
     max_epochs: float = Field(default=10.0, gt=0)
     pinned: dict[str, float] = Field(default_factory=dict)
     continue_from: str | None = None
-    checkpoint: str | None = None
+    checkpoint: Place | None = None
     keep_state: bool = False
     tokenizer: Literal["shared", "own"] = "shared"
 
@@ -149,14 +154,20 @@ def built_in() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
 
-def load(name: str | Path) -> Design:
-    """A design by the name of a built-in one, or from a TOML file.
+def load(name: str | Path | Mapping[str, Any] | Design) -> Design:
+    """A design by the name of a built-in one, from a TOML file, or from Python.
 
-    Folders in a file are relative to that file.
+    Folders in a file are relative to that file, those in Python to the current folder.
+
+    Args:
+        name: of a design or a file; or the fields that a file would have, as a mapping whose parts are mappings too or
+            `Group`, `SizePart`, `CorpusPart` and `TokenizerPart`; or all of it as a `Design`.
 
     Raises:
         InputError: naming the file and the field.
     """
+    if isinstance(name, Mapping | Design):
+        return _located(_of_python(name), Path())
     path = Path(name)
     if str(name) in built_in():
         where = f"{name}.toml"
@@ -202,9 +213,27 @@ def _located(design: Design, folder: Path) -> Design:
 def parse(text: str, where: str) -> Design:
     """A design from TOML text, its references checked."""
     try:
-        design = Design.model_validate(tomllib.loads(text))
+        fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: not TOML ({error})") from None
+    return _checked(fields, where)
+
+
+def _of_python(given: Mapping[str, Any] | Design) -> Design:
+    """What it would be as a file: a `Design`, too, may have been put together unchecked."""
+    fields = given.model_dump() if isinstance(given, Design) else dict(given)
+    where = f"design {fields.get('name', 'without a name')}"
+    design = _checked(fields, where)
+    try:
+        design.model_dump_json()
+    except PydanticSerializationError as error:
+        raise InputError(f"{where}: analysis: {error}", hint="it holds what JSON can: numbers, text, lists") from None
+    return design
+
+
+def _checked(fields: Mapping[str, Any], where: str) -> Design:
+    try:
+        design = Design.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

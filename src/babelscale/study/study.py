@@ -29,6 +29,7 @@ from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, record
 from babelscale.study.design import Design, load, located
+from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 
 Progress = Callable[[str, int, int], None]
@@ -48,11 +49,14 @@ class Study:
     folder: Path
 
     @classmethod
-    def create(cls, name: str | Path, folder: str | Path | None = None, corpus: str | Path | None = None) -> "Study":
+    def create(
+        cls, name: str | Path | Mapping[str, Any] | Design, folder: str | Path | None = None,
+        corpus: str | Path | None = None,
+    ) -> "Study":  # fmt: skip
         """A study of a design, in its folder, made or gone on with.
 
         Args:
-            name: of a built-in design, or a TOML file.
+            name: of a built-in design, or a TOML file; or a design written in Python (see `load`).
             folder: default studies/NAME.
             corpus: takes the place of the design's own source of text.
 
@@ -98,7 +102,12 @@ class Study:
 
         Raises:
             InputError: the corpus or the tokenizer cannot be used; nothing is left behind.
+            DiskFull: what was done is kept.
         """
+        with watched(self.folder):
+            self._prepare(progress, only)
+
+    def _prepare(self, progress: Progress | None, only: Collection[str] | None) -> None:
         fresh = not self.folder.exists()
         wanted = [group for group in self.design.groups if only is None or group.name in only]
         alone = {code for g in wanted if g.tokenizer == "own" for code in g.languages or self.design.languages}
@@ -269,7 +278,7 @@ class Study:
                 self.write_tables()
                 written = time.monotonic()
 
-        with self._alone():
+        with watched(self.folder), self._alone():
             try:
                 if missing:
                     engine(missing, self.folder, trunks=self.trunks, on_event=heard)
@@ -281,17 +290,14 @@ class Study:
         """Write the three tables of the runs finished so far.
 
         Raises:
-            StudyError: the disk refuses.
+            DiskFull: there is no room for them.
         """
-        runs = self.runs()
-        try:
-            if runs is not None:
+        with watched(self.folder / "runs"):
+            while (runs := self.runs()) is not None:
                 runs.write(self.folder / "runs")
-        except OSError as error:
-            raise StudyError(
-                f"{self.folder / 'runs'}: the tables cannot be written ({error.strerror or error})",
-                hint="make room and run the same command again; finished runs are kept",
-            ) from error
+                # Tasks of an array end together; whoever is the last to write must know of the others' runs.
+                if set(runs.names) == {name for name in self.specs if self.is_finished(name)}:
+                    break
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ from babelscale import files
 from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 from babelscale.study import record
+from babelscale.study.disk import DiskFull, watched
 from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
 from babelscale.training import BRANCHES, STATE
@@ -60,7 +61,17 @@ def train_runs(
 
     Returns:
         The runs that were published.
+
+    Raises:
+        DiskFull: there is no room to save or publish.
     """
+    with watched(study.folder):
+        return _train_runs(study, specs, progress, stop, mesh, execution)
+
+
+def _train_runs(
+    study: Study, specs: Sequence[RunSpec], progress: Any, stop: Any, mesh: Any, execution: Any
+) -> list[RunSpec]:
     import jax
     from jax.experimental import multihost_utils
 
@@ -118,7 +129,10 @@ def train_alike(study: Study, specs: Sequence[RunSpec], say: Say, stop: Any = No
         except Stopped:
             raise
         except (BabelscaleError, OSError) as error:
-            if len(chunk) > 1:
+            if isinstance(error, DiskFull):
+                for spec in chunk:
+                    say({"run": spec.name, "failed": str(error), "full": True})
+            elif len(chunk) > 1:
                 # One of them may be the reason: each goes on alone from what is saved.
                 for spec in chunk:
                     train_alike(study, [spec], say, stop)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from babelscale.errors import Stopped, StudyError
-from babelscale.study import record
+from babelscale.study import disk, record
 from babelscale.study.spec import RunSpec
 
 # JAX reads its environment once, when it is imported, so it is set for the workers before they start. One thread a run
@@ -32,6 +32,7 @@ class Engine(Protocol):
 
     Raises:
         StudyError: some runs failed; all others were trained.
+        DiskFull: nothing more was begun.
         Stopped: a signal came; what was begun is saved.
     """
 
@@ -66,6 +67,7 @@ class Schedule:
         # By run: how far it was when a worker that had it died last, and how many died there.
         self._deaths: dict[str, tuple[record.Reached, int]] = {}
         self.failures: dict[str, str] = {}
+        self._full = 0
         self._branches: dict[str, list[int]] = {}
         for name, trunk in self._trunks.items():
             if name in self._specs:
@@ -103,10 +105,19 @@ class Schedule:
     def finish(self, name: str) -> None:
         self._unfinished.discard(name)
 
-    def fail(self, name: str, reason: str) -> None:
+    def fail(self, name: str, reason: str, full: bool = False) -> None:
+        """A run failed.
+
+        Args:
+            full: for want of room on the disk, which the next runs would find no better: none of them is begun.
+        """
         self._unfinished.discard(name)
         self._waiting.pop(name, None)
-        self.failures[name] = reason
+        if full:
+            self._full += 1
+            self._waiting.clear()
+        else:
+            self.failures[name] = reason
 
     def lose(self, names: Iterable[str], reason: str) -> None:
         """The worker that had these runs died: they are put back, unless they take one with them time and again."""
@@ -128,8 +139,12 @@ class Schedule:
 
     def close(self) -> None:
         """Raise StudyError where runs failed."""
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in sorted(self.failures.items()))
+        if self._full:
+            left = f"{len(self._unfinished) + self._full} runs are left"
+            also = f"; {len(self.failures)} failed for other reasons:\n{listed}" if self.failures else ""
+            raise disk.DiskFull(f"{self._folder}: the disk is full; {left}{also}", hint=disk.HINT)
         if self.failures:
-            listed = "\n".join(f"  {name}: {reason}" for name, reason in sorted(self.failures.items()))
             raise StudyError(
                 f"{len(self.failures)} of the runs failed:\n{listed}",
                 hint="the others are kept; run the study again to retry",

@@ -29,7 +29,12 @@ TOGETHER = 64
 # So many workers in a row that end without a word mean that none will ever start.
 _SILENT = 5
 _SECONDS_TO_SAVE = 120
-_ASK_JAX = "import jax; print(jax.default_backend(), jax.local_device_count())"
+# JAX calls AMD's devices `gpu` as well; the version of the platform tells them apart.
+_ASK_JAX = """
+import jax
+version = jax.local_devices()[0].client.platform_version
+print("rocm" if "rocm" in version.lower() else jax.default_backend(), jax.local_device_count())
+"""
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,7 @@ class _Crew:
         if "finished" in event or "failed" in event:
             worker.runs.discard(event["run"])
             if "failed" in event:
-                self._schedule.fail(event["run"], event["failed"])
+                self._schedule.fail(event["run"], event["failed"], event.get("full", False))
             else:
                 self._schedule.finish(event["run"])
         self._tell(event)

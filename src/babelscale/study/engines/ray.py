@@ -4,7 +4,9 @@ Ray's driver lives in a process of its own (`ray_driver`): where the cluster van
 whatever it is doing, and this one has something to say and tables to write.
 """
 
+import contextlib
 import json
+import math
 import os
 import socket
 import subprocess
@@ -49,6 +51,7 @@ def run_ray(
     (folder / "working").mkdir(parents=True, exist_ok=True)
     log = folder / "working" / "ray-driver.log"
     with log.open("ab") as errors:
+        before = log.stat().st_size
         driver = subprocess.Popen(
             [sys.executable, *_DRIVER, str(folder), "--address", address],
             stdin=subprocess.PIPE,
@@ -68,17 +71,23 @@ def run_ray(
     assert driver.stdout is not None
     with signals_to(hear):
         try:
-            # The driver reads them all before it starts Ray.
-            driver.stdin.write("".join(f"{name}\n" for name in schedule.names))
-            driver.stdin.close()
+            # The driver reads them all before it starts Ray. One that is dead already is told of below, by its status.
+            with contextlib.suppress(BrokenPipeError):
+                driver.stdin.write("".join(f"{name}\n" for name in schedule.names))
+                driver.stdin.close()
             error = _follow(driver.stdout, schedule, on_event)
-        finally:
+        except BaseException:
             driver.terminate()
+            raise
+        finally:
+            # Where this side failed, the driver goes on to speak while the runs under way are saved.
+            for _ in driver.stdout:
+                pass
             status = driver.wait()
     if signals:
         raise stopped(signals[0])
     if error is not None:
-        raise StudyError(error, hint="is a cluster up? name one with --address, or start one with `ray start --head`")
+        raise StudyError(error, hint=_hint(error, log.read_bytes()[before:]))
     if status != 0:
         raise StudyError(
             f"the Ray cluster at {address} vanished (its driver ended with status {status}; see {log})",
@@ -101,6 +110,18 @@ def _check_address(address: str) -> None:
         ) from None
 
 
+def _hint(error: str, logged: bytes) -> str:
+    """What to do where there is no way into a cluster; `logged` is what Ray wrote of it."""
+    if "ray[client]" in error:
+        return "ray:// needs Ray's client: pip install 'ray[client]'"
+    if b"InvalidAuthToken" in logged:
+        return (
+            "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where it is not in "
+            "~/.ray/auth_token"
+        )
+    return "is a cluster up? name one with --address, or start one with `ray start --head`"
+
+
 def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) -> str | None:
     """Pass on what the driver says, until it ends; returns why it could not start."""
     for line in lines:
@@ -110,7 +131,9 @@ def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) 
         if "error" in event:
             return event["error"]
         if "failed" in event:
-            schedule.fail(event["run"], event["failed"])
+            schedule.fail(event["run"], event["failed"], event.get("full", False))
+        elif "finished" in event:
+            schedule.finish(event["run"])
         if on_event is not None:
             on_event(event)
     return None
@@ -124,6 +147,10 @@ def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
     from babelscale.study.study import Study
     from babelscale.study.worker import train_alike
 
+    stop = _once_there(Path(stop_file))
+    if stop():
+        # A stop lets every task that still waits for a CPU come to one: none of them may begin.
+        return [{"stopped": True}]
     study = Study.open(folder)
     said: list[Event] = []
 
@@ -133,7 +160,7 @@ def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
             said.append(event)
 
     try:
-        train_alike(study, [study.specs[name] for name in names], say, _once_there(Path(stop_file)))
+        train_alike(study, [study.specs[name] for name in names], say, stop)
     except Stopped:
         said.append({"stopped": True})
     return said
@@ -141,7 +168,7 @@ def train_on_node(folder: str, names: list[str], stop_file: str) -> list[Event]:
 
 def _once_there(file: Path) -> Callable[[], bool]:
     """Whether a file is there, looked for once a second: a shared folder is asked seldom."""
-    seen: dict[str, Any] = {"at": 0.0, "there": False}
+    seen: dict[str, Any] = {"at": -math.inf, "there": False}
 
     def there() -> bool:
         if not seen["there"] and time.monotonic() - seen["at"] > 1:

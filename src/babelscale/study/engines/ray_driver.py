@@ -5,6 +5,7 @@ On SIGTERM it leaves a file in the study's folder that every task looks for, and
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -70,7 +71,10 @@ def _feed(study: Study, schedule: Schedule, stop_file: Path) -> None:
             return
         done, _ = ray.wait(list(pending), num_returns=1, timeout=_SECONDS)
         for reference in done:
-            _settle(schedule, reference, pending.pop(reference))
+            if _settle(schedule, reference, pending.pop(reference)):
+                # Tasks that wait for a CPU need not find out for themselves.
+                with contextlib.suppress(OSError):
+                    stop_file.touch()
         told.progress()
 
 
@@ -83,7 +87,8 @@ def _task(folder: Path, gpus: int) -> Any:
     )
 
 
-def _settle(schedule: Schedule, reference: Any, names: list[str]) -> None:
+def _settle(schedule: Schedule, reference: Any, names: list[str]) -> bool:
+    """Take note of what a task left; returns whether it found the disk full."""
     try:
         events: list[Event] = ray.get(reference)
     except LocalRayletDiedError:
@@ -99,11 +104,12 @@ def _settle(schedule: Schedule, reference: Any, names: list[str]) -> None:
                 _say({"run": name, "failed": schedule.failures[name]})
     for event in events:
         if "failed" in event:
-            schedule.fail(event["run"], event["failed"])
+            schedule.fail(event["run"], event["failed"], event.get("full", False))
         elif "finished" in event:
             schedule.finish(event["run"])
         if "run" in event:
             _say(event)
+    return any("full" in event for event in events)
 
 
 class _Told:
