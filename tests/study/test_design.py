@@ -7,8 +7,9 @@ import pytest
 from babelscale.errors import InputError
 from babelscale.model import ATLAS
 from babelscale.study import design as designs
-from babelscale.study.design import parse
+from babelscale.study.design import built_in, load, parse
 from babelscale.study.spec import expand, trunks
+from babelscale.study.toml import to_toml
 
 # Never edit these: whoever has finished runs finds them by name.
 GOLDEN = [
@@ -107,6 +108,14 @@ BAD = {
         "s = { scale = 3 }",
         "scale 3",
     ),
+    "no shares": ('mixture = "unimax"', 'mixture = "shares"', "mixture 'shares' lists no shares"),
+    "shares of a rule": (
+        'mixture = "unimax"',
+        'mixture = "unimax"\nshares = [{ sv = 1 }]',
+        "shares are listed beside mixture 'unimax'",
+    ),
+    "no share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ sv = 1, da = 0 }]', "are not positive weights"),
+    "unlisted share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ fi = 1 }]', "language 'fi' is not among"),
     "odd head": ("d_head = 8 }\ns", "d_head = 7 }\ns", "rotary"),
 }
 
@@ -165,3 +174,28 @@ def test_the_design_in_the_guide_is_one():
     groups = expand(design, dict.fromkeys(design.languages, 1e9), "c", "t")
     assert len(trunks(spec for specs in groups.values() for spec in specs)) == 4
     assert {spec.recipe.batch_size for spec in groups["wide"]} == {256, 64}
+
+
+def test_listed_shares_are_the_mixture_they_name(tiny_text: str):
+    """Weights are normalised, and an even mixture by shares is the same run as by its own name."""
+    listed = 'mixture = "shares"\nshares = [{ sv = 2, da = 2 }, { sv = 3, sw = 1 }]'
+    text = tiny_text.replace('mixture = "bilingual"\npairs = [["sv", "da"]]', listed)
+    assert text != tiny_text
+    groups = specs(text)
+    even, uneven = groups["pair"]
+    assert even.name == specs(tiny_text)["pair"][0].name
+    assert dict(uneven.mixture.shares) == {"sv": 0.75, "sw": 0.25}
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_a_design_written_as_toml_is_the_same_design(name: str):
+    design = load(name)
+    assert parse(to_toml(design, "two\nlines"), name) == design
+
+
+def test_awkward_codes_and_names_survive_toml(tiny_text: str):
+    text = tiny_text.replace('"sw"', '"no"').replace('pairs = [["sv", "da"]]', 'pairs = [["sv", "no"]]')
+    design = parse(text.replace('name = "pair"', 'name = "p.1"'), "t")
+    back = parse(to_toml(design), "t")
+    assert back == design
+    assert back.languages[-1] == "no"

@@ -96,7 +96,7 @@ def next_runs(
     count
         How many mixtures.
     width
-        Languages of the widest mixtures (default 8, or all where there are fewer); others are half as wide, or pairs.
+        Languages of the widest mixtures (default 8, fewer in a small study); others are half as wide, or pairs.
     tokens
         Of each language in a mixture (default: as in the longest mixtures of the study, otherwise three quarters of a
         monolingual run's).

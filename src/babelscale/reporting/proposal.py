@@ -9,6 +9,7 @@ run, against which mixtures are read, come first.
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,8 @@ def next_runs(
     Args:
         study: finished runs are read where there are any.
         compute: FLOPs for all of them; or give `count`, the number of mixtures.
-        width: languages of the widest mixtures (default 8, or all where there are fewer); others have half as many, or
-            two.
+        width: languages of the widest mixtures (default 8, or two thirds of a study of fewer than twelve); others have
+            half as many, or two.
         tokens: of each language in a mixture (default: as in the longest mixtures of the study at that size, otherwise
             three quarters of a monolingual run's).
         size: of the design's (default: of the most mixtures, otherwise the first).
@@ -134,9 +135,9 @@ def next_runs(
     alone = {code for codes in trained if len(codes) == 1 for code in codes}
     baselines = tuple(code for code in design.languages if code not in alone)
     rate = design.shape(size).flops_per_token(design.training_recipe(size).sequence_length)
-    widest = min(WIDTH, len(design.languages)) if width is None else width
-    cycle = _cycle(widest, len(design.languages), trained)
-    widths = _widths(cycle, each * rate, count, compute, len(baselines) * single * rate)
+    widest = min(WIDTH, max(2, 2 * len(design.languages) // 3)) if width is None else width
+    left = _left(widest, len(design.languages), trained)
+    widths = _widths(widest, left, each * rate, count, compute, len(baselines) * single * rate)
     held = _estimate(study, runs, design.shape(size).params)
     number = 1 + len({group.name.split("-")[1] for group in design.groups if group.name.startswith("next-")})
     if held is None:
@@ -150,34 +151,36 @@ def next_runs(
     return NextRuns(grown, baselines, mixtures, size, each, single, spent, chosen, sd)
 
 
-def _cycle(widest: int, languages: int, trained: Collection[tuple[str, ...]]) -> list[int]:
-    """Widths to go through in turn: wide, half as wide, wide, pairs; one whose mixtures are all trained falls out."""
-    cycle = [widest, max(2, widest // 2), widest, 2]
-    done = {width: sum(len(codes) == width for codes in trained) for width in cycle}
-    return [width for width in cycle if done[width] < math.comb(languages, width)] or [widest]
+def _left(widest: int, languages: int, trained: Collection[tuple[str, ...]]) -> dict[int, int]:
+    """Mixtures that were not trained yet, by width."""
+    if not 2 <= widest <= languages:
+        raise InputError(f"mixtures of {widest} out of {languages} languages", hint="two at least")
+    done = Counter(len(codes) for codes in trained)
+    return {width: math.comb(languages, width) - done[width] for width in (widest, max(2, widest // 2), 2)}
 
 
 def _widths(
-    cycle: Sequence[int], price: float, count: int | None, compute: float | None, before: float
+    widest: int, left: Mapping[int, int], price: float, count: int | None, compute: float | None, before: float
 ) -> list[int]:  # fmt: skip
-    """Languages of each mixture, as many as the count or the budget allows.
+    """Languages of each mixture, as many as the count or the budget allows: wide, half as wide, wide, pairs, and again.
 
     Args:
+        left: how many there are of each width.
         price: FLOPs of one language in a mixture; `before` of the monolingual runs.
     """
-    turns = itertools.cycle(cycle)
-    if count is not None:
-        return list(itertools.islice(turns, count))
-    assert compute is not None
+    rest = dict(left)
     found: list[int] = []
-    for width in turns:
-        if before + price * (sum(found) + width) > compute:
+    for width in itertools.cycle((widest, max(2, widest // 2), widest, 2)):
+        over = compute is not None and before + price * (sum(found) + width) > compute
+        if over or len(found) == count or not any(rest.values()):
             break
-        found.append(width)
-    if not found:
+        if rest[width]:
+            rest[width] -= 1
+            found.append(width)
+    if not found and compute is not None:
         raise InputError(
             f"{compute:.3g} FLOPs are less than the monolingual runs and one mixture take",
-            hint=f"give at least {before + price * cycle[0]:.3g}, or fewer --tokens",
+            hint=f"give at least {before + price * widest:.3g}, or fewer --tokens",
         )
     return found
 

@@ -289,7 +289,9 @@ def _check_references(design: Design, where: str) -> None:
             raise InputError(f"{place}: pairs are for bilingual mixtures")
         if bool(group.shares) != (group.mixture == "shares"):
             raise InputError(
-                f"{place}: {'shares go' if group.shares else 'no shares are listed'} with mixture {group.mixture!r}",
+                f"{place}: shares are listed beside mixture {group.mixture!r}"
+                if group.shares
+                else f"{place}: mixture 'shares' lists no shares",
                 hint='list them as shares = [{ sv = 3, da = 1 }, ...] beside mixture = "shares"',
             )
         for weights in group.shares or ():

@@ -124,7 +124,7 @@ def predict(
     relations = Relations.of(codes) if relations is None else relations
     if missing := [code for code in codes if code not in relations.languages]:
         raise InputError(f"relations lack {missing[0]!r}", hint="make them for every language of the matrix")
-    cells = _cells(matrix, codes)
+    cells = observed(matrix, codes)
     known = int(np.isfinite(cells.y).sum())
     if known < FEWEST:
         raise InputError(
@@ -132,11 +132,7 @@ def predict(
             hint=f"at least {FEWEST} are needed; `babelscale study next` proposes which to measure",
         )
     features = Features.of(relations.at(codes), cells.target, cells.source)
-    X, group = features.matrix(cells.target, cells.source)
-    problem = mixed.Problem(
-        X, group, features.groups, cells.y, cells.noise, cells.low, cells.high, fixed={"mean": _WIDE}
-    )  # fmt: skip
-    found = mixed.fit(problem)
+    found = mixed.fit(problem_of(cells, features))
     checked, widened = _check(cells, found, features) if checks else ((), (1.0, 1.0))
     return Prediction(
         _filled(matrix, codes, features, found, widened),
@@ -148,7 +144,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Cells:
+class Cells:
     """Known scores as observations of log gain: row, column, value (NaN where only bounds are known), variance."""
 
     target: NDArray[np.int64]
@@ -160,7 +156,8 @@ class _Cells:
     bts: Array
 
 
-def _cells(matrix: TransferMatrix, codes: Sequence[str]) -> _Cells:
+def observed(matrix: TransferMatrix, codes: Sequence[str]) -> Cells:
+    """The known scores of a matrix as observations, rows and columns numbered by `codes`."""
     usable = np.isin(matrix.status, ("measured", "printed", "censored"))
     i, j = np.nonzero(usable)
     place = np.array([codes.index(code) for code in matrix.languages])
@@ -176,7 +173,7 @@ def _cells(matrix: TransferMatrix, codes: Sequence[str]) -> _Cells:
     low = np.where(censored & np.isfinite(matrix.low[i, j]), low, -np.inf)
     high = np.where(censored & (matrix.high[i, j] < 2), high, np.inf)
     y = np.where(censored, np.nan, bts)
-    return _Cells(place[i], place[j], y, np.nan_to_num(sd) ** 2, low, high, matrix.values[i, j])
+    return Cells(place[i], place[j], y, np.nan_to_num(sd) ** 2, low, high, matrix.values[i, j])
 
 
 @dataclass(frozen=True)
@@ -246,6 +243,14 @@ def _standard(values: Array, observed: NDArray[np.int64]) -> Array:
     return np.nan_to_num((values - seen.mean()) / seen.std(), nan=0.0)
 
 
+def problem_of(cells: Cells, features: Features) -> mixed.Problem:
+    """The model of known scores."""
+    X, group = features.matrix(cells.target, cells.source)
+    return mixed.Problem(
+        X, group, features.groups, cells.y, cells.noise, cells.low, cells.high, fixed={"mean": _WIDE}
+    )  # fmt: skip
+
+
 def _filled(
     matrix: TransferMatrix, codes: tuple[str, ...], features: Features, found: mixed.Posterior,
     widened: tuple[float, float],
@@ -276,7 +281,7 @@ def _filled(
 
 
 def _check(
-    cells: _Cells, found: mixed.Posterior, features: Features
+    cells: Cells, found: mixed.Posterior, features: Features
 ) -> tuple[tuple[Check, ...], tuple[float, float]]:  # fmt: skip
     """Leave scores out, and say how far off and how often outside the predictions were."""
     means = _means_only(found.problem, features)
@@ -298,7 +303,7 @@ def _means_only(problem: mixed.Problem, features: Features) -> mixed.Posterior:
     return mixed.fit(replace(problem, X=problem.X[:, kept], group=problem.group[kept], names=features.groups[:3]))
 
 
-def _folds(cells: _Cells, left_out: LeftOut) -> list[NDArray[np.int64]]:
+def _folds(cells: Cells, left_out: LeftOut) -> list[NDArray[np.int64]]:
     """Rows to leave out together; only scores with a number are judged, and bounds go with them."""
     measured = np.flatnonzero(np.isfinite(cells.y))
     t, s = cells.target[measured], cells.source[measured]
@@ -317,7 +322,7 @@ def _stride(folds: int) -> int:
 
 
 def _told(
-    left_out: LeftOut, cells: _Cells, rows: NDArray[np.int64], mean: Array, plain: Array, coverage: float
+    left_out: LeftOut, cells: Cells, rows: NDArray[np.int64], mean: Array, plain: Array, coverage: float
 ) -> Check:  # fmt: skip
     from scipy.stats import rankdata
 
