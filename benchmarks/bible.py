@@ -14,7 +14,17 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from scipy.stats import rankdata
+
+from babelscale.reporting.kinship import relations
+from babelscale.runs import Runs
+from babelscale.transfer import Relations, TransferMatrix, analyse
 from babelscale.transfer.acquisition import balanced
+from babelscale.transfer.along import along
+from babelscale.transfer.mixtures import FORMS, estimate
+from babelscale.transfer.prediction import predict
+from babelscale.transfer.readings import Readings, read
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT.parent / "shared" / "corpora" / "bible37.tar.xz"
@@ -131,9 +141,51 @@ def train(folder: Path) -> None:
     subprocess.run([Path(sys.executable).parent / "babelscale", *command], check=True)
 
 
+def beside_pairs(name: str, readings: Readings, matrix: TransferMatrix, known: Relations) -> None:
+    """An estimate from readings beside the scores of pairs read at the same anchor."""
+    found = estimate(readings, known.at(readings.languages), forms=tuple(FORMS))
+    at = [readings.languages.index(code) for code in matrix.languages]
+    off = np.isfinite(matrix.values)
+    values, low, high = (getattr(found.matrix, part)[np.ix_(at, at)][off] for part in ("values", "low", "high"))
+    truth = matrix.values[off]
+    rank = np.corrcoef(rankdata(values), rankdata(truth))[0, 1]
+    inside = np.mean((low <= truth) & (truth <= high))
+    best = max(found.evidence.values())
+    forms = "; ".join(f"{form} {value - best:+.1f}" for form, value in found.evidence.items())
+    print(
+        f"{name}: {len(readings)} readings, {np.isnan(readings.worth).mean():.0%} bounds; rank r with pairs {rank:.2f}, "
+        f"mean difference {np.mean(values - truth):+.2f}, {inside:.0%} of the scores inside 90 % intervals\n"
+        f"  form {found.form!r}; log evidence less the best: {forms}"
+    )
+
+
+def tell(folder: Path) -> None:
+    runs = Runs.read(folder)
+    matrix = TransferMatrix.from_runs(runs)
+    known = relations(folder, matrix.languages, runs)
+    print(matrix)
+    noise = matrix.provenance["seed_noise"]
+    print(f"scatter of a gain from seed to seed {noise['sd_of_gain']:.3f} ({noise['degrees']} degrees of freedom)")
+    print(f"anchor {next(iter(matrix.provenance['anchor_tokens'].values())):,.0f} tokens\n")
+    print(analyse(matrix, known), "\n")
+    print("\n".join(str(predict(matrix, relations=known)).splitlines()[-9:]), "\n")
+    print(along(runs, anchors=(0.1, 0.2, 0.3, 0.4)), "\n")
+    readings = read(runs)
+    print(f"readings of mixtures at {readings.anchor:,.0f} tokens, which nine tenths of them reach")
+    widths = np.round(1 / readings.share).astype(int)
+    for width in np.unique(widths):
+        own = readings.worth[widths == width]
+        known_mean = f"{np.nanmean(own):+.2f}" if np.isfinite(own).any() else "unknown"
+        print(f"  {width} languages: {len(own)} readings, {np.isnan(own).mean():.0%} bounds, mean worth {known_mean}")
+    there = TransferMatrix.from_runs(runs, tokens=readings.anchor)
+    beside_pairs("pairs and mixtures", readings, there, known)
+    beside_pairs("mixtures alone", readings.at(widths > 2), there, known)
+
+
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "studies/bible")
     train(folder)
+    tell(folder)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 The log gain (see `bts.to_gain`) of source s for target t is modelled as
 
-    g(t, s) = mean + a_t + b_s + (target, source and pair features) . w + (kin of t) x (kin of s) . W + rest
+    g(t, s) = mean + a_t + b_s + (target, source and pair features) . w + (kin of t) x (kin of s) . W
+              + u(text of t) + v(text of s) + h(text of t, text of s) + rest
 
 with each group of effects drawn from a normal distribution whose variance the scores themselves tell
-(`transfer.mixed`). a_t and b_s are what a language is like beyond its features; of a language without any score they
+(`transfer.mixed`). u, v and h are smooth curves of the amount of text a language has: scores fall steeply where there
+is little. a_t and b_s are what a language is like beyond its features; of a language without any score they
 are unknown, and its intervals hold their whole spread. A target's mean alone makes up most of a matrix's variance, so a
 prediction is judged three ways: a pair left out, a target left out, a language left out in both roles.
 """
@@ -28,7 +30,7 @@ Array = NDArray[np.float64]
 LeftOut = Literal["pair", "target", "language"]
 
 # Fewest scores to predict from; directions of kin whose products are features of a pair.
-FEWEST, _PRODUCTS = 20, 5
+FEWEST, _PRODUCTS, _BUMPS = 20, 5, 5
 _WIDE = 10.0
 # More languages than this are left out some at a time.
 _MOST_FOLDS = 60
@@ -183,11 +185,15 @@ class Features:
     n: int
     kin: Array
     traits: Array
+    text: Array
     pairs: Array
     pair_names: tuple[str, ...]
     targets: NDArray[np.int64]
     sources: NDArray[np.int64]
-    groups: tuple[str, ...] = ("mean", "target", "source", "target features", "source features", "pair", "kin")
+    groups: tuple[str, ...] = (
+        "mean", "target", "source", "target features", "source features", "pair", "kin", "target text", "source text",
+        "both texts",
+    )  # fmt: skip
 
     @classmethod
     def of(cls, relations: Relations, target: NDArray[np.int64], source: NDArray[np.int64]) -> "Features":
@@ -201,7 +207,8 @@ class Features:
                 names.append(name)
                 grids.append(scaled)
         pairs = np.stack(grids, 1) if grids else np.zeros((n * n, 0))
-        return cls(n, relations.kin, traits, pairs, tuple(names), np.unique(target), np.unique(source))
+        text = _bumps(_standard(relations.traits["text"], np.unique([*target, *source])))
+        return cls(n, relations.kin, traits, text, pairs, tuple(names), np.unique(target), np.unique(source))
 
     def matrix(self, target: NDArray[np.int64], source: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:
         """The columns of some pairs, shape (m, p), and the group of each."""
@@ -214,7 +221,10 @@ class Features:
             own[target],
             own[source],
             self.pairs[target * self.n + source],
-            (kin[target][:, :, None] * kin[source][:, None, :]).reshape(len(target), -1),
+            _products(kin[target], kin[source]),
+            self.text[target],
+            self.text[source],
+            _products(self.text[target], self.text[source]),
         ]
         group = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
         return np.hstack(parts), group
@@ -232,6 +242,18 @@ class Features:
         sd = np.sqrt(np.diag(found.covariance)[at])
         values = zip(self.pair_names, found.mean[at].tolist(), sd.tolist(), strict=True)
         return {name: (mean, mean - Z90 * each, mean + Z90 * each) for name, mean, each in values}
+
+
+def _products(a: Array, b: Array) -> Array:
+    """Every product of a column of a and one of b, row by row, shape (m, p q)."""
+    return (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
+
+
+def _bumps(x: Array) -> Array:
+    """Smooth functions of a standardised trait: Gaussian bumps over two standard deviations to either side, centred."""
+    middles = np.linspace(-2, 2, _BUMPS)
+    bumps = np.exp(-0.5 * ((x[:, None] - middles) / (middles[1] - middles[0])) ** 2)
+    return bumps - bumps.mean(0)
 
 
 def _standard(values: Array, observed: NDArray[np.int64]) -> Array:
