@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 from babelscale.reporting.kinship import relations
 from babelscale.runs import Runs
-from babelscale.transfer import Relations, TransferMatrix, analyse
+from babelscale.transfer import Relations, TransferMatrix, analyse, to_gain
 from babelscale.transfer.acquisition import balanced
 from babelscale.transfer.along import along
 from babelscale.transfer.mixtures import FORMS, estimate
@@ -142,19 +142,21 @@ def train(folder: Path) -> None:
 
 
 def beside_pairs(name: str, readings: Readings, matrix: TransferMatrix, known: Relations) -> None:
-    """An estimate from readings beside the scores of pairs read at the same anchor."""
+    """An estimate from readings beside the scores of pairs read at the same anchor, both with their intervals."""
     found = estimate(readings, known.at(readings.languages), forms=tuple(FORMS))
     at = [readings.languages.index(code) for code in matrix.languages]
     off = np.isfinite(matrix.values)
-    values, low, high = (getattr(found.matrix, part)[np.ix_(at, at)][off] for part in ("values", "low", "high"))
-    truth = matrix.values[off]
-    rank = np.corrcoef(rankdata(values), rankdata(truth))[0, 1]
-    inside = np.mean((low <= truth) & (truth <= high))
+    ours = [to_gain(getattr(found.matrix, part)[np.ix_(at, at)][off]) for part in ("values", "low", "high")]
+    theirs = [to_gain(getattr(matrix, part)[off]) for part in ("values", "low", "high")]
+    rank = np.corrcoef(rankdata(ours[0]), rankdata(theirs[0]))[0, 1]
+    half = np.hypot((ours[2] - ours[1]) / 2, (theirs[2] - theirs[1]) / 2)
+    agree = np.mean(np.abs(ours[0] - theirs[0]) <= half)
     best = max(found.evidence.values())
     forms = "; ".join(f"{form} {value - best:+.1f}" for form, value in found.evidence.items())
     print(
-        f"{name}: {len(readings)} readings, {np.isnan(readings.worth).mean():.0%} bounds; rank r with pairs {rank:.2f}, "
-        f"mean difference {np.mean(values - truth):+.2f}, {inside:.0%} of the scores inside 90 % intervals\n"
+        f"{name}: {len(readings)} readings, {np.isnan(readings.worth).mean():.0%} bounds\n"
+        f"  rank r with pairs {rank:.2f}, mean difference of gains {np.mean(ours[0] - theirs[0]):+.3f}, {agree:.0%} "
+        f"agree within the 90 % interval of their difference\n"
         f"  form {found.form!r}; log evidence less the best: {forms}"
     )
 
@@ -164,6 +166,7 @@ def tell(folder: Path) -> None:
     matrix = TransferMatrix.from_runs(runs)
     known = relations(folder, matrix.languages, runs)
     print(matrix)
+    print(f"with intervals: {matrix.save(folder / 'transfer.csv')}")
     noise = matrix.provenance["seed_noise"]
     print(f"scatter of a gain from seed to seed {noise['sd_of_gain']:.3f} ({noise['degrees']} degrees of freedom)")
     print(f"anchor {next(iter(matrix.provenance['anchor_tokens'].values())):,.0f} tokens\n")
@@ -179,6 +182,14 @@ def tell(folder: Path) -> None:
         print(f"  {width} languages: {len(own)} readings, {np.isnan(own).mean():.0%} bounds, mean worth {known_mean}")
     there = TransferMatrix.from_runs(runs, tokens=readings.anchor)
     beside_pairs("pairs and mixtures", readings, there, known)
+    gains = to_gain(there.values)
+    sd = there.provenance["seed_noise"]["sd_of_gain"]
+    ceiling = np.sqrt(max(0.0, 1 - sd**2 / len(SEEDS) / float(np.nanvar(gains))))
+    print(f"gains of pairs: standard deviation {np.nanstd(gains):.3f}, of it chance {sd / np.sqrt(len(SEEDS)):.3f};")
+    print(f"a perfect estimate would correlate with them by about {ceiling:.2f}")
+    few = np.random.default_rng(0).choice(np.unique(readings.run[widths == 2]), 24, replace=False)
+    some = readings.at((widths > 2) | np.isin(readings.run, few))
+    beside_pairs("mixtures and 24 of the 132 pair runs", some, there, known)
     beside_pairs("mixtures alone", readings.at(widths > 2), there, known)
 
 

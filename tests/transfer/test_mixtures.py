@@ -113,6 +113,12 @@ def test_readings_that_fall_short_are_bounds(simulate, even):
     assert np.isnan(read(runs).worth).mean() <= 0.15
 
 
+def test_mixtures_that_end_too_early_are_refused(simulate, even):
+    runs = simulate(log_worth, mixtures(even, 6, 6), longer=0.05)
+    with pytest.raises(InputError, match="fall short of"):
+        read(runs)
+
+
 def test_states_of_the_learning_rate_are_never_mixed(simulate, even):
     # Monolingual losses are stable, those of mixtures decayed: nothing can be read of one against the other.
     stable = simulate(log_worth, mixtures(even, 4, 6), longer=4.0)

@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 At = Literal["anchor", "end"]
 # Share of the readings that may fall short of an anchor that is not given.
 _SHORT = 0.1
+# Beyond this share of bounds there is too little else.
+_MOST_SHORT = 0.5
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ def read(
         lr_state: state of all losses read, of mixtures and monolingual runs alike.
 
     Raises:
-        InputError: no size has a mixture and a monolingual run of one of its languages, or mixtures end before the
-            monolingual curves begin.
+        InputError: no size has a mixture and a monolingual run of one of its languages, or most mixtures end before
+            they reach the anchor or the beginning of the monolingual curves.
     """
     scratch = from_scratch(runs)
     size = float(params) if params is not None else most_used_size(scratch)
@@ -130,15 +132,14 @@ def read(
     if at == "end":
         return _assemble(entries, [_at_end(entry) for entry in entries], None)
     most = (0.4 if anchor is None else anchor) * min(float(entry.mono.tokens[-1]) for entry in entries)
-    d_eff = most
-    if anchor is None:
-        ends = [entry.mono.tokens_to(entry.mixture.at(entry.mixture.tokens[-1])) for entry in entries]
-        d_eff = min(most, float(np.quantile(ends, _SHORT)))
     first = max(float(entry.mono.tokens[0]) for entry in entries)
-    if d_eff < first:
+    ends = np.array([entry.mono.tokens_to(entry.mixture.at(float(entry.mixture.tokens[-1]))) for entry in entries])
+    d_eff = most if anchor is not None else min(most, max(first, float(np.quantile(ends, _SHORT))))
+    short = float(np.mean(ends < d_eff))
+    if d_eff < first or (anchor is None and short > _MOST_SHORT):
         raise InputError(
-            f"at N = {size:.4g} a tenth of the mixtures end with losses that monolingual runs have before their first "
-            f"checkpoint at {first:.3g} tokens",
+            f"at N = {size:.4g} {short:.0%} of the readings of mixtures fall short of {d_eff:.3g} tokens; monolingual "
+            f"runs are measured from {first:.3g} tokens on",
             hint="train mixtures longer, measure monolingual runs earlier, or read mixtures at their ends",
         )
     return _assemble(entries, [_at_anchor(entry, d_eff) for entry in entries], d_eff)
