@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from babelscale import published
+from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix, from_gain, same
 from babelscale.transfer.acquisition import balanced, propose
@@ -88,9 +89,12 @@ class World:
         )
 
 
-def told(matrix: TransferMatrix, gain: np.ndarray) -> str:
+def told(found: Estimate | TransferMatrix | None, gain: np.ndarray) -> str:
     from scipy.stats import spearmanr
 
+    if found is None:
+        return "too few   "
+    matrix = found.matrix if isinstance(found, Estimate) else found
     at = [matrix.languages.index(code) for code in LANGUAGES]
     grids = [getattr(matrix, name)[np.ix_(at, at)] for name in ("values", "low", "high")]
     off = ~np.eye(N, dtype=bool)
@@ -104,19 +108,25 @@ def told(matrix: TransferMatrix, gain: np.ndarray) -> str:
 
 def mixtures_at(
     world: World, counts: list[int], tokens: float, widths: list[int], chosen: bool = False
-) -> list[Estimate]:
+) -> list[Estimate | None]:
     """Estimates after so many mixtures, dealt out evenly, or chosen by what the ones before tell."""
-    names, found, done = set(world.mono), [], 0
+    names, done = set(world.mono), 0
+    found: list[Estimate | None] = []
     for count in counts:
-        if chosen and found:
-            mixtures = list(propose(found[-1], widths[:1] * (count - done), seed=count).mixtures)
+        last = found[-1] if found else None
+        if chosen and last is not None:
+            mixtures = list(propose(last, widths[:1] * (count - done), seed=count).mixtures)
         else:
             each = [len(range(k, count - done, len(widths))) for k in range(len(widths))]
             dealt = [balanced(LANGUAGES, width, n, seed=count) for width, n in zip(widths, each, strict=True)]
             mixtures = [mixture for part in dealt for mixture in part]
         names |= {world.train([LANGUAGES.index(code) for code in mixture], tokens) for mixture in mixtures}
         done = count
-        found.append(estimate(read(world.runs(names)), forms=tuple(FORMS) if len(widths) > 1 else ("log",)))
+        try:
+            found.append(estimate(read(world.runs(names)), forms=tuple(FORMS) if len(widths) > 1 else ("log",)))
+        except InputError:
+            # Too few of them yet.
+            found.append(None)
     return found
 
 
@@ -154,13 +164,15 @@ def main() -> None:
         print("FLOPs  short mixtures           the same, chosen     long mixtures            pairs, the rest predicted")
         for k, share in enumerate(SHARES):
             within = int(np.searchsorted(np.cumsum(lengths), left[k]))
-            short, chosen, wide = (told(column[k].matrix, world.gain) for column in columns)
+            short, chosen, wide = (told(column[k], world.gain) for column in columns)
             print(
                 f"{share:4.0%}  {short_counts[k]:4d}: {short}    {chosen}   {max(long_counts[k], 10):4d}: {wide}"
                 f"   {within:4d}: {pairs_at(world, names[:within], world.gain)}",
                 flush=True,
             )
-        print(f"        forms chosen: {', '.join(dict.fromkeys(each.form for column in columns for each in column))}")
+        print(
+            f"        forms chosen: {', '.join(dict.fromkeys(each.form for column in columns for each in column if each))}"
+        )
         everything = TransferMatrix.from_runs(world.runs({*world.mono, *names}), anchor=ANCHOR / MONO)
         print(f"100 %  every pair, as measured: {told(everything, world.gain)}", flush=True)
 

@@ -166,6 +166,7 @@ def test_every_command_has_help_with_an_example(capsys):
         "serve",
         "study run",
         "study power",
+        "study next",
     ):
         assert "babelscale " in said(capsys, *command.split(), "--help").split("Usage:")[1].split("\n", 1)[1], command
 

@@ -41,8 +41,8 @@ def test_the_script_runs(home: Path):
     assert len(script.strip().splitlines()) <= 15
 
 
-# Trains, serves, or needs a study of one's own: run by tests/end_to_end/test_walk.py, tests/web and tests/study.
-LONG = ("study run", "serve", "study prepare", "study train", "export")
+# Trains, serves, or needs a study of its own: run by test_walk.py and the tests of reporting/, web/ and study/.
+LONG = ("study run", "study next", "serve", "study prepare", "study train", "export")
 
 
 def commands() -> list[str]:

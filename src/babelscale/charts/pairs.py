@@ -58,7 +58,7 @@ def source_ranking(matrix: "TransferMatrix") -> alt.TopLevelMixin:
     bars = base.mark_tick(thickness=3, height=12, color=style.PALETTE[4]).encode(x=alt.X("mean(above):Q"))
     zero = alt.Chart(style.rows([{"zero": 0}])).mark_rule(color=style.INK, opacity=0.4).encode(x="zero:Q")
     predicted = any(row["status"] == "predicted" for row in rows)
-    chart = alt.layer(zero, dots, bars).properties(width=420, height=alt.Step(15))
+    chart = alt.layer(zero, dots, bars).properties(width=290, height=alt.Step(15))
     description = (
         f"Ranking of {len(order)} source languages by their mean transfer score less the target's mean, from "
         f"{len(rows)} scores; one dot a target, an orange bar the mean."
@@ -118,7 +118,7 @@ def asymmetry(matrix: "TransferMatrix") -> alt.TopLevelMixin:
     )  # fmt: skip
     labels = alt.Chart(style.rows(_apart(rows, ends))).mark_text(align="right", dx=-6, fontSize=10, color=style.INK)
     labels = labels.encode(x=alt.X("other:Q", scale=scale), y=alt.Y("gain:Q", scale=scale), text="text:N")
-    chart = alt.layer(diagonal, points, labels).properties(width=440, height=440)
+    chart = alt.layer(diagonal, points, labels).properties(width=320, height=320)
     description = (
         f"Scatter of {len(rows)} pairs of languages: what one gains from the other against what the other gains from "
         "it; points far above the diagonal are one-sided."
@@ -141,16 +141,18 @@ def _apart(rows: list[style.Row], ends: tuple[float, float]) -> list[style.Row]:
 
 
 def transfer_along(found: "Along") -> alt.TopLevelMixin:
-    """Scores against tokens, a colour a size: thin lines are pairs, thick ones means of those at every place."""
+    """Scores against tokens, a colour a size: thin lines are pairs, thick ones means of the same pairs."""
     frame = found.table.filter(pl.col("score").is_finite())
-    places = found.table.select("params", "d_mono").unique().height
+    common = found.common.height
     pair = pl.format("{} from {}", "target", "source")
     frame = frame.with_columns(
         pair=pair, size=pl.col("params").map_elements(style.human, return_dtype=pl.String),
-        throughout=pl.len().over("target", "source") == places,
     )  # fmt: skip
+    shared = frame.join(found.common, on=["params", "d_mono"], how="semi")
+    whole = shared.group_by("target", "source").len().filter(pl.col("len") == common)
     sizes = [style.human(value) for value in sorted(frame["params"].unique())]
-    mean = frame.filter("throughout").group_by("params", "d_mono", "size").agg(pl.mean("score"), pairs=pl.len())
+    mean = shared.join(whole, on=["target", "source"], how="semi")
+    mean = mean.group_by("params", "d_mono", "size").agg(pl.mean("score"), pairs=pl.len())
     colour = alt.Color(
         "size:N", sort=sizes, title="parameters (N)",
         scale=alt.Scale(domain=sizes, range=[style.PALETTE[k % len(style.PALETTE)] for k in range(len(sizes))]),
@@ -175,5 +177,5 @@ def transfer_along(found: "Along") -> alt.TopLevelMixin:
         f"Transfer scores of {frame['pair'].n_unique()} pairs at {len(sizes)} sizes and {len(tokens)} numbers of "
         "tokens; a thick line a size is the mean."
     )
-    notes = [f"Thick: mean of the pairs measured at every place{told}; censored scores are left out."]
+    notes = [f"Thick: mean of the pairs measured wherever most are{told}; censored scores are left out."]
     return style.finish(chart, "Transfer along size and tokens", description, notes)

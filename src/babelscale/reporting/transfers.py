@@ -76,7 +76,7 @@ def _pictures(walk: Walk, matrix: TransferMatrix) -> list[Figure]:
         ]
         columns = ("source", "target", "score", "less the target's mean")
         table = Table("Scores by source, the best source first", columns, rows, (2, 3))
-        reading = "A dot is one target. Sources differ less than targets do, so each score is less its target's mean."
+        reading = "A dot is one target. Each score is less its target's mean, so that easy targets flatter no source."
         figures.append(Figure("transfer-sources", charts.source_ranking(matrix), reading, table, half=True))
     if len(pairs := charts.asymmetry_rows(matrix)) >= _FEW / 2:
         rows = [[row["more"], row["less"], f"{row['gain']:+.2f}", f"{row['other']:+.2f}"] for row in pairs]
@@ -115,7 +115,7 @@ def _tests(matrix: TransferMatrix) -> Table | None:
     ]  # fmt: skip
     told = (found.reciprocity, found.reciprocity_centred, found.reciprocity_double)
     row = ["a score and its reverse (r)"]
-    rows.append(row + ["unknown" if math.isnan(r.r) else f"{r.r:+.2f}; p {r.p:.3f}" for r in told])
+    rows.append(row + ["unknown" if math.isnan(r.r) else f"{r.r:+.2f}; {_p(r.p)}" for r in told])
     return Table(
         f"What the scores say: differences with 90 % intervals, p from {found.permutations} permutations of languages",
         ("", "as measured", "less target means", "less target and source means"),
@@ -127,4 +127,8 @@ def _told(gap: Gap) -> str:
     if math.isnan(gap.gap):
         return "unknown"
     between = "" if math.isnan(gap.low) else f" ({words.interval(gap.low, gap.high, '+.2f')})"
-    return f"{gap.gap:+.2f}{between}; p {gap.p:.3f}"
+    return f"{gap.gap:+.2f}{between}; {_p(gap.p)}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"

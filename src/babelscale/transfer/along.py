@@ -18,6 +18,8 @@ from babelscale.transfer.measure import from_scratch, trained_on
 from babelscale.transfer.permutation import node_jackknife
 
 ANCHORS = (0.2, 0.4, 0.6, 0.8)
+# Share of pairs that must have a number for a place to count, and the fewest pairs of a trend.
+_MOST, _FEWEST = 0.5, 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Trend:
     low: float
     high: float
     pairs: int
+    places: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Along:
 
     table: pl.DataFrame
     trends: tuple[Trend, ...]
+
+    @property
+    def common(self) -> pl.DataFrame:
+        """The places (params, d_mono) at which most pairs have a number; the others say nothing of a mean."""
+        return _common(self.table)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON: null for no number and for open bounds."""
@@ -57,7 +65,7 @@ class Along:
         for t in self.trends:
             lines.append(
                 f"  per doubling of {told[t.by]}: log gain {t.change:+.3f} (90 % {t.low:+.3f} to {t.high:+.3f}; "
-                f"{t.pairs} pairs measured throughout)"
+                f"{t.pairs} pairs measured at all of {t.places} places)"
             )
         return "\n".join(lines)
 
@@ -96,8 +104,14 @@ def along(
     if not rows:
         raise failed or InputError("these runs hold no bilingual run")
     table = pl.DataFrame(rows)
-    trends = [trend for by in ("params", "d_mono") if (trend := _trend(table, by)) is not None]
+    kept = table.join(_common(table), on=["params", "d_mono"], how="semi")
+    trends = [trend for by in ("params", "d_mono") if (trend := _trend(kept, by)) is not None]
     return Along(table, tuple(trends))
+
+
+def _common(table: pl.DataFrame) -> pl.DataFrame:
+    known = table.group_by("params", "d_mono").agg(share=pl.col("score").is_finite().mean())
+    return known.filter(pl.col("share") > _MOST).select("params", "d_mono")
 
 
 def _rows(matrix: TransferMatrix, params: float, d_mono: float) -> list[dict[str, Any]]:
@@ -115,7 +129,8 @@ def _rows(matrix: TransferMatrix, params: float, d_mono: float) -> list[dict[str
 def _trend(table: pl.DataFrame, by: str) -> Trend | None:
     """Slopes of each pair by log2 of one axis, the other held, averaged; the interval leaves languages out one by one.
 
-    Only pairs measured at every place count: one that is censored at some would bend the mean towards those that help.
+    Only pairs measured at every one of these places count: one that is censored at some would bend the mean towards
+    those that help.
     """
     other = "d_mono" if by == "params" else "params"
     if table[by].n_unique() < 2:
@@ -131,7 +146,7 @@ def _trend(table: pl.DataFrame, by: str) -> Trend | None:
             x[at], y[at] = x[at] - x[at].mean(), y[at] - y[at].mean()
         slopes[codes.index(str(target)), codes.index(str(source))] = float(x @ y / (x @ x))
     known = np.isfinite(slopes)
-    if not known.any():
+    if known.sum() < _FEWEST:
         return None
 
     def mean(kept: NDArray[np.int64]) -> float:
@@ -139,4 +154,6 @@ def _trend(table: pl.DataFrame, by: str) -> Trend | None:
         return float(np.nanmean(part)) if np.isfinite(part).any() else math.nan
 
     change, half = node_jackknife(mean, len(codes))
-    return Trend(by, change, change - half, change + half, int(known.sum()))
+    return Trend(
+        by, change, change - half, change + half, int(known.sum()), table.select("params", "d_mono").n_unique()
+    )
