@@ -95,6 +95,8 @@ def told(found: Estimate | TransferMatrix | None, gain: np.ndarray) -> str:
     if found is None:
         return "too few   "
     matrix = found.matrix if isinstance(found, Estimate) else found
+    if set(matrix.languages) != set(LANGUAGES):
+        return "not all    "
     at = [matrix.languages.index(code) for code in LANGUAGES]
     grids = [getattr(matrix, name)[np.ix_(at, at)] for name in ("values", "low", "high")]
     off = ~np.eye(N, dtype=bool)
@@ -170,9 +172,8 @@ def main() -> None:
                 f"   {within:4d}: {pairs_at(world, names[:within], world.gain)}",
                 flush=True,
             )
-        print(
-            f"        forms chosen: {', '.join(dict.fromkeys(each.form for column in columns for each in column if each))}"
-        )
+        forms = [each.form for column in columns for each in column if each is not None]
+        print(f"        forms chosen: {', '.join(dict.fromkeys(forms))}")
         everything = TransferMatrix.from_runs(world.runs({*world.mono, *names}), anchor=ANCHOR / MONO)
         print(f"100 %  every pair, as measured: {told(everything, world.gain)}", flush=True)
 

@@ -76,6 +76,18 @@ def test_a_matrix_is_read_from_the_files_it_is_saved_to(capsys, tmp_path: Path) 
     assert "+0.30" in call(capsys, "transfer", square)
 
 
+def test_features_of_ones_own_join_in(capsys, tmp_path: Path) -> None:
+    path = tmp_path / "typology.json"
+    square = [[None, 1, 0], [1, None, 0], [0, 0, None]]
+    path.write_text(json.dumps({"languages": ["de", "no", "ja"], "pairs": {"word order": square}, "traits": {}}))
+    found = json.loads(call(capsys, "transfer", "--published", "--predict", "lb", "--relations", path, "--json"))
+    assert "word order" in found["prediction"]["weights"]
+    assert (
+        "word order"
+        not in json.loads(call(capsys, "transfer", "--published", "--predict", "lb", "--json"))["prediction"]["weights"]
+    )
+
+
 def test_a_matrix_holds_no_runs() -> None:
     with pytest.raises(InputError, match="mixtures need runs"):
         look(published=True, mixtures=True)

@@ -13,8 +13,8 @@ Order = Literal["branch", "script", "clusters", "given"]
 def transfer(
     runs: Path | None = None, *, published: Published = False, target: str | None = None, mixtures: bool = False,
     tests: bool = False, predict: str | None = None, along: bool = False, anchor: float | None = None,
-    params: float | None = None, chart: Path | None = None, picture: Picture = "matrix", order: Order = "branch",
-    seed: Seed = 0, save: Path | None = None, json: Json = False,
+    params: float | None = None, relations: Path | None = None, chart: Path | None = None,
+    picture: Picture = "matrix", order: Order = "branch", seed: Seed = 0, save: Path | None = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Show which languages help which: the bilingual transfer score (BTS) of every pair, and what the scores say.
 
@@ -43,6 +43,9 @@ def transfer(
         d_mono, as a share of the shortest monolingual run's stable phase (default 0.4; mixtures: what they reach).
     params
         N of the runs to use (default: the size with the most bilingual runs).
+    relations
+        More features of languages and pairs for --tests, --predict and --mixtures (typology, say): a JSON file with
+        languages, pairs (name -> square) and traits (name -> list), null where unknown.
     chart
         Draw a picture to this file: .html, .svg, .png, .pdf or .json (Vega-Lite).
     picture
@@ -53,11 +56,13 @@ def transfer(
         Write the matrix to this JSON or CSV file.
     """
     from babelscale.reporting import matrices
+    from babelscale.transfer import Relations
 
     found = matrices.look(
         runs, published=published, mixtures=mixtures, tests=tests, moves=along or picture == "along",
         predicted=None if predict is None else [code for code in codes_of(predict) or [] if code != "none"],
-        anchor=anchor, params=params, seed=seed, progress=bar(),
+        anchor=anchor, params=params, known=Relations.load(relations) if relations else None, seed=seed,
+        progress=bar(),
     )  # fmt: skip
     if save is not None:
         found.matrix.save(save)

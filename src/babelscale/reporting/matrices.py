@@ -16,6 +16,7 @@ from babelscale.transfer.prediction import Prediction, predict
 from babelscale.transfer.readings import read
 
 Progress = Callable[[str, int, int], None]
+Features = Callable[[Sequence[str]], Relations]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Look:
 def look(
     source: str | Path | None = None, *, published: bool = False, mixtures: bool = False, tests: bool = False,
     predicted: Sequence[str] | None = None, moves: bool = False, anchor: float | None = None,
-    params: float | None = None, seed: int = 0, progress: Progress | None = None,
+    params: float | None = None, known: Relations | None = None, seed: int = 0, progress: Progress | None = None,
 ) -> Look:  # fmt: skip
     """A matrix and what is asked of it.
 
@@ -55,6 +56,7 @@ def look(
         predicted: predict missing scores, for the matrix's languages and these; None for no.
         moves: scores along size and tokens too.
         anchor, params: where scores are read (see `TransferMatrix.from_runs` and `readings.read`).
+        known: more features of languages and pairs, beside those of the table and of the study's text.
         progress: called with (what, done, total).
 
     Raises:
@@ -76,28 +78,30 @@ def look(
     runs = Runs.read(source) if matrix is None and source is not None else None
     if runs is None and (mixtures or moves):
         raise InputError(f"{'mixtures' if mixtures else 'scores along size and tokens'} need runs; a matrix holds none")
-    start = _read(runs, source, mixtures, anchor, params) if matrix is None else Look(matrix)
-    return _beside(start, runs, source, tests, predicted, moves, seed, tell)
+
+    def features(codes: Sequence[str]) -> Relations:
+        found = Relations.of(codes) if runs is None or source is None else relations(source, codes, runs)
+        return found if known is None else found.joined(known)
+
+    start = _read(runs, features, mixtures, anchor, params) if matrix is None else Look(matrix)
+    return _beside(start, runs, features, tests, predicted, moves, seed, tell)
 
 
-def _read(
-    runs: Runs | None, source: str | Path | None, mixtures: bool, anchor: float | None, params: float | None
-) -> Look:
+def _read(runs: Runs | None, features: Features, mixtures: bool, anchor: float | None, params: float | None) -> Look:
     assert runs is not None
-    assert source is not None
     if not mixtures:
         return Look(TransferMatrix.from_runs(runs, params=params, anchor=0.4 if anchor is None else anchor))
     readings = read(runs, params=params, anchor=anchor)
-    found = estimate(readings, relations(source, readings.languages, runs), forms=tuple(FORMS))
+    found = estimate(readings, features(readings.languages), forms=tuple(FORMS))
     return Look(found.matrix, estimate=found)
 
 
 def _beside(
-    start: Look, runs: Runs | None, source: str | Path | None, tests: bool, predicted: Sequence[str] | None,
-    moves: bool, seed: int, tell: Callable[[str], None],
+    start: Look, runs: Runs | None, features: Features, tests: bool, predicted: Sequence[str] | None, moves: bool,
+    seed: int, tell: Callable[[str], None],
 ) -> Look:  # fmt: skip
     codes = tuple(dict.fromkeys((*(predicted or ()), *start.matrix.languages)))
-    known = Relations.of(codes) if runs is None or source is None else relations(source, codes, runs)
+    known = features(codes) if tests or predicted is not None else None
     found = start
     if tests:
         tell("permutation tests")
