@@ -33,6 +33,8 @@ def test_without_an_effect_small_p_are_as_rare_as_they_say():
     for s in range(120):
         grid, same = nothing(s), labels(s + 100)
         known = np.isfinite(grid)
+        if (~same & known).sum() < 3:
+            continue
         naive.append(ttest_ind(grid[same & known], grid[~same & known]).pvalue)
     assert np.mean(np.array(naive) <= 0.1) > 0.3
 

@@ -16,6 +16,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,6 +158,14 @@ class _Noise:
         for (rows, _), factor in zip(self.shared, self.factors, strict=True):
             total += 2 * np.log(np.diag(factor[0])).sum() - np.log(self.diagonal[rows]).sum()
         return float(total)
+
+
+def one_thread() -> Any:
+    """Linear algebra on one thread within this context. The matrices here are small: on a machine that does other work
+    too, threads wait for each other ten times as long as they work."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
 
 
 def fit(problem: Problem) -> Posterior:

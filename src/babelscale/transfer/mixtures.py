@@ -126,8 +126,13 @@ def estimate(
             hint="at least two mixtures for each language; `babelscale study next` proposes them",
         )
     relations = (relations or Relations.of(readings.languages)).at(readings.languages)
-    tried = ["log"] if np.ptp(readings.share) < 1e-6 else list(forms)
-    # Forms are compared by the readings with a number; the stand-ins of bounds differ from form to form.
+    with mixed.one_thread():
+        return _best(readings, relations, ["log"] if np.ptp(readings.share) < 1e-6 else list(forms))
+
+
+def _best(readings: Readings, relations: Relations, tried: Sequence[str]) -> Estimate:
+    """The form with the most evidence. Forms are compared by the readings with a number, as the stand-ins of bounds
+    differ from form to form."""
     known = readings.at(np.isfinite(readings.worth)) if len(tried) > 1 else readings
     fits = {form: _fit(known, relations, FORMS[form]) for form in tried}
     evidence = {form: found[1].evidence + _jacobian(known, FORMS[form]) for form, found in fits.items()}

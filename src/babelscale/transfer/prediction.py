@@ -134,10 +134,12 @@ def predict(
             hint=f"at least {FEWEST} are needed; `babelscale study next` proposes which to measure",
         )
     features = Features.of(relations.at(codes), cells.target, cells.source)
-    found = mixed.fit(problem_of(cells, features))
-    checked, widened = _check(cells, found, features) if checks else ((), (1.0, 1.0))
+    with mixed.one_thread():
+        found = mixed.fit(problem_of(cells, features))
+        checked, widened = _check(cells, found, features) if checks else ((), (1.0, 1.0))
+        filled = _filled(matrix, codes, features, found, widened)
     return Prediction(
-        _filled(matrix, codes, features, found, widened),
+        filled,
         checked,
         {name: math.sqrt(variance) for name, variance in found.variances.items() if name != "mean"},
         widened,
