@@ -113,7 +113,10 @@ def test_next_runs_begin_with_baselines_and_several_widths(six: Study) -> None:
     assert names == ["mono", "next-1-baselines", "next-1-2", "next-1-4"]
     # A second proposal is not the first again.
     again = next_runs(Study(found.design, six.folder), count=4)
-    assert again.mixtures != found.mixtures
+    assert not {frozenset(m) for m in again.mixtures} & {frozenset(m) for m in found.mixtures}
+    # Asked for more than there are, it proposes each of them once: 15 of two languages and 15 of four.
+    every = next_runs(six, count=100)
+    assert len({frozenset(m) for m in every.mixtures}) == len(every.mixtures) == 30
     assert again.design.groups[-1].name == "next-2-4"
 
 

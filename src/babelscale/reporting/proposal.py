@@ -10,7 +10,7 @@ run, against which mixtures are read, come first.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,14 +136,14 @@ def next_runs(
     baselines = tuple(code for code in design.languages if code not in alone)
     rate = design.shape(size).flops_per_token(design.training_recipe(size).sequence_length)
     widest = min(WIDTH, max(2, 2 * len(design.languages) // 3)) if width is None else width
-    left = _left(widest, len(design.languages), trained)
+    there = {frozenset(codes) for codes in trained} | _planned(design, size)
+    left = _left(widest, len(design.languages), there)
     widths = _widths(widest, left, each * rate, count, compute, len(baselines) * single * rate)
     held = _estimate(study, runs, design.shape(size).params)
     number = 1 + len({group.name.split("-")[1] for group in design.groups if group.name.startswith("next-")})
     if held is None:
-        mixtures, chosen, sd = _evenly(design.languages, widths, seed + _STEP * number), "evenly", None
+        mixtures, chosen, sd = _evenly(design.languages, widths, there, seed + _STEP * number), "evenly", None
     else:
-        there = {frozenset(codes) for codes in trained}
         proposal = propose(held, widths, targets=targets, seed=seed, avoid=there)
         mixtures, chosen, sd = proposal.mixtures, "by uncertainty", (proposal.sd[0], proposal.sd[-1])
     spent = rate * (len(baselines) * single + each * sum(widths))
@@ -151,11 +151,28 @@ def next_runs(
     return NextRuns(grown, baselines, mixtures, size, each, single, spent, chosen, sd)
 
 
-def _left(widest: int, languages: int, trained: Collection[tuple[str, ...]]) -> dict[int, int]:
-    """Mixtures that were not trained yet, by width."""
+def _planned(design: "Design", size: str) -> set[frozenset[str]]:
+    """Even mixtures that the design's groups name at a size, whether trained or not."""
+    found: set[frozenset[str]] = set()
+    for group in design.groups:
+        if size not in group.sizes or group.continue_from or group.checkpoint:
+            continue
+        codes = group.languages or design.languages
+        match group.mixture:
+            case "bilingual":
+                found |= {frozenset(pair) for pair in group.pairs or itertools.combinations(codes, 2)}
+            case "uniform":
+                found.add(frozenset(codes))
+            case "shares":
+                found |= {frozenset(mixture) for mixture in group.shares or () if len(set(mixture.values())) == 1}
+    return found
+
+
+def _left(widest: int, languages: int, there: Collection[frozenset[str]]) -> dict[int, int]:
+    """Mixtures that are neither trained nor planned yet, by width."""
     if not 2 <= widest <= languages:
         raise InputError(f"mixtures of {widest} out of {languages} languages", hint="two at least")
-    done = Counter(len(codes) for codes in trained)
+    done = Counter(len(codes) for codes in there)
     return {width: math.comb(languages, width) - done[width] for width in (widest, max(2, widest // 2), 2)}
 
 
@@ -185,10 +202,22 @@ def _widths(
     return found
 
 
-def _evenly(languages: Sequence[str], widths: Sequence[int], seed: int) -> tuple[tuple[str, ...], ...]:
-    """Mixtures of the given widths, in their order, every language about equally often in those of a width."""
-    dealt = {width: iter(balanced(languages, width, widths.count(width), seed + width)) for width in set(widths)}
-    return tuple(next(dealt[width]) for width in widths)
+def _evenly(
+    languages: Sequence[str], widths: Sequence[int], there: Collection[frozenset[str]], seed: int
+) -> tuple[tuple[str, ...], ...]:  # fmt: skip
+    """Mixtures of the given widths, in their order, none of them twice or among those that are there, every language
+    about equally often in those of a width."""
+    taken = set(there)
+    dealt: dict[int, Iterator[tuple[str, ...]]] = {}
+    for width in dict.fromkeys(widths):
+        deals = (balanced(languages, width, len(languages), seed + width + _STEP * k) for k in itertools.count())
+        dealt[width] = itertools.chain.from_iterable(deals)
+    found = []
+    for width in widths:
+        mixture = next(mixture for mixture in dealt[width] if frozenset(mixture) not in taken)
+        taken.add(frozenset(mixture))
+        found.append(mixture)
+    return tuple(found)
 
 
 def _usual_size(study: "Study", runs: "Runs | None") -> str:

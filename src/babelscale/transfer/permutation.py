@@ -107,7 +107,8 @@ class Regression:
     def __str__(self) -> str:
         taken = "less target means, " if self.centred else ""
         lines = [f"together ({taken}{self.scores} scores, R2 {self.R2:.2f}), change of BTS per standard deviation:"]
-        lines += [f"  {term.name:<24}{term.weight:+.3f}  p = {term.p:.4f}" for term in self.terms]
+        width = max((len(term.name) for term in self.terms), default=0) + 2
+        lines += [f"  {term.name:<{width}}{term.weight:+.3f}  p = {term.p:.4f}" for term in self.terms]
         return "\n".join(lines)
 
 
