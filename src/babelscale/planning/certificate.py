@@ -271,6 +271,5 @@ def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> 
         return []
     cuts = []
     for i in np.flatnonzero(np.isfinite(solved.objective)):
-        one = replace(solved, shares=solved.shares[i : i + 1], n=solved.n[i : i + 1])
-        cuts.append(_cut(problem, one, q))
-    return cuts
+        cuts.append(_cut(problem, solved.at(np.array([i])), q))
+    return [cut for cut in cuts if cut.c > 0]

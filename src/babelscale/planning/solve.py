@@ -23,7 +23,8 @@ WARM = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 # best ones (docs/performance.md), far finer than their intervals.
 CENTRE = 1e-2
 NEAR = tuple(CENTRE * 0.2**k for k in range(1, 7)) + (1e-7,)
-_STEPS, _LAST = 60, 3
+BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+_STEPS, _FEW, _LAST = 60, 15, 3
 _SIZES = 33
 STARTS = 48
 # Smaller shares than this are the barrier's shadow and are planned as none.
@@ -47,10 +48,8 @@ class Solution:
 
     def at(self, rows: NDArray[np.intp]) -> "Solution":
         """Some of the rows; a solution of one row stands for all."""
-        if len(self.n) == 1:
-            rows = np.zeros(len(rows), np.intp)
-        parts = {name: getattr(self, name)[rows] for name in ("shares", "n", "objective", "weights", "at_edge")}
-        return replace(self, **parts)
+        parts = {name: getattr(self, name) for name in ("shares", "n", "objective", "weights", "at_edge")}
+        return replace(self, **{k: v[rows if len(v) > 1 else 0 * rows] for k, v in parts.items()})
 
     @property
     def params(self) -> Array:
@@ -115,7 +114,9 @@ def _from_centre(problem: Problem, box: Box | None, p: Array, n: Array, free: bo
 
     def part(rows: NDArray[np.intp]) -> Solution | None:
         edges = None if box is None else box.at(rows)
-        return _finish(problem.at(rows), p[rows], n[rows], edges, NEAR, 1, True, quick=True)
+        quick = not problem.limits.any
+        levels = NEAR if quick else BOUNDED
+        return _finish(problem.at(rows), p[rows], n[rows], edges, levels, 1, True, quick=quick)
 
     if len(chunks) == 1:
         parts = [part(chunks[0])]
@@ -168,7 +169,7 @@ def _finish(
         z *= CENTRE / levels[0]
     for level in levels:
         last = level == levels[-1]
-        steps = _STEPS if not quick else _LAST if last else 1
+        steps = (_LAST if last else 1) if quick else _STEPS if levels is not BOUNDED else _FEW
         p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
     end = _value(part, p_end, n_end)
     if clean:
