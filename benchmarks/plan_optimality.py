@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 from scipy.optimize import minimize
 
-from babelscale.planning.certificate import certify
+from babelscale.planning.certificate import improved
 from babelscale.planning.problem import Problem
 from babelscale.planning.solve import Solution, solve
 
@@ -101,7 +101,7 @@ def convex(count: int) -> None:
         start = time.process_time()
         found = solve(problem, BOX)
         assert found is not None
-        certificate = certify(problem, found, BOX)
+        found, certificate = improved(problem, found, BOX)
         seconds += time.process_time() - start
         gaps.append(certificate.gap)
         mirror, rng = Mirror(problem), np.random.default_rng(seed)

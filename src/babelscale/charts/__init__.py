@@ -11,12 +11,12 @@ from babelscale.charts.laws import (
     measured_predicted,
     prediction_rows,
 )
-from babelscale.charts.plans import plan_losses, plan_tokens
+from babelscale.charts.plans import plan, plan_baselines, plan_losses, plan_tokens, save
 from babelscale.charts.training import final_losses, learning_curves
 from babelscale.charts.transfer import transfer_map
 
 __all__ = [
     "EXPANDING_BY", "HELD_OUT_BY", "curve_rows", "expanding", "expanding_rows", "final_losses", "held_out",
-    "law_curves", "learning_curves", "measured_predicted", "plan_losses", "plan_tokens", "prediction_rows",
-    "transfer_map",
+    "law_curves", "learning_curves", "measured_predicted", "plan", "plan_baselines", "plan_losses", "plan_tokens",
+    "prediction_rows", "save", "transfer_map",
 ]  # fmt: skip

@@ -204,14 +204,14 @@ class Found:
     solution: Solution
 
 
-def answer(problem: Problem, ask: Ask, seed: int = 0) -> Found | None:
-    """The plan of a problem of one row; its compute is searched where the question leaves it open."""
+def answer(problem: Problem, ask: Ask, seed: int = 0, start: Solution | None = None) -> Found | None:
+    """The plan of a problem of one row; its compute is searched, from `start`, where the question leaves it open."""
     C = _given_compute(ask)
     if C is not None:
         one = replace(problem, compute=np.array([C]))
         solution = optimum(one, ask, seed=seed)
         return None if solution is None else Found(one, solution)
-    best: list[Solution | None] = [None]
+    best: list[Solution | None] = [start]
 
     def solved(log_C: Array) -> Solution | None:
         one = replace(problem, compute=np.exp(log_C))

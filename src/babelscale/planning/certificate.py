@@ -34,6 +34,8 @@ Array = NDArray[np.float64]
 Kind = Literal["global", "shares", "local"]
 
 ENOUGH = 1e-7
+# A point lower than the plan by this part of the loss starts the search anew, at most `_VALLEYS` times.
+_LOWER, _VALLEYS = 1e-9, 4
 _ROUNDS, _CUTS, _CELLS = 6, 12, 96
 # First further cuts: at these distances in log N on both sides of the plan.
 _AROUND = tuple(0.01 * 1.7**k for k in range(14))
@@ -77,8 +79,33 @@ class _Cut:
     X: float
 
 
+def improved(
+    problem: Problem, found: Solution, box: tuple[float, float] | None
+) -> tuple[Solution, Certificate]:
+    """A solution and its certificate; where a cut at another N shows a better plan, that one, solved from there.
+
+    For fixed N the problem is convex, over N it may have several valleys where languages help each other.
+    """
+    for _ in range(_VALLEYS):
+        certificate, better = _certified(problem, found, box)
+        if better is None:
+            break
+        again = solve(problem, box, start=better)
+        if again is None or not again.objective[0] < found.objective[0]:
+            break
+        found = replace(again, starts=found.starts)
+    return found, certify(problem, found, box)
+
+
 def certify(problem: Problem, found: Solution, box: tuple[float, float] | None) -> Certificate:
     """The certificate of a solved problem of one row; `box` is the interval of N searched, None where N is given."""
+    return _certified(problem, found, box)[0]
+
+
+def _certified(
+    problem: Problem, found: Solution, box: tuple[float, float] | None
+) -> tuple[Certificate, Solution | None]:
+    """The certificate, and a better point that its cuts came across."""
     q, n = found.weights, found.n
     gains, _ = problem.gradient(found.shares, n, q)
     residual = _residual(problem, found, gains[0], box is None or bool(found.at_edge[0]))
@@ -86,12 +113,12 @@ def certify(problem: Problem, found: Solution, box: tuple[float, float] | None) 
     scale = float((problem.weights * (losses + problem.offset)).sum() / problem.weights.sum())
     value = float(problem.objective(found.shares, n)[0])
     if not problem.convex:
-        return Certificate(np.nan, -np.inf, residual, "local", found.starts)
+        return Certificate(np.nan, -np.inf, residual, "local", found.starts), None
     priced = bool(problem.gamma.any())
     if box is None or priced:
         first = _cut(problem, found, q)
         bound = float((q * losses).sum()) - first.gap
-        return Certificate((value - bound) / scale, bound, residual, "shares", found.starts)
+        return Certificate((value - bound) / scale, bound, residual, "shares", found.starts), None
     low, high = np.log(box[0]), np.log(box[1])
     needed = float(problem.limits.tokens_low.sum()) if problem.limits.any else 0.0
     if needed + problem.served > 0:
@@ -107,11 +134,15 @@ def certify(problem: Problem, found: Solution, box: tuple[float, float] | None) 
         if turn == 0:
             around = float(n[0]) + np.concatenate([-np.array(_AROUND), _AROUND])
             where = [float(x) for x in around if low < x < high]
-        more = _nearby(problem, found, q, where)
-        if not more:
+        more, solved = _nearby(problem, found, q, where)
+        if not more or solved is None:
             break
+        there = problem.at(np.zeros(len(where), np.intp)).objective(solved.shares, solved.n)
+        best = int(np.nanargmin(np.where(np.isfinite(there), there, np.inf)))
+        if there[best] < value - _LOWER * scale:
+            return Certificate((value - bound) / scale, bound, residual, "global", found.starts), solved.at(np.array([best]))
         cuts += more
-    return Certificate((value - bound) / scale, bound, residual, "global", found.starts)
+    return Certificate((value - bound) / scale, bound, residual, "global", found.starts), None
 
 
 def _residual(problem: Problem, found: Solution, gains: Array, fixed: bool) -> float:
@@ -262,14 +293,16 @@ def _spread_out(points: Array, low: float, high: float) -> list[float]:
     return chosen
 
 
-def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> list[_Cut]:
-    """Cuts at other sizes, each from the best shares there."""
+def _nearby(
+    problem: Problem, found: Solution, q: Array, where: list[float]
+) -> tuple[list[_Cut], Solution | None]:
+    """Cuts at other sizes, each from the best shares there, and those."""
     rows = np.zeros(len(where), np.intp)
     many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())
     solved = solve(many, None, n=np.array(where), start=found, levels=(1e-3, 1e-6, 1e-9, 1e-11), clean=False)
     if solved is None:
-        return []
+        return [], None
     cuts = []
     for i in np.flatnonzero(np.isfinite(solved.objective)):
         cuts.append(_cut(problem, solved.at(np.array([i])), q))
-    return [cut for cut in cuts if cut.c > 0]
+    return [cut for cut in cuts if cut.c > 0], solved

@@ -19,7 +19,7 @@ from babelscale.fitting import Fit
 from babelscale.planning import baselines, bounds, scenarios
 from babelscale.planning.ask import BYTES_PER_PARAM, Ask, Found, answer, draws
 from babelscale.planning.basis import Basis, Fitted
-from babelscale.planning.certificate import Certificate, certify
+from babelscale.planning.certificate import Certificate, improved
 from babelscale.planning.problem import Problem
 from babelscale.planning.result import Expected, Plan
 from babelscale.planning.scenarios import Objective, Robust
@@ -186,7 +186,11 @@ def _planned(
     if found is None or not np.isfinite(found.solution.objective[0]):
         raise _nowhere(setting, point, ask)
     C = float(found.problem.compute[0])
-    certificate = certify(found.problem, found.solution, _searched(ask, found.problem))
+    solution, certificate = improved(found.problem, found.solution, _searched(ask, found.problem))
+    if ask.loss is not None and solution is not found.solution:
+        found = answer(meant, ask, want.seed, solution) or found
+        solution, certificate = improved(found.problem, found.solution, _searched(ask, found.problem))
+    found = replace(found, solution=solution)
     again = _again(drawn, ask, found, want)
     setting = replace(setting, compute=C)
     point = replace(point, compute=np.array([C]), offset=_offset(found.problem, point, want))
