@@ -7,7 +7,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from babelscale import mixture as mixtures
 from babelscale.planning.ask import Ask
 from babelscale.planning.basis import Basis
-from babelscale.planning.problem import Problem
+from babelscale.planning.problem import ROWS, Problem, saturated, saturated_size
 from babelscale.planning.terms import UNSPENT, Setting, problem
 
 Array = NDArray[np.float64]
 TEMPERATURE, EPOCHS = 10 / 3, 10.0
-_ZOOMS, _GRID = 9, 24
+_ZOOMS, _GRID = 6, 20
 
 
 @dataclass(frozen=True)
@@ -128,31 +128,70 @@ def _monolingual(reference: Reference, basis: Basis, count: int, seed: int) -> B
     targets, setting = basis.targets, reference.setting
     if len(targets) < 2:
         return None
-    C = float(reference.point.compute[0]) / len(targets)
-    sizes, tokens, point, spread = [], {}, [], []
-    for code in targets:
-        own = replace(setting, languages=(code,), compute=C, served=setting.served / len(targets), tokens={}, shares={})
-        law = basis.only([code])
-        one, p = problem(law.point(own), own), np.ones(1)
-        ask = replace(reference.ask, compute=C, served=own.served, loss=None, rungs=())
-        if ask.params is None:
-            ask = replace(ask, tokens=None)
-        box = ask.box(C) if ask.free else (0.0, math.inf)
-        if not box[0] < box[1]:
-            return None
-        n = best_size(one, p, ask)
-        if one.budget(np.array([n]))[0][0] <= 0:
-            return None
-        sizes.append(math.exp(n))
-        tokens[code] = float(one.budget(np.array([n]))[0][0])
-        point.append(one.losses(p[None], np.array([n]))[:, 0])
-        drawn = law.drawn(own, count, seed) if reference.drawn is not None else None
-        if drawn is not None:
-            spread.append(problem(drawn, own).losses(np.ones((count, 1)), np.full(count, n))[:, 0])
-    return _told(
-        "monolingual", float(np.mean(sizes)), tokens, reference, _over(reference.point, np.stack(point, 1)),
-        _over(reference.drawn, np.stack(spread, 1)) if reference.drawn is not None and spread else None,
+    T, C = len(targets), float(reference.point.compute[0]) / len(targets)
+    served = setting.served / T
+    ask = replace(reference.ask, compute=C, served=served, loss=None, rungs=())
+    ask = replace(ask, tokens=None) if ask.params is None else ask
+    if not C > 6e6 + 2e3 * served:
+        return None
+    alone = [replace(setting, languages=(code,), compute=C, served=served, tokens={}, shares={}) for code in targets]
+    laws = [basis.only([code]) for code in targets]
+    one = _stacked([problem(law.point(own), own) for law, own in zip(laws, alone, strict=True)])
+    n = _sizes(one, ask)
+    X = one.budget(n)[0]
+    if not (X > 0).all():
+        return None
+    spread = None
+    if reference.drawn is not None:
+        drawn = [law.drawn(own, count, seed) for law, own in zip(laws, alone, strict=True)]
+        many = [problem(each, own) for each, own in zip(drawn, alone, strict=True) if each is not None]
+        if len(many) == T:
+            rows = _stacked(many)
+            losses = rows.losses(np.ones((rows.draws, 1)), np.repeat(n, count))
+            spread = _over(reference.drawn, losses.reshape(T, count).T)
+    losses = one.losses(np.ones((T, 1)), n)[:, 0][None]
+    tokens = {code: float(x) for code, x in zip(targets, X, strict=True)}
+    return _told("monolingual", float(np.exp(n).mean()), tokens, reference, _over(reference.point, losses), spread)
+
+
+def _stacked(several: list[Problem]) -> Problem:
+    """Problems of one target each, one below the other."""
+    first = several[0]
+    rows = {name: np.concatenate([getattr(each, name) for each in several]) for name in (*ROWS, "compute")}
+    return Stack(
+        **{**{f.name: getattr(first, f.name) for f in fields(Problem)}, **rows},
+        row_unique=np.concatenate([np.repeat(each.unique, each.draws) for each in several]),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stack(Problem):
+    """Rows of one language each, every row with a U of its own, shape (R,)."""
+
+    row_unique: Array = field(default_factory=lambda: np.empty(0))
+
+    def losses(self, shares: Array, n: Array) -> Array:
+        X = self.budget(n)[0][:, None]
+        N = saturated_size(n, self.size_cap, self.size_lam)[0]
+        S = saturated(X, self.row_unique[:, None], self.lam)[0]
+        effective = self.worth.reshape(len(X), -1)[:, :1] * S + self.pooled * S
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(X > 0, self.E + self.A * N**-self.alpha + self.B * effective**-self.beta, np.inf)
+
+
+def _sizes(one: Problem, ask: Ask) -> Array:
+    """log N of the least loss of every row, by zooming in on a grid."""
+    if ask.params is not None:
+        return np.full(one.draws, math.log(ask.params))
+    box = ask.box(float(one.compute[0]))
+    low, high = np.full(one.draws, math.log(box[0])), np.full(one.draws, math.log(box[1]))
+    for turn in range(_ZOOMS + 1):
+        grid = low + (high - low) * np.linspace(0, 1, 10 * _GRID if turn == 0 else _GRID)[:, None]
+        values = np.stack([one.losses(np.ones((one.draws, 1)), n)[:, 0] for n in grid])
+        best = grid[np.where(np.isfinite(values), values, np.inf).argmin(0), np.arange(one.draws)]
+        width = grid[1] - grid[0]
+        low, high = np.maximum(best - width, low), np.minimum(best + width, high)
+    return best
 
 
 def _over(many: Problem, losses: Array) -> Array:

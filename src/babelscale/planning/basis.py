@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +12,11 @@ from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.planning.terms import Draws, Setting, languages_of, of_fit
+from babelscale.fitting.result import NORMAL
+from babelscale.planning.terms import Draws, Setting, languages_of, of_fit, problem
 
 Array = NDArray[np.float64]
+_MANY = 6
 Expectations = Mapping[str, tuple[float, float, float]]
 
 
@@ -131,8 +133,29 @@ class Fitted:
         return found
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
-        said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
-        return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
+        """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
+        counts = {len(fit.draws) for fit in self.fits.values()}
+        if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
+            said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
+            return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
+        count = counts.pop()
+        total = float(allocation.total_tokens)
+        C = 6 * float(allocation.params) * (total + setting.served / 3)
+        one = replace(setting, compute=C, tokens={}, shares={})
+        shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
+        n = np.log(np.array([float(allocation.params)]))
+        value = problem(self.point(one), one).losses(shares, n)[0]
+        laws = {target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}
+        drawn = problem(laws, one).losses(np.repeat(shares, count, 0), np.repeat(n, count))
+        noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
+        spread = (np.log(drawn)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
+        last = len(spread) - 1
+        low, high = math.floor(0.05 * last), math.ceil(0.95 * last)
+        ends = np.exp(np.partition(spread, (low, high), axis=0)[[low, high]])
+        return {
+            target: (float(v), float(a), float(b))
+            for target, v, a, b in zip(self.fits, value, ends[0], ends[1], strict=True)
+        }
 
     def extrapolation(self, allocation: Allocation) -> str | None:
         """The fits' sentences as one; what holds for every target is said once."""

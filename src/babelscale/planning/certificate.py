@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.planning.problem import Problem, saturated_size
-from babelscale.planning.solve import Solution, solve
+from babelscale.planning.solve import EXACT, Solution, centre, solve
 
 Array = NDArray[np.float64]
 Kind = Literal["global", "shares", "local"]
@@ -37,6 +37,7 @@ ENOUGH = 1e-7
 # A point lower than the plan by this part of the loss starts the search anew, at most `_VALLEYS` times.
 _LOWER, _VALLEYS = 1e-9, 4
 _ROUNDS, _CUTS, _CELLS = 6, 12, 96
+_DEPTH, _MOST = 7, 2000
 # First further cuts: at these distances in log N on both sides of the plan.
 _AROUND = tuple(0.01 * 1.7**k for k in range(14))
 
@@ -86,15 +87,14 @@ def improved(
 
     For fixed N the problem is convex, over N it may have several valleys where languages help each other.
     """
+    certificate, better = _certified(problem, found, box)
     for _ in range(_VALLEYS):
-        certificate, better = _certified(problem, found, box)
-        if better is None:
-            break
-        again = solve(problem, box, start=better)
+        again = None if better is None else solve(problem, box, start=better)
         if again is None or not again.objective[0] < found.objective[0]:
             break
         found = replace(again, starts=found.starts)
-    return found, certify(problem, found, box)
+        certificate, better = _certified(problem, found, box)
+    return found, certificate
 
 
 def certify(problem: Problem, found: Solution, box: tuple[float, float] | None) -> Certificate:
@@ -241,37 +241,33 @@ def _least(
     ends = held[:-1], held[1:]
     steep = problem.alpha * (problem.alpha + np.isfinite(problem.size_cap))
     bare = replace(problem, E=0 * problem.E)
-    done = np.inf
-    for depth in range(7):
+    wanted, least, hopeless = value - ENOUGH * scale / 4, np.inf, []
+    for _ in range(_DEPTH):
         bend = _capacity(bare, q * steep, left)
-        bound = np.full(len(left), -np.inf)
+        middle = (left + right) / 2
+        bound, reach = np.full(len(left), -np.inf), np.full(len(left), -np.inf)
         for cut in cuts:
             (at_left, _), (at_right, r) = _data(problem, cut, left), _data(problem, cut, right)
             most = bend + cut.c * np.maximum(r**2 - r, 0)
             lowest = np.minimum(ends[0] + at_left, ends[1] + at_right)
             # Capacity falls with N and the data's part rises: steep ends need no more than that.
             bound = np.maximum(bound, np.maximum(lowest - (right - left) ** 2 / 8 * most, ends[1] + at_left))
-        enough = bound >= value - ENOUGH * scale / 4
-        if enough.any():
-            done = min(done, float(bound[enough].min()))
-        if enough.all():
-            return done, []
-        left, right, bound = left[~enough], right[~enough], bound[~enough]
-        if depth == 6 or len(left) > 2000 or not _cells_suffice(problem, q, cuts, left, right, value - ENOUGH * scale / 4):
+            reach = np.maximum(reach, _data(problem, cut, middle)[0])
+        # Smaller cells help where the highest cut suffices in the middle; elsewhere more cuts must.
+        enough, low_cut = bound >= wanted, _capacity(problem, q, middle) + reach < wanted
+        for cells in (enough, ~enough & low_cut):
+            least = min(least, float(bound[cells].min())) if cells.any() else least
+        hopeless += list(zip(bound[~enough & low_cut], middle[~enough & low_cut], strict=True))
+        left, right, bound = (part[~enough & ~low_cut] for part in (left, right, bound))
+        if not len(left) or len(left) > _MOST:
             break
-        parts, width = np.linspace(0, 1, 9), right - left
-        grid = left[:, None] + width[:, None] * parts
+        grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 9)
         held = _capacity(problem, q, grid.ravel()).reshape(grid.shape)
         left, right, ends = grid[:, :-1].ravel(), grid[:, 1:].ravel(), (held[:, :-1].ravel(), held[:, 1:].ravel())
-    order = np.argsort(bound, kind="stable")
-    return min(done, float(bound.min())), _spread_out((left + right)[order] / 2, left.min(), right.max())
-
-
-def _cells_suffice(problem: Problem, q: Array, cuts: list[_Cut], left: Array, right: Array, wanted: float) -> bool:
-    """Whether smaller cells could suffice: the highest cut reaches what is wanted in the middle of every cell."""
-    middle = (left + right) / 2
-    highest = np.max([_data(problem, cut, middle)[0] for cut in cuts], axis=0)
-    return bool((_capacity(problem, q, middle) + highest >= wanted).all())
+    if len(left):
+        least = min(least, float(bound.min()))
+    points = np.array([middle for _, middle in sorted(hopeless)])
+    return least, _spread_out(points) if len(points) else []
 
 
 def _data(problem: Problem, cut: _Cut, n: Array) -> tuple[Array, Array]:
@@ -281,12 +277,12 @@ def _data(problem: Problem, cut: _Cut, n: Array) -> tuple[Array, Array]:
     return cut.data - cut.c * np.log(inside), cut.nu * a / cut.c / inside
 
 
-def _spread_out(points: Array, low: float, high: float) -> list[float]:
+def _spread_out(points: Array) -> list[float]:
     """A few of the points, lowest first, that do not crowd together."""
     chosen: list[float] = []
-    apart = (high - low) / (2 * _CUTS)
+    apart = (points.max() - points.min()) / (2 * _CUTS)
     for point in points:
-        if all(abs(point - other) > apart for other in chosen):
+        if all(abs(point - other) >= apart for other in chosen):
             chosen.append(float(point))
         if len(chosen) == _CUTS:
             break
@@ -299,7 +295,8 @@ def _nearby(
     """Cuts at other sizes, each from the best shares there, and those."""
     rows = np.zeros(len(where), np.intp)
     many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())
-    solved = solve(many, None, n=np.array(where), start=found, levels=(1e-3, 1e-6, 1e-9, 1e-11), clean=False)
+    middle = centre(problem, None, found)
+    solved = solve(many, None, n=np.array(where), start=middle, centred=True, levels=EXACT)
     if solved is None:
         return [], None
     cuts = []

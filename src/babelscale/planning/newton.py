@@ -19,7 +19,7 @@ from babelscale.planning.tokens_step import advance, direction
 Array = NDArray[np.float64]
 _BACKTRACKS = 40
 # A level of the path is centred when the Newton decrement is this part of mu; the last one is followed to the end.
-_CENTRED, _EXACT = 0.1, 1e-9
+_CENTRED, _EXACT = 0.5, 1e-9
 # How far p z may lie from mu at the end of a level, relative, and at most between steps.
 _NEAR, _BAND = 0.5, 1e6
 
@@ -110,8 +110,7 @@ def system(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box |
     if box is not None:
         by_n = by_n + mu * (1 / (box.high - n) - 1 / (n - box.low))
         corner = corner + mu * (1 / (n - box.low) ** 2 + 1 / (box.high - n) ** 2)
-    scaled = None if dense is None else dense * p[:, :, None] * p[:, None, :]
-    return System(g, by_n, diagonal * p**2 + p * z, scaled, border * p, corner)
+    return System(g, by_n, diagonal * p**2 + p * z, dense, border * p, corner)
 
 
 def _limited(problem: Problem, p: Array, n: Array, mu: Array, s) -> tuple:  # noqa: ANN001
@@ -132,8 +131,9 @@ def _limited(problem: Problem, p: Array, n: Array, mu: Array, s) -> tuple:  # no
         corner += (stiff * along**2 - pull * over * second[:, None]).sum(1)
         if last.any() and dense is not None:
             by_p[:, -1] -= (pull * last).sum(1)
-            dense[:, k, -1] += sign * stiff * last
-            dense[:, -1, k] += sign * stiff * last
+            mixed = sign * stiff * last * p[:, k] * p[:, -1:]
+            dense[:, k, -1] += mixed
+            dense[:, -1, k] += mixed
             diagonal[:, -1] += (stiff * last**2).sum(1)
     return by_p, by_n, diagonal, dense, border, corner
 
@@ -160,9 +160,8 @@ def _tokens_step(
     s = problem.slopes(p, n, mu)
     g_n = s.by_n + mu * (1 / (box.high - n) - 1 / (n - box.low))
     corner = s.corner + mu * (1 / (n - box.low) ** 2 + 1 / (box.high - n) ** 2)
-    dense = None if s.dense is None else s.dense * p[:, :, None] * p[:, None, :]
     delta, descent = direction(
-        problem, p, n, z, mu, s.by_p * p, g_n, s.diagonal * p**2, dense, s.border * p, corner
+        problem, p, n, z, mu, s.by_p * p, g_n, s.diagonal * p**2, s.dense, s.border * p, corner
     )
     return delta * p, None, np.maximum(descent, 0.0)
 
@@ -182,10 +181,10 @@ def _bordered(s: System, p: Array, fixed: bool) -> tuple[Array, Array]:
         return -(s.g + s.border * dn[:, None] + p * nu[:, None]) / d, dn
 
 
-def _matrix(s: System) -> Array:
-    """The whole Hessian, (R, K + 1, K + 1)."""
+def _matrix(s: System, more: int = 1) -> Array:
+    """The whole Hessian, (R, K + 1, K + 1), with `more` - 1 empty rows and columns below."""
     R, K = s.g.shape
-    H, k = np.zeros((R, K + 1, K + 1)), np.arange(K)
+    H, k = np.zeros((R, K + more, K + more)), np.arange(K)
     if s.dense is not None:
         H[:, :K, :K] = s.dense
     H[:, k, k] += s.diagonal
@@ -196,8 +195,7 @@ def _matrix(s: System) -> Array:
 
 def _full(s: System, p: Array, fixed: bool) -> tuple[Array, Array]:
     R, K = p.shape
-    A = np.zeros((R, K + 2, K + 2))
-    A[:, : K + 1, : K + 1] = _matrix(s)
+    A = _matrix(s, 2)
     A[:, K + 1, :K] = A[:, :K, K + 1] = p
     right = np.concatenate([-s.g, -s.g_n[:, None], np.zeros((R, 1))], axis=1)
     if fixed:

@@ -23,13 +23,25 @@ Array = NDArray[np.float64]
 ROWS = ("weights", "E", "A", "alpha", "B", "beta", "gamma", "worth", "pooled", "lam", "size_cap", "size_lam", "offset")
 
 
+class Repeated(NamedTuple):
+    """What saturates of single streams: pairs of a target and a language whose tokens repeat.
+
+    `target` and `language` index the M pairs, target by target; S - D, S' and S'' (None unless asked for) are (R, M).
+    """
+
+    target: NDArray[np.intp]
+    language: NDArray[np.intp]
+    lost: Array
+    slope: Array
+    curve: Array
+
+
 class State(NamedTuple):
-    """What losses and derivatives share at a point; shapes (R, T) but for D (R, K) and the single streams' S' and S''."""
+    """What losses and derivatives share at a point; shapes (R, T) but for the shares' tokens D (R, K)."""
 
     loss: Array
     D: Array
-    slope: Array
-    curve: Array
+    repeated: Repeated | None
     pool_slope: Array
     pool_curve: Array
     effective: Array
@@ -43,7 +55,7 @@ class State(NamedTuple):
 
 class Slopes(NamedTuple):
     """Gradient (R, K) and (R,), and the Hessian in parts: `diagonal` (R, K), `dense` (R, K, K) or None, `border` (R, K)
-    between the shares and n, `corner` (R,) of n."""
+    between the shares and n, `corner` (R,) of n. `dense` is scaled: p_k p_l times the second derivative."""
 
     by_p: Array
     by_n: Array
@@ -94,6 +106,19 @@ class Problem:
     served: float = 0.0
     limits: Limits = field(default_factory=Limits)
     outer: Outer = MEAN
+    helps: NDArray[np.bool_] = field(default=None)  # pyright: ignore[reportArgumentType]  # (T, K), made from worth
+
+    def __post_init__(self) -> None:
+        if self.helps is None:
+            object.__setattr__(self, "helps", self._helps())
+
+    def _helps(self) -> NDArray[np.bool_]:
+        """Which languages count for which targets in any row."""
+        if self.worth.ndim == 3:
+            return (self.worth != 0).any(0)
+        found = np.zeros((len(self.own), len(self.languages)), bool)
+        found[np.arange(len(self.own)), self.own] = True
+        return found
 
     @property
     def draws(self) -> int:
@@ -120,20 +145,24 @@ class Problem:
 
     def losses(self, shares: Array, n: Array) -> Array:
         """Loss by target, shape (R, T); infinite outside a law's domain. `shares` (R, K), `n` (R,)."""
-        return self.state(shares, n).loss
+        return self.state(shares, n, False).loss
 
     def objective(self, shares: Array, n: Array, mu: Array | None = None) -> Array:
         """The objective, shape (R,); smoothed by mu where it is given and not smooth itself."""
         return self.outer.value(self.weights, self.losses(shares, n) - self.offset, mu)
 
-    def state(self, shares: Array, n: Array) -> State:
+    def state(self, shares: Array, n: Array, derivatives: bool = True) -> State:
+        """Losses and their parts; without `derivatives`, S' and S'' are left out."""
         D = shares * self.budget(n)[0][:, None]
+        repeated = self._repeated(D, derivatives)
         if self.separable:
-            S, slope, curve = saturated(D[:, self.own], self.unique[self.own], self.lam)
-            effective = self.worth * S
+            effective = self.worth * D[:, self.own]
         else:
-            S, slope, curve = _streams(D, self.unique, self.lam)
-            effective = np.matmul(self.worth, S[:, 0, :, None])[..., 0] if S.shape[1] == 1 else (self.worth * S).sum(-1)
+            effective = np.matmul(self.worth, D[..., None])[..., 0]
+        if repeated is not None:
+            t, starts = np.unique(repeated.target, return_index=True)
+            worth = self._of_pairs(repeated)
+            effective[:, t] += np.add.reduceat(worth * repeated.lost, starts, axis=1)
         pool_slope = pool_curve = np.zeros_like(effective)
         if self.pooled.any():
             S, pool_slope, pool_curve = saturated(D @ self.members.T, self.pooled_unique, self.lam)
@@ -149,9 +178,43 @@ class Problem:
                 price = np.exp(-self.gamma * np.log(np.maximum(shares[:, self.own], 1e-300)))
             total = np.where(np.isfinite(data), inner * price, np.inf)
         return State(
-            total, D, slope, curve, pool_slope, pool_curve, effective, data, price, capacity, N_slope / N,
+            total, D, repeated, pool_slope, pool_curve, effective, data, price, capacity, N_slope / N,
             N_curve / N, inner,
         )  # fmt: skip
+
+    def _repeated(self, D: Array, derivatives: bool) -> Repeated | None:
+        over = (self.unique < D).any(0)
+        if not over.any():
+            return None
+        target, language = np.nonzero(self.helps & over)
+        if not len(target):
+            return None
+        D, unique, lam = D[:, language], self.unique[language], self.lam[:, target]
+        repeats = np.maximum(D / unique - 1, 0.0)
+        if (lam > 0).all():
+            faded = np.expm1(-lam * repeats)
+            worth = -faded / lam
+        else:
+            worth = _worth(repeats, lam)
+            faded = np.expm1(-lam * repeats)
+        lost = unique * (worth - repeats)
+        if not derivatives:
+            return Repeated(target, language, lost, lost, lost)
+        slope = 1 + faded
+        return Repeated(target, language, lost, slope, np.where(repeats > 0, -lam / unique * slope, 0.0))
+
+    def _of_pairs(self, r: Repeated) -> Array:
+        """W of the repeated pairs, (R, M)."""
+        return self.worth[:, r.target] if self.separable else self.worth[:, r.target, r.language]
+
+    def _own_slopes(self, s: State) -> tuple[Array, Array]:
+        """W S' and W S'' of each target's own tokens, (R, T), where no language helps another."""
+        slope, curve = self.worth.copy(), np.zeros_like(self.worth)
+        if s.repeated is not None:
+            t = s.repeated.target
+            slope[:, t] *= s.repeated.slope
+            curve[:, t] = self.worth[:, t] * s.repeated.curve
+        return slope, curve
 
     def gradient(self, shares: Array, n: Array, weight: Array) -> tuple[Array, Array]:
         """-d/dD of sum_t weight_t L_t, shape (R, K), at fixed D_tot where a share has a price; and sum_t weight_t beta
@@ -161,10 +224,10 @@ class Problem:
         first = weight * self.beta * s.data / s.effective
         gains = np.zeros_like(shares)
         if self.separable:
-            np.add.at(gains.T, self.own, (first * self.worth * s.slope).T)
+            np.add.at(gains.T, self.own, (first * self._own_slopes(s)[0]).T)
+            gains += (first * self.pooled * s.pool_slope) @ self.members
         else:
-            gains += np.einsum("rt,rtk->rk", first, self.worth * s.slope)
-        gains += (first * self.pooled * s.pool_slope) @ self.members
+            gains += np.matmul(first[:, None, :], self._reach(s, shares.shape[1]))[:, 0]
         if self.gamma.any():
             X = self.budget(n)[0][:, None]
             np.add.at(gains.T, self.own, (weight * s.inner * self.gamma / (shares[:, self.own] * X)).T)
@@ -183,18 +246,23 @@ class Problem:
         size_second = weight * self.alpha * s.capacity * ((self.alpha + 1) * s.size_rate**2 - s.size_curve)
         K = shares.shape[1]
         if self.separable and bend is None and not self.pooled.any():
-            v = self.worth * s.slope
+            v, curve = self._own_slopes(s)
             by_D, H = np.zeros_like(shares), np.zeros_like(shares)
-            np.add.at(by_D.T, self.own, (first * v).T)
-            np.add.at(H.T, self.own, (second * v**2 + first * self.worth * s.curve).T)
+            if len(self.own) == shares.shape[1] and (self.own == np.arange(len(self.own))).all():
+                by_D, H = first * v, second * v**2 + first * curve
+            else:
+                np.add.at(by_D.T, self.own, (first * v).T)
+                np.add.at(H.T, self.own, (second * v**2 + first * curve).T)
             HD, dense = H * shares, None
             diagonal = X[:, None] ** 2 * H
         else:
             v = self._reach(s, K)
             by_D = np.matmul(first[:, None, :], v)[:, 0]
-            H = np.matmul((second[:, :, None] * v).swapaxes(1, 2), v)
-            self._bend(H, s, first)
-            HD, dense = np.matmul(H, shares[..., None])[..., 0], X[:, None, None] ** 2 * H
+            scaled = v * s.D[:, None, :]
+            dense = np.matmul((second[:, :, None] * scaled).swapaxes(1, 2), scaled)
+            self._bend(dense, s, first)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                HD = np.where(shares > 0, dense.sum(2) / (X[:, None] ** 2 * shares), 0.0)
             diagonal = np.zeros_like(shares)
         by_p = X[:, None] * by_D
         along = (by_D * shares).sum(1)
@@ -212,22 +280,29 @@ class Problem:
         """dD_eff,t / dD_l, shape (R, T, K)."""
         if self.separable:
             v = np.zeros((*self.worth.shape, K))
-            v[:, np.arange(len(self.own)), self.own] = self.worth * s.slope
+            v[:, np.arange(len(self.own)), self.own] = self._own_slopes(s)[0]
         else:
-            v = self.worth * s.slope
+            v = self.worth
+            if s.repeated is not None:
+                v = v.copy()
+                v[:, s.repeated.target, s.repeated.language] *= s.repeated.slope
         if self.pooled.any():
             v = v + (self.pooled * s.pool_slope)[..., None] * self.members
         return v
 
     def _bend(self, H: Array, s: State, first: Array) -> None:
-        """Add what the curvature of S contributes."""
-        k = np.arange(H.shape[1])
-        if self.separable:
-            np.add.at(H.transpose(1, 2, 0), (self.own, self.own), (first * self.worth * s.curve).T)
-        elif s.curve.any():
-            H[:, k, k] += np.einsum("rt,rtk->rk", first, self.worth * s.curve)
+        """Add what the curvature of S contributes, scaled by the tokens."""
+        if s.repeated is not None:
+            r = s.repeated
+            pull = first[:, r.target] * self._of_pairs(r) * r.curve
+            on = np.zeros((H.shape[0], H.shape[1]))
+            np.add.at(on.T, r.language, pull.T)
+            k = np.arange(H.shape[1])
+            H[:, k, k] += on * s.D**2
         if s.pool_curve.any():
-            H += np.matmul(self.members.T * (first * self.pooled * s.pool_curve)[:, None, :], self.members)
+            scaled = self.members * s.D[:, None, :]
+            pull = first * self.pooled * s.pool_curve
+            H += np.matmul((scaled * pull[:, :, None]).swapaxes(1, 2), scaled)
 
     def _price(
         self, found: Slopes, s: State, shares: Array, a: Array, weight: Array, v: Array | None, first: Array,
@@ -236,18 +311,15 @@ class Problem:
         """Add what p_t^-gamma contributes: its own slope, and its products with the slopes of the bracket."""
         by_p, border = found.by_p.copy(), found.border.copy()
         dense = np.zeros((*shares.shape, shares.shape[1])) if found.dense is None else found.dense
-        X = a - self.served / 3
         v = self._reach(s, shares.shape[1]) if v is None else v
         bracket_n = -a[:, None] * first * np.matmul(v, shares[..., None])[..., 0] + size_first
         for t, k in enumerate(self.own):
             pull = -self.gamma[:, t] / shares[:, k]
             by_p[:, k] += weight[:, t] * s.inner[:, t] * pull
-            dense[:, k, k] += (
-                weight[:, t] * s.inner[:, t] * self.gamma[:, t] * (self.gamma[:, t] + 1) / shares[:, k] ** 2
-            )
-            mixed = (X * first[:, t])[:, None] * v[:, t]
-            dense[:, k, :] += pull[:, None] * mixed
-            dense[:, :, k] += pull[:, None] * mixed
+            dense[:, k, k] += weight[:, t] * s.inner[:, t] * self.gamma[:, t] * (self.gamma[:, t] + 1)
+            mixed = first[:, t, None] * v[:, t] * s.D * (pull * shares[:, k])[:, None]
+            dense[:, k, :] += mixed
+            dense[:, :, k] += mixed
             border[:, k] += pull * bracket_n[:, t]
         return found._replace(by_p=by_p, dense=dense, border=border)
 
@@ -264,7 +336,8 @@ class Problem:
             J[:, t, self.own] -= s.loss * self.gamma / shares[:, self.own]
         J, J_n = self.outer.scenarios(self.weights, J), self.outer.scenarios(self.weights, J_n[..., None])[..., 0]
         left = np.matmul(bend, J)
-        dense = found.dense + np.matmul(J.swapaxes(1, 2), left)
+        scaled = J * shares[:, None, :]
+        dense = found.dense + np.matmul(scaled.swapaxes(1, 2), np.matmul(bend, scaled))
         border = found.border + np.matmul(J_n[:, None, :], left)[:, 0]
         corner = found.corner + np.einsum("rj,rji,ri->r", J_n, bend, J_n)
         return found._replace(dense=dense, border=border, corner=corner)
@@ -280,20 +353,6 @@ def saturated(D: Array, unique: Array, lam: Array) -> tuple[Array, Array, Array]
     S = np.minimum(D, unique) + np.where(over, unique, 0.0) * _worth(repeats, lam)
     slope = np.exp(-lam * repeats)
     curve = np.where(over, -lam / unique * slope, 0.0)
-    return S, slope, curve
-
-
-def _streams(D: Array, unique: Array, lam: Array) -> tuple[Array, Array, Array]:
-    """S, S' and S'' of every language for every target, (R, T, K), or (R, 1, K) where they do not differ."""
-    over = (unique < D).any(0)
-    same = (lam == lam[:, :1]).all()
-    T = 1 if same or not over.any() else lam.shape[1]
-    S, slope, curve = np.empty((len(D), T, D.shape[1])), np.ones((len(D), T, D.shape[1])), None
-    S[:] = D[:, None, :]
-    curve = np.zeros_like(S)
-    if over.any():
-        part = saturated(D[:, None, over], unique[over], lam[:, :T, None])
-        S[..., over], slope[..., over], curve[..., over] = part
     return S, slope, curve
 
 

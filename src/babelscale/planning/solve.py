@@ -19,12 +19,15 @@ Array = NDArray[np.float64]
 
 COLD = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 WARM = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
-# For draws, from the point of the fit's own path at `CENTRE`: one step a level. Shares end within about 1e-3 of the
+# For draws, from the point of the fit's own path at `CENTRE`: a few steps a level. Shares end within about 1e-3 of the
 # best ones (docs/performance.md), far finer than their intervals.
 CENTRE = 1e-2
-NEAR = tuple(CENTRE * 0.2**k for k in range(1, 7)) + (1e-7,)
+NEAR = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+# For cuts at other sizes, whose own gap counts: on to the end.
+EXACT = (*NEAR, 1e-8, 1e-9, 1e-10)
 BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-_STEPS, _FEW, _LAST = 60, 15, 3
+_STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
+_CACHED = 160_000
 _SIZES = 33
 STARTS = 48
 # Smaller shares than this are the barrier's shadow and are planned as none.
@@ -82,7 +85,7 @@ def solve(
         p = np.broadcast_to(start.shares, (R, len(problem.languages)))
         first = n if n is not None else np.broadcast_to(start.n, R).copy()
         if centred:
-            return _from_centre(problem, box, p.copy(), first, n is None)
+            return _from_centre(problem, box, p.copy(), first, n is None, levels or NEAR)
         p, first = _interior(problem, p, first, box)
         return _finish(problem, p, first, box, levels or WARM, 1, clean)
     spread = _starts(problem, seed)
@@ -106,22 +109,28 @@ def centre(problem: Problem, box: tuple[float, float] | None, found: Solution) -
     return found if middle is None else middle
 
 
-def _from_centre(problem: Problem, box: Box | None, p: Array, n: Array, free: bool) -> Solution | None:
+def _from_centre(
+    problem: Problem, box: Box | None, p: Array, n: Array, free: bool, levels: tuple[float, ...]
+) -> Solution | None:
     """Draws from the point's centre; rows that lie outside there start anew."""
     if problem.limits.any or not free:
         p, n = _interior(problem, p, n, box)
-    chunks = np.array_split(np.arange(len(n)), _threads(problem))
+    threads = _threads(problem)
+    # Few enough rows at a time that their matrices stay in the caches.
+    rows_at_once = max(8, int(_CACHED / (len(problem.languages) * max(problem.weights.shape[1], 1))))
+    pieces = max(threads, -(-len(n) // rows_at_once)) if not problem.separable else threads
+    chunks = np.array_split(np.arange(len(n)), pieces)
 
     def part(rows: NDArray[np.intp]) -> Solution | None:
         edges = None if box is None else box.at(rows)
         quick = not problem.limits.any
-        levels = NEAR if quick else BOUNDED
-        return _finish(problem.at(rows), p[rows], n[rows], edges, levels, 1, True, quick=quick)
+        how = levels if quick else BOUNDED
+        return _finish(problem.at(rows), p[rows], n[rows], edges, how, 1, levels is NEAR, quick=quick)
 
     if len(chunks) == 1:
         parts = [part(chunks[0])]
     else:
-        with ThreadPoolExecutor(len(chunks)) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(part, chunks))
     if all(each is None for each in parts):
         return None
@@ -169,7 +178,7 @@ def _finish(
         z *= CENTRE / levels[0]
     for level in levels:
         last = level == levels[-1]
-        steps = (_LAST if last else 1) if quick else _STEPS if levels is not BOUNDED else _FEW
+        steps = (_LAST if last else _FIRST) if quick else _STEPS if levels is not BOUNDED else _FEW
         p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
     end = _value(part, p_end, n_end)
     if clean:
