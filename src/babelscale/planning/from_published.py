@@ -114,20 +114,18 @@ class Published:
         rng = np.random.default_rng(seed)
         phi = rounded(rng, curse.phi, count, curse.phi_rounding)
         psi = curse.psi + rng.uniform(-curse.phi_rounding, curse.phi_rounding, count)
-        found, everyone = {}, list(_rows().values())
+        names = ("E", "log_A", "log_B", "alpha")
+        table = np.array([[getattr(row, name) for name in names] for row in _rows().values()])
+        found, printed = {}, list(_rows())
         for code in self.targets:
             # A generator a language: its draws do not depend on which others are planned.
             own = np.random.default_rng([seed, *code.encode()])
-            if code in _rows():
-                picked = [_rows()[code]] * count
+            if code in printed:
+                picked = np.full(count, printed.index(code))
             else:
-                picked = [everyone[i] for i in own.integers(len(everyone), size=count)]
-            numbers = _Numbers(
-                *(
-                    np.maximum([getattr(row, name) for row in picked] + own.uniform(-ROUNDING, ROUNDING, count), 0.0)
-                    for name in ("E", "log_A", "log_B", "alpha")
-                )
-            )
+                picked = own.integers(len(printed), size=count)
+            values = np.maximum(table[picked].T + own.uniform(-ROUNDING, ROUNDING, (len(names), count)), 0.0)
+            numbers = _Numbers(*values)
             worth = {
                 helper: _tau(np.maximum(_score(code, helper) + own.uniform(-1, 1, count) * SCORE_ROUNDING, 0.0))
                 for helper in self._worth(code)

@@ -300,8 +300,9 @@ class Problem:
             k = np.arange(H.shape[1])
             H[:, k, k] += on * s.D**2
         if s.pool_curve.any():
-            scaled = self.members * s.D[:, None, :]
-            pull = first * self.pooled * s.pool_curve
+            t = s.pool_curve.any(0)
+            scaled = self.members[t] * s.D[:, None, :]
+            pull = (first * self.pooled * s.pool_curve)[:, t]
             H += np.matmul((scaled * pull[:, :, None]).swapaxes(1, 2), scaled)
 
     def _price(

@@ -69,19 +69,20 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
     codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
     column = {code: k for k, code in enumerate(codes)}
     rows, T, K = len(next(iter(laws.values())).E), len(targets), len(codes)
-    worth, pooled = np.zeros((rows, T, K)), np.zeros((rows, T))
+    # Where no language helps another the worth of T x K pairs is that of T: 420 languages and 200 draws fit then.
+    alone = all(set(law.worth) == {frozenset([target])} for target, law in laws.items())
+    worth, pooled = np.zeros((rows, T, 1 if alone else K)), np.zeros((rows, T))
     members, pooled_unique = np.zeros((T, K)), np.full(T, np.inf)
     for t, law in enumerate(laws.values()):
         for group, values in law.worth.items():
             if len(group) == 1:
-                worth[:, t, column[next(iter(group))]] = values
+                worth[:, t, 0 if alone else column[next(iter(group))]] = values
             else:
                 pooled[:, t] = values
                 members[t, [column[code] for code in group]] = 1.0
                 pooled_unique[t] = sum(setting.unique_tokens.get(code, np.inf) for code in group)
     own = np.array([column[target] for target in targets])
-    alone = worth.copy()
-    alone[:, np.arange(T), own] = 0.0
+    alone = alone or not (np.arange(K) != own[:, None])[(worth != 0).any(0)].any()
 
     def stacked(name: str) -> Array:
         return np.stack([getattr(law, name) for law in laws.values()], axis=1)
@@ -90,7 +91,7 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
         languages=codes,
         weights=np.tile([setting.weights[target] for target in targets], (rows, 1)),
         **{name: stacked(name) for name in ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")},
-        worth=worth if alone.any() else worth[:, np.arange(T), own],
+        worth=_alone(worth, own) if alone else worth,
         pooled=pooled,
         members=members,
         pooled_unique=pooled_unique,
@@ -101,6 +102,11 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
         served=setting.served,
         limits=limits,
     )
+
+
+def _alone(worth: Array, own: NDArray[np.intp]) -> Array:
+    """Each target's worth of its own tokens, (R, T)."""
+    return worth[:, :, 0] if worth.shape[2] == 1 else worth[:, np.arange(len(own)), own]
 
 
 def of_fit(fit: Fit, setting: Setting, values: Array) -> Draws:
