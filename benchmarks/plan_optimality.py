@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/plan_optimality.py [CONVEX] [NEGATIVE]      (default 1000 and 200)
 
-CONVEX problems of K = 2 to 50 languages with tau >= 0, N free: the certificate's relative gap, and the best that SciPy's
-SLSQP and trust-constr find with exact gradients, each from even shares at the size a scan finds best (SLSQP also from a
-random start). NEGATIVE problems with tau down to -0.4: against the best of 50 random starts of SLSQP. A plan counts as
-worse where its objective is more than 1e-9 (relative) above SciPy's.
+CONVEX problems of K = 2 to 50 languages with tau >= 0, N free: the certificate's relative gap, and the best that
+SciPy's SLSQP and trust-constr find with exact gradients, each from even shares at the size a scan finds best (SLSQP
+also from a random start). NEGATIVE problems with tau down to -0.4: against the best of 50 random starts of SLSQP. A
+plan counts as worse where its objective is more than 1e-9 (relative) above SciPy's.
 """
 
 import sys
@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from babelscale.planning.certificate import improved
 from babelscale.planning.problem import Problem
-from babelscale.planning.solve import Solution, solve
+from babelscale.planning.solve import solve
 
 COMPUTE = 1e21
 BOX = (1e3, COMPUTE / 6e3)
@@ -112,9 +112,14 @@ def convex(count: int) -> None:
             margins[name].append(value / found.objective[0] - 1)
         worse += min(theirs.values()) < found.objective[0] * (1 - WORSE)
     print(f"convex, {count} problems: {seconds:.1f} CPU s for plans and certificates")
-    print(f"  certificate's gap: median {np.median(gaps):.1e}, largest {max(gaps):.1e}, least {min(gaps):.1e}   limit 1e-6")
+    print(
+        f"  certificate's gap: median {np.median(gaps):.1e}, largest {max(gaps):.1e}, least {min(gaps):.1e}  limit 1e-6"
+    )
     for name, values in margins.items():
-        print(f"  {name} above the plan: least {min(values):+.1e}, median {np.median(values):+.1e}, most {max(values):+.1e}")
+        print(
+            f"  {name} above the plan: least {min(values):+.1e}, median {np.median(values):+.1e}, most "
+            f"{max(values):+.1e}"
+        )
     print(f"  SciPy better by more than {WORSE:g}: {worse}   limit 0")
 
 
@@ -135,7 +140,9 @@ def negative(count: int) -> None:
         worse += margins[-1] < -WORSE
         better += margins[-1] > WORSE
         ties += abs(margins[-1]) <= WORSE
-    print(f"negative tau, {count} problems against the best of 50 random starts of SLSQP ({hopeless} without any domain)")
+    print(
+        f"negative tau, {count} problems against the best of 50 random starts of SLSQP ({hopeless} without any domain)"
+    )
     print(f"  worse in {worse}, equal in {ties}, better in {better}   limit: worse in 0")
     print(f"  SciPy's best above the plan: least {min(margins):+.1e}, most {max(margins):+.1e}")
 

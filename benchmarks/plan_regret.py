@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/plan_regret.py [USERS]      (default 100)
 
-Each simulated user has four languages with a true adaptive transfer law of their own (drawn anew: exponents, scales, help
-and interference, lambda), trains 96 small runs at 0.5 % noise, fits the laws, and plans with 100 times the compute of the
-largest run. "Training" is the true law at the planned allocation. Regret is the weighted mean loss above the oracle's plan
-(the same planner on the true laws), relative to it. UniMax, proportional, uniform and temperature mixtures train at the
-size that the user's own fits give them (infinite: a language drowns). Also told: how often the 90 % interval of a loss held the true loss.
+Each simulated user has four languages with a true adaptive transfer law of their own (drawn anew: exponents, scales,
+help and interference, lambda), trains 96 small runs at 0.5 % noise, fits the laws, and plans with 100 times the compute
+of the largest run. "Training" is the true law at the planned allocation. Regret is the weighted mean loss above the
+oracle's plan (the same planner on the true laws), relative to it. UniMax, proportional, uniform and temperature
+mixtures train at the size that the user's own fits give them (infinite: a language drowns in interference). Also told:
+how often the 90 % interval of a loss held the true loss.
 """
 
 import sys
@@ -50,7 +51,11 @@ def design(unique: dict[str, float]) -> Allocation:
             rows += [(N, {code: 20 * N * step}) for step in (0.2, 1.0, 5.0)]
         rows += [(N, {a: 10 * N, b: 10 * N}) for i, a in enumerate(CODES) for b in CODES[:i]]
         rows += [(N, {a: 16 * N, b: 4 * N}) for a, b in (("sw", "en"), ("yo", "en"), ("ha", "en"))]
-        rows += [(N, dict.fromkeys(CODES, 10 * N)), (N, dict.fromkeys(CODES, 2.5 * N)), (N, dict.fromkeys(CODES, 25 * N))]
+        rows += [
+            (N, dict.fromkeys(CODES, 10 * N)),
+            (N, dict.fromkeys(CODES, 2.5 * N)),
+            (N, dict.fromkeys(CODES, 25 * N)),
+        ]
     tokens = {code: np.array([D.get(code, 0.0) for _, D in rows]) for code in CODES}
     return Allocation(np.array([N for N, _ in rows]), tokens, unique)
 
@@ -102,8 +107,8 @@ def main(users: int) -> None:
     ratio = np.array([row["params"] for row in rows])
     print(f"planned N over the oracle's: median {np.median(ratio):.2f}, 90 % {np.quantile(ratio, 0.05):.2f} to "
           f"{np.quantile(ratio, 0.95):.2f}")  # fmt: skip
-    print(f"90 % intervals of a new run's loss at 100 times the compute held {100 * np.mean([r['held'] for r in rows]):.1f} % "
-          "of the true losses")  # fmt: skip
+    held = 100 * np.mean([row["held"] for row in rows])
+    print(f"90 % intervals of a new run's loss at 100 times the compute held {held:.1f} % of the true losses")
 
 
 if __name__ == "__main__":

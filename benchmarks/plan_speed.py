@@ -3,9 +3,9 @@
     OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/plan_speed.py [REPEATS]      (default 20)
 
 Plans of 50 languages with 200 draws planned anew, without and with the comparison to simpler mixtures: from published
-figures; from fits with three helpers and the rest pooled for every target, as the study's law has them; and from fits in
-which every language may help every other. 420 languages from published figures and from fits. CPU time at K = 50 of one
-plan by the planner and by SLSQP on the same problem, with exact and with numerical gradients, side by side.
+figures; from fits with three helpers and the rest pooled for every target, as the study's law has them; and from fits
+in which every language may help every other. 420 languages from published figures and from fits. CPU time at K = 50 of
+one plan by the planner and by SLSQP on the same problem, with exact and with numerical gradients, side by side.
 """
 
 import subprocess
@@ -36,8 +36,8 @@ def fits(K: int, sources: int, draws: int = 200, seed: int = 0) -> list[Fit]:
         others = [codes[(i + k + 1) % K] for k in range(min(sources, K - 1))]
         law = bs.laws.AdaptiveTransfer(code, tuple(others), other=sources < K - 1)
         exponent = float(rng.uniform(0.3, 0.5))
-        p = {"E": float(rng.uniform(0.4, 0.9)), "A": float(np.exp(rng.uniform(5, 7))), "alpha": exponent, "beta": exponent,
-             "B": float(np.exp(rng.uniform(6, 8.5))), "lambda": 0.065}  # fmt: skip
+        E, log_A, log_B = (float(rng.uniform(*ends)) for ends in ((0.4, 0.9), (5, 7), (6, 8.5)))
+        p = {"E": E, "A": np.exp(log_A), "B": np.exp(log_B), "alpha": exponent, "beta": exponent, "lambda": 0.065}
         p |= {name: float(rng.uniform(0, 0.3)) for name in law.tau_names}
         if law.other:
             p["tau_other"] = 0.02
@@ -48,7 +48,7 @@ def fits(K: int, sources: int, draws: int = 200, seed: int = 0) -> list[Fit]:
     return found
 
 
-def timed(make, repeats: int) -> np.ndarray:  # noqa: ANN001
+def timed(make, repeats: int) -> np.ndarray:
     make(0)
     seconds = []
     for i in range(repeats):
@@ -67,14 +67,14 @@ def fifty(repeats: int) -> None:
     three, dense = fits(50, 3), fits(50, 49)
     for baselines, said in ((False, "plan alone"), (True, "with simpler mixtures")):
         cases = {
-            "published": lambda i: bs.plan(
+            "published": lambda i, baselines=baselines: bs.plan(
                 published=True, languages=KNOWN[:50], compute=1e21 * (1 + i / 50), draws=200, baselines=baselines
             ),
-            "fits, 3 helpers and the rest": lambda i: bs.plan(
+            "fits, 3 helpers and the rest": lambda i, baselines=baselines: bs.plan(
                 three, compute=1e21 * (1 + i / 50), unique_tokens={c: UNIQUE[c] for c in KNOWN[:50]}, draws=200,
                 baselines=baselines,
             ),
-            "fits, all 49 helpers": lambda i: bs.plan(
+            "fits, all 49 helpers": lambda i, baselines=baselines: bs.plan(
                 dense, compute=1e21 * (1 + i / 50), unique_tokens={c: UNIQUE[c] for c in KNOWN[:50]}, draws=200,
                 baselines=baselines,
             ),
@@ -93,7 +93,8 @@ def many(repeats: int) -> None:
     unique = {code: UNIQUE[code] for code in codes}
     told(
         "420 languages, fits with 3 helpers and the rest, no draws",
-        timed(lambda i: bs.plan(large, compute=1e23, unique_tokens=unique, draws=0, baselines=False), 2), "limit 2000 ms",
+        timed(lambda i: bs.plan(large, compute=1e23, unique_tokens=unique, draws=0, baselines=False), 2),
+        "limit 2000 ms",
     )  # fmt: skip
 
 
@@ -125,19 +126,30 @@ def beside_slsqp() -> None:
         margins.append(value / found.objective[0] - 1)
     one, two, three = (float(np.median(x)) for x in (ours, exact, numerical))
     print(f"one plan at K = T = 50, CPU s: planner {one:.3f}; SLSQP with numerical gradients {three:.2f} "
-          f"({three / one:.0f} times), with our exact gradients {two:.2f} ({two / one:.1f} times)   limit 100 times")  # fmt: skip
+          f"({three / one:.0f} times), with our exact gradients {two:.2f} ({two / one:.1f} times)   "
+          "limit 100 times")  # fmt: skip
     print(f"  SLSQP's objective above the plan's: {min(margins):+.1e} to {max(margins):+.1e}")
     per_draw = fits(50, 49)
     unique = {c: UNIQUE[c] for c in KNOWN[:50]}
     start = time.process_time()
     bs.plan(per_draw, compute=COMPUTE, unique_tokens=unique, draws=200, baselines=False)
     whole = time.process_time() - start
-    print(f"  a plan with 200 draws, CPU s: planner {whole:.2f}; 201 runs of SLSQP with exact gradients {201 * two:.0f} "
-          f"({201 * two / whole:.0f} times), with numerical ones {201 * three:.0f} ({201 * three / whole:.0f} times)")  # fmt: skip
+    exactly, numerically = 201 * two, 201 * three
+    print(
+        f"  a plan with 200 draws, CPU s: planner {whole:.2f}; 201 runs of SLSQP with exact gradients {exactly:.0f} "
+        f"({exactly / whole:.0f} times), with numerical ones {numerically:.0f} ({numerically / whole:.0f} times)"
+    )
 
 
 def cold(repeats: int) -> None:
-    command = [str(Path(sys.executable).with_name("babelscale")), "plan", "--languages", "sw,yo,ha", "--compute", "1e21"]
+    command = [
+        str(Path(sys.executable).with_name("babelscale")),
+        "plan",
+        "--languages",
+        "sw,yo,ha",
+        "--compute",
+        "1e21",
+    ]
     told(
         "cold `babelscale plan --languages sw,yo,ha --compute 1e21`",
         timed(lambda i: subprocess.run(command, check=True, capture_output=True), repeats), "limit 1500 ms",

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import numpy as np
@@ -40,7 +40,7 @@ def plan_tokens(plan: "Plan") -> alt.TopLevelMixin:
     return style.finish(_tokens(plan), "Tokens by language", f"Tokens by language: {told}.")
 
 
-def _tokens(plan: "Plan") -> alt.LayerChart:
+def _tokens(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
     data = token_rows(plan)
     order = [str(row["name"]) for row in data]
     top = max(row["tokens"] for row in data)
@@ -79,7 +79,7 @@ def plan_losses(plan: "Plan") -> alt.TopLevelMixin:
     return style.finish(_losses(plan), "Expected losses, with 90 % intervals", f"Expected losses: {told}.")
 
 
-def _losses(plan: "Plan") -> alt.LayerChart:
+def _losses(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
     data = loss_rows(plan)
     base = alt.Chart(style.rows(data)).encode(
         y=alt.Y("name:N", sort=[str(row["name"]) for row in data], title=None, axis=alt.Axis(labelLimit=220, grid=True))
@@ -115,12 +115,15 @@ def plan_baselines(plan: "Plan") -> alt.TopLevelMixin:
     return style.finish(_baselines(plan), "What simpler mixtures lose", f"Loss above the plan's: {told}.")
 
 
-def _baselines(plan: "Plan") -> alt.LayerChart:
+def _baselines(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
     data = baseline_rows(plan)
     base = alt.Chart(style.rows(data)).encode(
         y=alt.Y("name:N", sort=[str(row["name"]) for row in data], title=None, axis=alt.Axis(labelLimit=220, grid=True))
     )
-    tips = [alt.Tooltip("name:N", title="mixture"), *(alt.Tooltip(f"{n}:Q", format="+.4f") for n in ("loss", "low", "high"))]
+    tips = [
+        alt.Tooltip("name:N", title="mixture"),
+        *(alt.Tooltip(f"{n}:Q", format="+.4f") for n in ("loss", "low", "high")),
+    ]
     axis = alt.Axis(title=f"loss above the plan's ({plan.metric.replace('_', ' ')})", titleLimit=520)
     bars = base.mark_rule(strokeWidth=3, opacity=0.5, color=style.PALETTE[1]).encode(
         x=alt.X("low:Q", axis=axis), x2="high:Q", tooltip=tips
@@ -157,7 +160,8 @@ def save(chart: alt.TopLevelMixin, path: str | Path) -> Path:
         if kind == "json":
             partial.write_text(chart.to_json(), encoding="utf-8")
         else:
-            chart.save(str(partial), format=kind, **({"inline": True} if kind == "html" else {}))
+            how: dict[str, Any] = {"inline": True} if kind == "html" else {}
+            chart.save(str(partial), format=kind, **how)
     return path
 
 

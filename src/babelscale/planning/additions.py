@@ -1,7 +1,7 @@
 """Which languages to add first, by the transfer matrix: what a language gives to those there are, and gets from them.
 
-The multilinguality law knows how many languages there are and not which. The transfer score BTS(s -> t) knows: candidates
-are taken one by one, each time the one whose mean of both directions with all languages so far is largest.
+The multilinguality law knows how many languages there are and not which. The transfer score BTS(s -> t) knows:
+candidates are taken one by one, each time the one whose mean of both directions with all languages so far is largest.
 """
 
 import math

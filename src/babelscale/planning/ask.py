@@ -1,10 +1,10 @@
 """Ask: what a plan is asked for, and the search over compute where compute is what is sought.
 
-    compute             N and D_l of the least objective            params, tokens      the mixture alone
-    compute, params     D_l at this N                               loss                the least compute that reaches it
-    compute, tokens     the largest N, and the mixture              loss, params        the fewest tokens at this N
-    params              the compute for which this N is the best    loss, tokens        the smallest N for these tokens
-    tokens              the compute for which this D is the best
+compute             N and D_l of the least objective            params, tokens      the mixture alone
+compute, params     D_l at this N                               loss                the least compute that reaches it
+compute, tokens     the largest N, and the mixture              loss, params        the fewest tokens at this N
+params              the compute for which this N is the best    loss, tokens        the smallest N for these tokens
+tokens              the compute for which this D is the best
 """
 
 import math
@@ -84,7 +84,7 @@ class Ask:
                 f"memory {memory:.3g} bytes holds no model at {bytes_per_param:g} bytes a parameter",
                 hint=f"the least is {SMALLEST * bytes_per_param:.3g} bytes",
             )
-        if rungs and not (named in (["compute"], ["loss"])):
+        if rungs and named not in (["compute"], ["loss"]):
             raise InputError("a ladder is for plans whose size is free", hint="leave out params, tokens or the ladder")
         return cls(compute, params, tokens, loss, float(served), SMALLEST, high, rungs)
 

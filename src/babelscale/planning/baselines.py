@@ -1,8 +1,8 @@
 """Baselines: what simpler mixtures would lose against a plan, each at the best size it can have for the same compute.
 
-    proportional   D_l in proportion to U_l                            uniform       every language the same
-    temperature    D_l in proportion to U_l^(1/T), T = 10/3            monolingual   a model of its own for every target,
-    unimax         as even as ten epochs allow (Chung et al. 2023)                   the compute shared out evenly
+proportional   D_l in proportion to U_l                            uniform       every language the same
+temperature    D_l in proportion to U_l^(1/T), T = 10/3            monolingual   a model of its own for every target,
+unimax         as even as ten epochs allow (Chung et al. 2023)                   the compute shared out evenly
 """
 
 import math
@@ -102,7 +102,7 @@ def best_size(one: Problem, p: Array, ask: Ask) -> float:
         n = np.log([rung for rung in ask.rungs if rung < box[1]] or ask.rungs[:1])
         return float(n[values(n).argmin()])
     low, high = math.log(box[0]), math.log(box[1])
-    n = np.linspace(low, high, 10 * _GRID)[1:-1]
+    n, best = np.linspace(low, high, 10 * _GRID)[1:-1], low
     for _ in range(_ZOOMS):
         best, width = float(n[values(n).argmin()]), float(n[1] - n[0])
         n = np.linspace(max(best - width, low), min(best + width, high), _GRID)
@@ -132,7 +132,7 @@ def _monolingual(reference: Reference, basis: Basis, count: int, seed: int) -> B
     served = setting.served / T
     ask = replace(reference.ask, compute=C, served=served, loss=None, rungs=())
     ask = replace(ask, tokens=None) if ask.params is None else ask
-    if not C > 6e6 + 2e3 * served:
+    if not 6e6 + 2e3 * served < C:
         return None
     alone = [replace(setting, languages=(code,), compute=C, served=served, tokens={}, shares={}) for code in targets]
     laws = [basis.only([code]) for code in targets]
@@ -185,6 +185,7 @@ def _sizes(one: Problem, ask: Ask) -> Array:
         return np.full(one.draws, math.log(ask.params))
     box = ask.box(float(one.compute[0]))
     low, high = np.full(one.draws, math.log(box[0])), np.full(one.draws, math.log(box[1]))
+    best = low
     for turn in range(_ZOOMS + 1):
         grid = low + (high - low) * np.linspace(0, 1, 10 * _GRID if turn == 0 else _GRID)[:, None]
         values = np.stack([one.losses(np.ones((one.draws, 1)), n)[:, 0] for n in grid])

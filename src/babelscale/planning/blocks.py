@@ -82,12 +82,21 @@ class Shop:
         n = np.zeros(len(_X))
         many = replace(one.at(rows), compute=6 * np.exp(_X))
         found = solve(many, None, n=n, levels=COLD[:6], clean=False)
-        if found is None or not np.isfinite(found.objective).all():
+        inside = np.zeros(len(_X), bool) if found is None else np.isfinite(found.objective)
+        if found is None or not inside.any():
             return None
-        s = many.state(found.shares, n)
-        data = (many.weights * s.data * s.price).sum(1) + (many.weights * (s.inner - s.data) * (s.price - 1)).sum(1)
-        gains, _ = many.gradient(found.shares, n, many.weights)
-        slope = -(gains * found.shares).sum(1) * np.exp(_X) if not many.gamma.any() else np.gradient(data, _X)
+        s = many.state(np.where(inside[:, None], found.shares, 1 / found.shares.shape[1]), n)
+        with np.errstate(invalid="ignore"):
+            data = (many.weights * (s.data * s.price + (s.inner - s.data) * (s.price - 1))).sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gains, _ = many.gradient(found.shares, n, many.weights)
+            slope = -(gains * found.shares).sum(1) * np.exp(_X) if not many.gamma.any() else np.gradient(data, _X)
+        # Outside the domain: fewer tokens are hopeless, more are left unspent.
+        first, last = np.flatnonzero(inside)[[0, -1]]
+        data[:first], slope[:first] = 1e6, 0.0
+        data[last + 1 :], slope[last + 1 :] = data[last], 0.0
+        if not inside[first : last + 1].all():
+            return None
         block = Block(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
         return replace(block, curve=_curve(block))
 

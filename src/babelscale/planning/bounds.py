@@ -98,13 +98,16 @@ def check(setting: Setting, ask: Ask) -> None:
     if not asked:
         return
     if ask.tokens is not None and asked > ask.tokens:
-        raise InputError(f"min_tokens sum to {asked:.4g}, more than tokens {ask.tokens:.4g}", hint=f"tokens={asked:.4g}")
+        raise InputError(
+            f"min_tokens sum to {asked:.4g}, more than tokens {ask.tokens:.4g}", hint=f"tokens={asked:.4g}"
+        )
     if ask.compute is not None:
         N = ask.params or (min(ask.rungs) if ask.rungs else SMALLEST)
         needed = 6 * N * asked + 2 * N * ask.served
         if needed > ask.compute * (1 + 1e-9):
             raise InputError(
-                f"min_tokens sum to {asked:.4g}, which compute {ask.compute:.4g} does not pay for at {N:.4g} parameters",
+                f"min_tokens sum to {asked:.4g}, which compute {ask.compute:.4g} does not pay for at {N:.4g} "
+                "parameters",
                 hint=f"the nearest feasible compute is {needed * 1.001:.4g} FLOPs, or min_tokens of "
                 f"{(ask.compute / (6 * N) - ask.served / 3):.4g} in all",
             )
@@ -113,7 +116,7 @@ def check(setting: Setting, ask: Ask) -> None:
         N = ask.params or (min(ask.rungs) if ask.rungs else SMALLEST)
         X = ask.compute / (6 * N) - ask.served / 3
         if where.inside(X) is None:
-            u, low, high = where.room(X)
+            _, low, high = where.room(X)
             raise InputError(
                 "bounds on tokens and shares contradict each other: at the most that can be spent they ask for "
                 f"{low:.4g} of the budget and allow {high:.4g}",

@@ -80,9 +80,7 @@ class _Cut:
     X: float
 
 
-def improved(
-    problem: Problem, found: Solution, box: tuple[float, float] | None
-) -> tuple[Solution, Certificate]:
+def improved(problem: Problem, found: Solution, box: tuple[float, float] | None) -> tuple[Solution, Certificate]:
     """A solution and its certificate; where a cut at another N shows a better plan, that one, solved from there.
 
     For fixed N the problem is convex, over N it may have several valleys where languages help each other.
@@ -141,7 +139,9 @@ def _certified(
         there = problem.at(np.zeros(len(where), np.intp)).objective(solved.shares, solved.n)
         best = int(np.nanargmin(np.where(np.isfinite(there), there, np.inf)))
         if there[best] < value - _LOWER * scale:
-            return Certificate((value - bound) / scale, bound, residual, "global", found.starts), solved.at(np.array([best]))
+            return Certificate((value - bound) / scale, bound, residual, "global", found.starts), solved.at(
+                np.array([best])
+            )
         cuts += more
     return Certificate((value - bound) / scale, bound, residual, "global", found.starts), None
 
@@ -182,7 +182,7 @@ def best_use(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
     limits = problem.limits
     if not limits.any:
         most = float(gains.max())
-        return most * X, most
+        return float(most * X), most
     if limits.by_share:
         return _program(problem, gains, X)
     low, high = limits.tokens_low.copy(), limits.tokens_high.copy()
@@ -194,7 +194,7 @@ def best_use(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
         value, left = value + slope * step, left - step
         if left <= 0:
             break
-    return value, slope
+    return float(value), slope
 
 
 def _program(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
@@ -212,6 +212,8 @@ def _program(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
             right.append(0.0)
     bounds = list(zip(limits.tokens_low[:K] / X, np.minimum(limits.tokens_high[:K] / X, 1.0), strict=True))
     unit = float(gains.max())
+    if not unit > 0:
+        return 0.0, 0.0
     solved = linprog(-gains[:K] / unit, A_ub=np.array(rows), b_ub=right, bounds=bounds, method="highs")
     if solved.status != 0:
         return np.inf, np.inf
@@ -242,7 +244,7 @@ def _least(
     ends = held[:-1], held[1:]
     steep = problem.alpha * (problem.alpha + np.isfinite(problem.size_cap))
     bare = replace(problem, E=0 * problem.E)
-    wanted, least, hopeless = value - ENOUGH * scale / 4, np.inf, []
+    wanted, least, hopeless, bound = value - ENOUGH * scale / 4, np.inf, [], np.empty(0)
     for _ in range(_DEPTH):
         bend = _capacity(bare, q * steep, left)
         middle = (left + right) / 2
@@ -290,9 +292,7 @@ def _spread_out(points: Array) -> list[float]:
     return chosen
 
 
-def _nearby(
-    problem: Problem, found: Solution, q: Array, where: list[float]
-) -> tuple[list[_Cut], Solution | None]:
+def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> tuple[list[_Cut], Solution | None]:
     """Cuts at other sizes, each from the best shares there, and those."""
     rows = np.zeros(len(where), np.intp)
     many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())

@@ -1,7 +1,8 @@
 """A plan as a training configuration: a design that the laboratory runs, with tokens and sampling rates by language.
 
-The design trains one run, `planned`, at the plan's size and mixture. `[analysis.sampling]` repeats the plan for samplers
-of other trainers (UniMax's and the like): by language its tokens, its rate (the share of a batch) and its epochs.
+The design trains one run, `planned`, at the plan's size and mixture. `[analysis.sampling]` repeats the plan for
+samplers of other trainers (UniMax's and the like): by language its tokens, its rate (the share of a batch) and its
+epochs.
 """
 
 import json

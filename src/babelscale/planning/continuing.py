@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from babelscale import fitting
 from babelscale.errors import InputError
+from babelscale.fitting.bootstrap import run_weights
 from babelscale.laws import Chinchilla
 from babelscale.runs import Observations, Runs
 
@@ -53,8 +54,8 @@ class Checkpoint:
 class Warm:
     """The law of continued runs and of runs from scratch, with draws.
 
-    `scratch` columns are E, A, B, alpha, beta; `head` columns are log d0, g and kappa; shapes (draws, 5) and (draws, 3),
-    the first row the fit itself. `size` is N_0, the geometric mean of the continued runs' sizes.
+    `scratch` columns are E, A, B, alpha, beta; `head` columns are log d0, g and kappa; shapes (draws, 5) and (draws,
+    3), the first row the fit itself. `size` is N_0, the geometric mean of the continued runs' sizes.
     """
 
     language: str
@@ -102,7 +103,7 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
     seen = _continued(runs, target)
     N = np.asarray(seen.allocation.params)
     D, loss = np.asarray(seen.allocation.D(target)), np.asarray(seen.loss)
-    keep = (D > 0) & (D >= 0.999 * seen.allocation.total_tokens)
+    keep = (D > 0) & (0.999 * seen.allocation.total_tokens <= D)
     if keep.sum() < 3 or len(np.unique(D[keep])) < 2:
         raise InputError(
             f"{int(keep.sum())} losses of runs continued on {target!r} alone, at {len(np.unique(D[keep]))} lengths",
@@ -110,19 +111,18 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
         )
     N, D, loss, names = N[keep], D[keep], loss[keep], np.asarray(seen.run)[keep]
     size, several = float(np.exp(np.log(N).mean())), len(np.unique(N)) > 1
-    rng = np.random.default_rng(seed)
     scratch = [fit.parameters[name] for name in fit.law.parameter_names]
     order = [fit.law.parameter_names.index(name) for name in ("E", "A", "B", "alpha", "beta")]
     every = np.array([scratch, *fit.draws])[:, order]
-    unique = np.unique(names)
+    # Whole runs weighed anew for every draw, as in the fits; other runs than those of the scratch law, so another seed.
+    weights = run_weights(names.astype(np.str_), len(every), seed + 1, 3 if several else 2)
+    weights[0] = 1.0
     heads = []
     start = np.array([math.log(np.median(D)), 0.0, 0.8])
     for row, (E, A, B, alpha, beta) in enumerate(every):
-        # Whole runs weighed anew for every draw, as in the fits.
-        weight = dict(zip(unique, rng.dirichlet(np.ones(len(unique))) * len(unique), strict=True))
-        root = np.sqrt([1.0 if row == 0 else weight[name] for name in names])
+        root = np.sqrt(weights[row])
 
-        def residual(x: Array, E=E, A=A, B=B, alpha=alpha, beta=beta, root=root) -> Array:  # noqa: ANN001
+        def residual(x: Array, E=E, A=A, B=B, alpha=alpha, beta=beta, root=root) -> Array:
             g = x[1] if several else 0.0
             effective = np.exp(x[0] + g * np.log(N / size)) + x[2] * D
             return root * (np.log(E + A * N**-alpha + B * effective**-beta) - np.log(loss))
@@ -135,7 +135,8 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
     notes = [] if several else [f"every continued run has {size:.3g} parameters: other sizes are not told"]
     return Warm(
         target, seen.metric, every, np.array(heads), size, (float(N.min()), float(N.max())),
-        (float(D.min()), float(D.max())), (len(unique), len(set(runs.observations(target).run))), tuple(notes),
+        (float(D.min()), float(D.max())), (len(np.unique(names)), len(set(runs.observations(target).run))),
+        tuple(notes),
     )  # fmt: skip
 
 

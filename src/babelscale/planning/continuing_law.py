@@ -50,7 +50,9 @@ def by_law(
         sums = {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * tokens for c in codes}
         continued = Allocation(checkpoint.params, sums, {c: unique[c] for c in codes if c in unique})
         D_over = (6 * checkpoint.params * tokens + charged) / (6 * params)
-        fresh = Allocation(params, {c: s * D_over for c, s in start.items()}, {c: unique[c] for c in start if c in unique})
+        fresh = Allocation(
+            params, {c: s * D_over for c, s in start.items()}, {c: unique[c] for c in start if c in unique}
+        )
         return _every(fit, continued), _every(fit, fresh)
 
     at, scratch = (values[:, 0] for values in losses(np.array([D])))
@@ -64,15 +66,15 @@ def by_law(
                                        for c in {*checkpoint.tokens, *shares}})
     )  # fmt: skip
     notes = [
-        "by the law the checkpoint's tokens count as if they had just been trained on: how a trained model takes to new "
-        "text is not in it (runs that were continued would tell)",
+        "by the law the checkpoint's tokens count as if they had just been trained on: how a trained model takes to "
+        "new text is not in it (runs that were continued would tell)",
         f"starting over trains on {', '.join(f'{c} {100 * s:.3g} %' for c, s in start.items() if s > 0)}",
         f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
         if charged else "the checkpoint's own compute is not charged",
     ]  # fmt: skip
     return told(
-        checkpoint.params, D, target, crossing, {"finetune": at, "pretrain": scratch}, charged, reach, notes, fit.metric,
-        f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
+        checkpoint.params, D, target, crossing, {"finetune": at, "pretrain": scratch}, charged, reach, notes,
+        fit.metric, f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
     )  # fmt: skip
 
 

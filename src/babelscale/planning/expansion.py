@@ -106,8 +106,8 @@ class Expansion:
         if self.then:
             lines.append("")
             lines.append(
-                f"  to verify: train both ends with {self.seeds} seeds each, which tells a rise of 1 % of the loss from "
-                "none (0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design"
+                f"  to verify: train both ends with {self.seeds} seeds each, which tells a rise of 1 % of the loss "
+                "from none (0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design"
             )
         said = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
         return "\n".join([*lines, "", *(f"  * {sentence}" for sentence in said), f"  source: {self.source}"])

@@ -120,10 +120,8 @@ class Published:
         for code in self.targets:
             # A generator a language: its draws do not depend on which others are planned.
             own = np.random.default_rng([seed, *code.encode()])
-            if code in printed:
-                picked = np.full(count, printed.index(code))
-            else:
-                picked = own.integers(len(printed), size=count)
+            own_row = np.full(count, printed.index(code)) if code in printed else None
+            picked = own.integers(len(printed), size=count) if own_row is None else own_row
             values = np.maximum(table[picked].T + own.uniform(-ROUNDING, ROUNDING, (len(names), count)), 0.0)
             numbers = _Numbers(*values)
             worth = {
@@ -140,7 +138,9 @@ class Published:
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
         total = float(allocation.total_tokens)
-        one = replace(setting, compute=6 * float(allocation.params) * (total + setting.served / 3), tokens={}, shares={})
+        one = replace(
+            setting, compute=6 * float(allocation.params) * (total + setting.served / 3), tokens={}, shares={}
+        )
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
         value = problem(self.point(one), one).losses(shares, n)[0]

@@ -19,8 +19,8 @@ def _none() -> Array:
 
 
 class Slack(NamedTuple):
-    """One kind of bound: its languages, slack (R, M), slope by p_l (1 or -1), part over X and slope by p_last, (M,) each;
-    `share` is the bound where it is one on shares."""
+    """One kind of bound: its languages, slack (R, M), slope by p_l (1 or -1), part over X and slope by p_last, (M,)
+    each; `share` is the bound where it is one on shares."""
 
     languages: NDArray[np.intp]
     slack: Array

@@ -4,9 +4,9 @@ Every model is planned for its own languages (with helpers, where the laws name 
 weighted mean loss as one model for all. Which losses fall when languages part, and why, is in the laws: K^phi of the
 multilinguality law is paid per model, and transfer is lost between models.
 
-A translation-style split is judged too where a `pivot` is named: "pairs", a model for the pivot and each other language,
-or "hub", one model of the pivot alone and a translator of all languages. No law gives the loss of a translated answer,
-so a hub's two losses are told side by side and its compute is divided to minimise the mean of both.
+A translation-style split is judged too where a `pivot` is named: "pairs", a model for the pivot and each other
+language, or "hub", one model of the pivot alone and a translator of all languages. No law gives the loss of a
+translated answer, so a hub's two losses are told side by side and its compute is divided to minimise the mean of both.
 """
 
 import math
@@ -177,6 +177,7 @@ def modular(
     if split is not None and pivot is not None:
         chosen, tried, every = _translated(targets, pivot, split), 1, False
     else:
+
         def cost(parts: partition.Partition) -> float:
             made = [shop(part) for part in parts]
             return math.inf if len(parts) < 2 or None in made else _cost([b for b in made if b], compute, room)
@@ -263,7 +264,13 @@ def _of(parts: Sequence[Part], code: str, pivot: str | None, split: str | None) 
 
 
 def _interval(
-    basis: Basis, shop: Shop, one: Part, parts: Sequence[Part], how: tuple[str | None, str | None], draws: int, seed: int
+    basis: Basis,
+    shop: Shop,
+    one: Part,
+    parts: Sequence[Part],
+    how: tuple[str | None, str | None],
+    draws: int,
+    seed: int,
 ) -> tuple[float, float]:
     """90 % of the gain over draws, both allocations held; paired, since a draw is a law and not a model."""
 
@@ -308,9 +315,7 @@ def _notes(
     elif tried[1]:
         notes.append(f"all {tried[0]} partitions of {K} languages into two models or more were tried")
     else:
-        notes.append(
-            f"{tried[0]} partitions were tried, guided by transfer scores; a better one cannot be ruled out"
-        )
+        notes.append(f"{tried[0]} partitions were tried, guided by transfer scores; a better one cannot be ruled out")
     if hasattr(basis, "helpers"):
         notes.append(
             "the printed law prices the number of languages of a model and not which they are: transfer between them "

@@ -4,8 +4,8 @@
 
 Steps are primal-dual (Wright 1997, Primal-Dual Interior-Point Methods, chapter 1): the curvature of the barrier on p is
 z / p with multipliers z of p >= 0, not mu / p^2, so that shares on their way to nothing get there in a few steps. In
-scaled variables dp = p y that curvature is p z. Where no language helps another the Hessian is a diagonal with a border,
-and a step costs O(K); otherwise O(K^3).
+scaled variables dp = p y that curvature is p z. Where no language helps another the Hessian is a diagonal with a
+border, and a step costs O(K); otherwise O(K^3).
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.problem import Problem
+from babelscale.planning.problem import Problem, Slopes
 from babelscale.planning.tokens_step import advance, direction
 
 Array = NDArray[np.float64]
@@ -35,7 +35,8 @@ class Box(NamedTuple):
 
 
 class System(NamedTuple):
-    """Scaled gradient and Hessian of the barrier problem: shapes (R, K), (R,), (R, K), (R, K, K) or None, (R, K), (R,)."""
+    """Scaled gradient and Hessian of the barrier problem: shapes (R, K), (R,), (R, K), (R, K, K) or None, (R, K),
+    (R,)."""
 
     g: Array
     g_n: Array
@@ -58,8 +59,10 @@ def follow(
         part = problem if whole else problem.at(active)
         edges = None if box is None else box.at(active)
         m, old = mu[active], p[active]
-        step = _step if edges is None or not part.limits.any else _tokens_step
-        step_p, step_n, decrement = step(part, old, n[active], z[active], m, edges)
+        if edges is None or not part.limits.any:
+            step_p, step_n, decrement = _step(part, old, n[active], z[active], m, edges)
+        else:
+            step_p, step_n, decrement = _tokens_step(part, old, n[active], z[active], m, edges)
         now = old, n[active], value[active]
         p[active], n[active], value[active], moved = _search(part, now, (step_p, step_n, decrement), m, edges)
         z[active] = _multipliers(z[active], old, step_p, p[active], m)
@@ -113,7 +116,7 @@ def system(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box |
     return System(g, by_n, diagonal * p**2 + p * z, dense, border * p, corner)
 
 
-def _limited(problem: Problem, p: Array, n: Array, mu: Array, s) -> tuple:  # noqa: ANN001
+def _limited(problem: Problem, p: Array, n: Array, mu: Array, s: Slopes) -> tuple:
     """Add -mu sum log slack: slack = sign (p_l - ...) + over / X(n) + last p_last."""
     by_p, by_n, corner = s.by_p.copy(), s.by_n.copy(), s.corner.copy()
     diagonal, border, dense = s.diagonal.copy(), s.border.copy(), s.dense
@@ -138,9 +141,7 @@ def _limited(problem: Problem, p: Array, n: Array, mu: Array, s) -> tuple:  # no
     return by_p, by_n, diagonal, dense, border, corner
 
 
-def _step(
-    problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box | None
-) -> tuple[Array, Array, Array]:
+def _step(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box | None) -> tuple[Array, Array, Array]:
     """A descent direction with sum(dp) = 0, and the decrease it promises at first order."""
     s = system(problem, p, n, z, mu, box)
     y, dn = _bordered(s, p, box is None) if s.dense is None else _full(s, p, box is None)
@@ -153,16 +154,12 @@ def _step(
     return y * p, dn, np.maximum(descent, 0.0)
 
 
-def _tokens_step(
-    problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box
-) -> tuple[Array, None, Array]:
+def _tokens_step(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box) -> tuple[Array, None, Array]:
     """A descent direction in tokens, times p, and the decrease it promises."""
     s = problem.slopes(p, n, mu)
     g_n = s.by_n + mu * (1 / (box.high - n) - 1 / (n - box.low))
     corner = s.corner + mu * (1 / (n - box.low) ** 2 + 1 / (box.high - n) ** 2)
-    delta, descent = direction(
-        problem, p, n, z, mu, s.by_p * p, g_n, s.diagonal * p**2, s.dense, s.border * p, corner
-    )
+    delta, descent = direction(problem, p, n, z, mu, s.by_p * p, g_n, s.diagonal * p**2, s.dense, s.border * p, corner)
     return delta * p, None, np.maximum(descent, 0.0)
 
 
@@ -205,7 +202,7 @@ def _full(s: System, p: Array, fixed: bool) -> tuple[Array, Array]:
         y = np.linalg.solve(A, right[..., None])[..., 0]
     except np.linalg.LinAlgError:
         y = np.full((R, K + 2), np.nan)
-    return y[:, :K], y[:, K]
+    return np.asarray(y[:, :K], np.float64), np.asarray(y[:, K], np.float64)
 
 
 def _saddle_free(s: System, p: Array, box: Box | None) -> tuple[Array, Array]:
@@ -222,11 +219,14 @@ def _saddle_free(s: System, p: Array, box: Box | None) -> tuple[Array, Array]:
     flat = np.einsum("rij,rj->ri", project, -g)
     inner = np.einsum("rji,rj->ri", vectors, flat) / values
     step = np.einsum("rij,rj->ri", project, np.einsum("rij,rj->ri", vectors, inner))
-    return step[:, :-1], step[:, -1]
+    return np.asarray(step[:, :-1]), np.asarray(step[:, -1])
 
 
 def _search(
-    problem: Problem, now: tuple[Array, Array, Array], step: tuple[Array, Array | None, Array], mu: Array,
+    problem: Problem,
+    now: tuple[Array, Array, Array],
+    step: tuple[Array, Array | None, Array],
+    mu: Array,
     box: Box | None,
 ) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
     """Backtrack from the largest step inside the bounds until the value falls; rows that cannot stay put."""

@@ -6,8 +6,9 @@ With f_j = sum of the weighted losses of scenario j, and kappa = 1 / (tail J) ov
     tail      Phi = min_z  z + kappa sum_j max(f_j - z, 0)        (Rockafellar and Uryasev 2000, CVaR)
 
 The worst scenario is the tail with kappa >= 1. The tail has corners, so the solver follows a smooth one: max(s, 0) is
-replaced by min_{u > max(s, 0)} kappa u - mu log u - mu log(u - s), a barrier whose weight mu falls to nothing; its slope
-q_j lies in (0, kappa), and sum q_j = 1 at the best z. The q are the weights of the dual, which the certificate uses.
+replaced by min_{u > max(s, 0)} kappa u - mu log u - mu log(u - s), a barrier whose weight mu falls to nothing; its
+slope q_j lies in (0, kappa), and sum q_j = 1 at the best z. The q are the weights of the dual, which the
+certificate uses.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 Up to `EXHAUSTIVE` languages every partition is tried. Above, languages are merged by average linkage of their scores
 (the mean of both directions), which gives one partition of every number of models; from the best of these and from one
-model for all, languages are moved to the models they have most in common with, models merged and languages set apart, as
-long as the objective falls.
+model for all, languages are moved to the models they have most in common with, models merged and languages set apart,
+as long as the objective falls.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,7 +103,7 @@ def search(
             tried[partition] = cost(partition)
         return tried[partition]
 
-    fits = [p for p in every(codes) if models in (None, len(p))] if len(codes) <= EXHAUSTIVE else None
+    fits = [p for p in every(codes) if len(p) > 1 and models in (None, len(p))] if len(codes) <= EXHAUSTIVE else None
     if fits is not None:
         return min(fits, key=judged), len(tried), True
     near = affinity(codes, matrix)

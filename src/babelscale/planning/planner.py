@@ -23,7 +23,6 @@ from babelscale.planning.certificate import Certificate, improved
 from babelscale.planning.problem import Problem
 from babelscale.planning.result import Expected, Plan
 from babelscale.planning.scenarios import Objective, Robust
-from babelscale.planning.solve import Solution
 from babelscale.planning.terms import Setting, problem
 
 Array = NDArray[np.float64]
@@ -135,10 +134,12 @@ def _with_helpers(
     if 0 in shares.values():
         code = next(code for code in basis.targets if shares[code] == 0)
         raise InputError(f"weight of {code!r} is 0", hint="leave it out, or name it among the helpers")
-    gains = {h: sum(w * float(basis._worth(t).get(h, np.zeros(1))[0]) for t, w in shares.items()) for h in basis.helpers}
+    gains = {
+        h: sum(w * float(basis._worth(t).get(h, np.zeros(1))[0]) for t, w in shares.items()) for h in basis.helpers
+    }
     ranked = sorted((h for h in gains if gains[h] > 0), key=lambda h: (-gains[h], h))
     none = [h for h in basis.helpers if h not in ranked]
-    quick = replace(want, draws=0, baselines=False)
+    quick = replace(want, draws=want.draws if want.robust else 0, baselines=False)
     tried = [replace(basis, helpers=tuple(ranked[:k])) for k in range(len(ranked) + 1)]
 
     def cost(one) -> float:
@@ -200,8 +201,8 @@ def _planned(
         judged = [None if one is None else _judged(one, point.offset, want) for one in (point, drawn_here)]
         assert judged[0] is not None
         simpler = baselines.compare(
-            baselines.Reference(found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], ask, setting),
-            basis, 0 if drawn is None else drawn.draws, want.seed,
+            baselines.Reference(found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], ask,
+            setting), basis, 0 if drawn is None else drawn.draws, want.seed,
         )  # fmt: skip
     notes = [f"{target} has no weight, so its loss is not planned for" for target in idle]
     return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)

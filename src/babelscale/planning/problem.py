@@ -82,6 +82,7 @@ class Problem:
         compute: C in FLOPs, shape (R,). served: D_served, tokens.
         offset: what is subtracted of each loss (the least loss, for regrets), shape (R, T).
         limits: bounds on tokens and shares. outer: how losses become one objective.
+        helps: shape (T, K), which languages count for which targets; made from `worth`.
     """
 
     languages: tuple[str, ...]
@@ -106,11 +107,11 @@ class Problem:
     served: float = 0.0
     limits: Limits = field(default_factory=Limits)
     outer: Outer = MEAN
-    helps: NDArray[np.bool_] = field(default=None)  # pyright: ignore[reportArgumentType]  # (T, K), made from worth
+    helps: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.helps is None:
-            object.__setattr__(self, "helps", self._helps())
+            object.__setattr__(self, "helps", self._helps())  # carried along by `at`, made anew with other worths
 
     def _helps(self) -> NDArray[np.bool_]:
         """Which languages count for which targets in any row."""
@@ -155,10 +156,8 @@ class Problem:
         """Losses and their parts; without `derivatives`, S' and S'' are left out."""
         D = shares * self.budget(n)[0][:, None]
         repeated = self._repeated(D, derivatives)
-        if self.separable:
-            effective = self.worth * D[:, self.own]
-        else:
-            effective = np.matmul(self.worth, D[..., None])[..., 0]
+        alone = self.separable
+        effective = self.worth * D[:, self.own] if alone else np.matmul(self.worth, D[..., None])[..., 0]
         if repeated is not None:
             t, starts = np.unique(repeated.target, return_index=True)
             worth = self._of_pairs(repeated)
@@ -186,7 +185,7 @@ class Problem:
         over = (self.unique < D).any(0)
         if not over.any():
             return None
-        target, language = np.nonzero(self.helps & over)
+        target, language = np.nonzero(np.asarray(self.helps) & over)
         if not len(target):
             return None
         D, unique, lam = D[:, language], self.unique[language], self.lam[:, target]

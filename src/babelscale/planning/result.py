@@ -149,7 +149,8 @@ class Plan:
             compute_interval=_pair(data.get("compute_interval")),
             certificate=None if certificate is None else Certificate(**_certified(certificate)),
             baselines=tuple(
-                Baseline(**{**b, "loss": tuple(_else(x, math.nan) for x in b["loss"])}) for b in data.get("baselines", ())
+                Baseline(**{**b, "loss": tuple(_else(x, math.nan) for x in b["loss"])})
+                for b in data.get("baselines", ())
             ),
             given=data.get("given", "compute"),
             goal=data.get("goal", "mean"),

@@ -1,8 +1,8 @@
 """Scenarios: the draws of a fit as one problem, for plans that answer to many possible laws; and worst languages.
 
-    mean    minimise over (N, D) the mean of the objective over draws
-    cvar    minimise its mean over the worst `tail` of draws
-    worst   minimise the largest L_t, or the largest regret L_t - L_t*, L_t* the least loss of t for the same budget
+mean    minimise over (N, D) the mean of the objective over draws
+cvar    minimise its mean over the worst `tail` of draws
+worst   minimise the largest L_t, or the largest regret L_t - L_t*, L_t* the least loss of t for the same budget
 """
 
 from dataclasses import replace
@@ -66,4 +66,5 @@ def scenarios(drawn: Problem, robust: Robust, tail: float, objective: Objective)
     return replace(
         drawn, **flat, worth=worth, weights=weights, outer=outer, members=np.tile(drawn.members, (S, 1)),
         pooled_unique=np.tile(drawn.pooled_unique, S), own=np.tile(drawn.own, S), compute=drawn.compute[:1],
+        helps=None,
     )  # fmt: skip

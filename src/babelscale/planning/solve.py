@@ -135,16 +135,9 @@ def _from_centre(
     if all(each is None for each in parts):
         return None
     blank = _blank(problem)
-    return Solution(
-        *(
-            np.concatenate([getattr(blank.at(rows) if each is None else each, name)
-                            for rows, each in zip(chunks, parts, strict=True)])
-            for name in ("shares", "n", "objective", "weights")
-        ),
-        1,
-        np.concatenate([np.zeros(len(r), bool) if each is None else each.at_edge
-                        for r, each in zip(chunks, parts, strict=True)]),
-    )  # fmt: skip
+    whole = [blank.at(rows) if each is None else each for rows, each in zip(chunks, parts, strict=True)]
+    names = ("shares", "n", "objective", "weights", "at_edge")
+    return replace(blank, **{name: np.concatenate([getattr(each, name) for each in whole]) for name in names})
 
 
 def _threads(problem: Problem) -> int:
@@ -178,7 +171,11 @@ def _finish(
         z *= CENTRE / levels[0]
     for level in levels:
         last = level == levels[-1]
-        steps = (_LAST if last else _FIRST) if quick else _STEPS if levels is not BOUNDED else _FEW
+        steps = _STEPS
+        if quick and levels is NEAR:
+            steps = _LAST if last else _FIRST
+        elif quick or levels is BOUNDED:
+            steps = _FEW
         p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
     end = _value(part, p_end, n_end)
     if clean:

@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 Group = frozenset[str]
 Bounds = tuple[float, float]
 UNSPENT = ""
+_NUMBERS = ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")
 _WIDTH = 1e-7
 
 
@@ -90,7 +91,7 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
     return Problem(
         languages=codes,
         weights=np.tile([setting.weights[target] for target in targets], (rows, 1)),
-        **{name: stacked(name) for name in ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")},
+        **{name: stacked(name) for name in _NUMBERS},  # pyright: ignore[reportArgumentType]
         worth=_alone(worth, own) if alone else worth,
         pooled=pooled,
         members=members,

@@ -1,12 +1,12 @@
 """Newton directions in tokens, for problems with bounds where N is searched.
 
-Bounds on tokens and shares are linear in D and not in (p, n); a Newton step in (p, n) would leave them at once. So where
-there are bounds the step is taken in delta_k = dD_k / D_k, with
+Bounds on tokens and shares are linear in D and not in (p, n); a Newton step in (p, n) would leave them at once. So
+where there are bounds the step is taken in delta_k = dD_k / D_k, with
 
     p_k = D_k / X,    n = log(C / 6) - log(X + D_served / 3),    X = sum D
 
-Along D (1 + t delta), with sigma = sum p delta and r = X / a: p' = p (delta - sigma), p'' = 2 p (sigma^2 - delta sigma),
-n' = -r sigma, n'' = r^2 sigma^2; the chain rule turns the Hessian of `newton.system` into
+Along D (1 + t delta), with sigma = sum p delta and r = X / a: p' = p (delta - sigma), n' = -r sigma,
+p'' = 2 p (sigma^2 - delta sigma), n'' = r^2 sigma^2; the chain rule turns the Hessian of `newton.system` into
 
     H + p v' + v p' + kappa p p',    v = -H 1 - r b - q,    kappa = 1'H 1 + 2 r sum b + c r^2 + 2 sum q + g_n r^2
 """
@@ -101,4 +101,4 @@ def _solved(H: Array, g: Array) -> Array:
         values, vectors = np.linalg.eigh(H[poor])
         values = np.maximum(np.abs(values), 1e-10 * np.abs(values).max(1, keepdims=True) + 1e-300)
         delta[poor] = -np.einsum("rij,rj->ri", vectors, np.einsum("rji,rj->ri", vectors, g[poor]) / values)
-    return delta
+    return np.asarray(delta)
