@@ -81,7 +81,7 @@ class Shop:
         rows = np.zeros(len(_X), np.intp)
         n = np.zeros(len(_X))
         many = replace(one.at(rows), compute=6 * np.exp(_X))
-        found = solve(many, None, n=n, levels=COLD[:6], clean=False)
+        found = solve(many, None, n=n, levels=COLD[:5], clean=False)
         inside = np.zeros(len(_X), bool) if found is None else np.isfinite(found.objective)
         if found is None or not inside.any():
             return None

@@ -17,7 +17,7 @@ from babelscale.planning.problem import Problem
 
 Array = NDArray[np.float64]
 
-COLD = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
+COLD = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 WARM = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 # For draws, from the point of the fit's own path at `CENTRE`: a few steps a level. Shares end within about 1e-3 of the
 # best ones (docs/performance.md), far finer than their intervals.
@@ -28,7 +28,7 @@ EXACT = (*NEAR, 1e-8, 1e-9, 1e-10)
 BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
 _CACHED = 160_000
-_SIZES = 33
+_SIZES, _FEW_ROWS = 33, 4
 STARTS = 48
 # Smaller shares than this are the barrier's shadow and are planned as none.
 NEGLIGIBLE = 1e-6
@@ -252,6 +252,14 @@ def _blended(problem: Problem, p: Array, X: float) -> Array:
 def _scan(problem: Problem, p: Array, box: Box | None) -> tuple[Array, Array]:
     """The best N of a grid for given shares (or for shares inside the bounds)."""
     assert box is not None
+    if len(p) <= _FEW_ROWS and not problem.limits.any:
+        parts = np.arange(1, _SIZES + 1) / (_SIZES + 1)
+        sizes = box.low[:, None] + (box.high - box.low)[:, None] * parts
+        rows = np.repeat(np.arange(len(p)), _SIZES)
+        values = _value(problem.at(rows), p[rows], sizes.ravel()).reshape(sizes.shape)
+        chosen = values.argmin(1)
+        found = np.isfinite(values.min(1))
+        return np.where(found[:, None], p, np.nan), np.where(found, sizes[np.arange(len(p)), chosen], np.nan)
     best, best_p, best_n = np.full(len(p), np.inf), np.full(p.shape, np.nan), np.full(len(p), np.nan)
     for i in range(1, _SIZES + 1):
         n = box.low + (box.high - box.low) * i / (_SIZES + 1)
