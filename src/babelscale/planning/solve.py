@@ -116,9 +116,10 @@ def _from_centre(
     if problem.limits.any or not free:
         p, n = _interior(problem, p, n, box)
     threads = _threads(problem)
-    # Few enough rows at a time that their matrices stay in the caches.
+    # Few enough rows at a time that their matrices stay in the caches; never by the number of cores, so that a plan has
+    # the same bytes on every machine of a kind.
     rows_at_once = max(8, int(_CACHED / (len(problem.languages) * max(problem.weights.shape[1], 1))))
-    pieces = max(threads, -(-len(n) // rows_at_once)) if not problem.separable else threads
+    pieces = -(-len(n) // (100 if problem.separable else rows_at_once))
     chunks = np.array_split(np.arange(len(n)), pieces)
 
     def part(rows: NDArray[np.intp]) -> Solution | None:
