@@ -27,7 +27,7 @@ NEAR = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 EXACT = (*NEAR, 1e-8, 1e-9, 1e-10)
 BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
-_CACHED = 160_000
+_CACHED, _LARGE = 160_000, 40_000
 _SIZES, _FEW_ROWS = 33, 4
 STARTS = 48
 # Smaller shares than this are the barrier's shadow and are planned as none.
@@ -119,7 +119,9 @@ def _from_centre(
     # Few enough rows at a time that their matrices stay in the caches; never by the number of cores, so that a plan has
     # the same bytes on every machine of a kind.
     rows_at_once = max(8, int(_CACHED / (len(problem.languages) * max(problem.weights.shape[1], 1))))
-    pieces = -(-len(n) // (100 if problem.separable else rows_at_once))
+    if problem.separable:
+        rows_at_once = max(8, int(_LARGE / len(problem.languages)))
+    pieces = -(-len(n) // rows_at_once)
     chunks = np.array_split(np.arange(len(n)), pieces)
 
     def part(rows: NDArray[np.intp]) -> Solution | None:
@@ -143,7 +145,8 @@ def _from_centre(
 
 def _threads(problem: Problem) -> int:
     """Draws are independent, and NumPy's loops let go of the interpreter: large problems use every core."""
-    large = problem.draws >= 16 and problem.draws * len(problem.languages) ** 2 > 40_000
+    K = len(problem.languages)
+    large = problem.draws >= 16 and problem.draws * (K if problem.separable else K**2) > _LARGE
     return min(os.cpu_count() or 1, 8) if large else 1
 
 
