@@ -67,6 +67,13 @@ def strict(text: str) -> dict:
         "transfer --published --target sw",
         "expand --from 4 --to 16",
         "expand --from 4 --to 16 --params 1e9 --tokens 1e11",
+        "expand --from sw,en --to 6 --candidates fr,hi",
+        "plan --languages sw,hi --loss 1.2 --ladder atlas --draws 20",
+        "plan --languages sw,hi --compute 1e20 --objective worst --max-epochs 8 --draws 10",
+        "plan --languages ms --helpers id --compute 1e22 --robust cvar --draws 20",
+        "modular --languages sw,hi,en --compute 1e20",
+        "modular --languages sw,hi,en --compute 1e20 --pivot en --split hub --memory same",
+        "decide --params 2e9 --tokens 1e11 --language en --charge",
         "decide --params 2e9 --tokens 1e11 --language en",
         "study plan quickstart",
     ],
@@ -97,6 +104,18 @@ def test_many_targets_share_exponents_and_are_planned_from_a_folder(capsys, runs
     plan = said(capsys, "plan", tmp_path / "fits", "--compute", "1e14")
     assert "sv" in plan
     assert "da" in plan
+
+
+def test_a_plan_is_written_as_chart_and_as_a_design(capsys, tmp_path: Path):
+    from babelscale.study import load
+
+    places = {"--chart": tmp_path / "plan.svg", "--config": tmp_path / "mine.toml", "--save": tmp_path / "p.json"}
+    command = ("plan", "--languages", "sw,no", "--compute", "1e20", "--draws", 10, "--json")
+    told = strict(said(capsys, *command, *(word for pair in places.items() for word in pair)))
+    assert (tmp_path / "plan.svg").read_text().startswith("<svg")
+    (group,) = load(tmp_path / "mine.toml").groups
+    assert (group.shares or ({},))[0]["no"] == pytest.approx(told["languages"]["no"]["share"])
+    assert strict((tmp_path / "p.json").read_text()) == told
 
 
 def test_a_profile_and_the_power_of_a_design(capsys, table: Path, tiny_design: Path):
@@ -131,6 +150,15 @@ def test_compare_and_transfer_read_tables(capsys, table: Path):
         ("plan --languages sw --compute -1", "-1"),
         ("plan --languages sw --compute many", "--compute"),
         ("plan --compute 1e21", "--languages"),
+        ("plan --languages sw", "compute, loss, params or tokens"),
+        ("plan --languages sw --compute 1e21 --max-epochs often", "--max-epochs"),
+        ("plan --languages sw --compute 1e21 --ladder steps", "--ladder"),
+        ("plan --languages sw --compute 1e21 --min-share sw=2", "between 0 and 1"),
+        ("plan --languages sw --compute 1e21 --chart plan.txt", ".svg"),
+        ("modular --languages sw --compute 1e21", "two languages"),
+        ("modular --languages sw,en --compute 1e21 --memory sw=1", "--memory"),
+        ("expand --from four --to many", "four"),
+        ("decide --tokens 1e9 --checkpoint-params 1e9", "--checkpoint-tokens"),
         ("fit nowhere/", "nowhere"),
         ("fit {table} --law perpetual", "'perpetual'"),
         ("fit {table} --target zz", "'zz'"),
@@ -162,6 +190,7 @@ def test_every_command_has_help_with_an_example(capsys):
         "plan",
         "expand",
         "decide",
+        "modular",
         "report",
         "serve",
         "study run",

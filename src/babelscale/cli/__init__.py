@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
-from babelscale.cli import analysis, models, pages, studies, transfers
+from babelscale.cli import analysis, models, pages, planning, studies, transfers
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 
 app = App(
@@ -25,8 +25,8 @@ app = App(
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
 app.command(study_app)
 for command in (
-    analysis.fit, analysis.compare, analysis.profile, transfers.transfer, analysis.plan, analysis.expand,
-    analysis.decide, models.export, pages.report, pages.serve,
+    analysis.fit, analysis.compare, analysis.profile, transfers.transfer, planning.plan, planning.expand,
+    planning.decide, planning.modular, models.export, pages.report, pages.serve,
 ):  # fmt: skip
     app.command(command)
 for command in (

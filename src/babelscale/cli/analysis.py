@@ -1,13 +1,10 @@
-"""Commands that read tables: fit, compare, plan, expand, decide."""
+"""Commands that read tables: fit, profile, compare."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from cyclopts import Parameter
-
-from babelscale.cli.options import Json, Published, Seed, bar, codes_of, dumps, metric_of, numbers, show
-from babelscale.errors import InputError
+from babelscale.cli.options import Json, Seed, bar, codes_of, dumps, metric_of, numbers, show
 
 
 def fit(
@@ -131,112 +128,3 @@ def compare(
         objective=objective, metric=metric_of(metric), seed=seed, progress=bar(),
     )  # fmt: skip
     show(found, json)
-
-
-def plan(
-    *sources: Path, compute: float, languages: str | None = None, published: Published = False,
-    unique: str | None = None, weights: str | None = None, law: str = "adaptive-transfer", save: Path | None = None,
-    seed: Seed = 0, json: Json = False,
-) -> None:  # fmt: skip
-    """Which model size, and how many tokens of which languages, for a compute budget.
-
-    Examples:
-        babelscale plan --languages sw,yo,ha --compute 1e21 --published
-        babelscale plan studies/quickstart --languages sv,da --compute 1e14
-
-    Parameters
-    ----------
-    sources
-        Saved fits (one a target language), or a folder of runs to fit first; none means --published.
-    compute
-        Training budget in FLOPs.
-    languages
-        Languages that may be trained on, helpers included, separated by commas.
-    unique
-        Unique tokens you have, where they differ from the runs' or the table's: sw=7.7e8,yo=5e7.
-    weights
-        How much each language's loss matters (default equal): sw=2,yo=1.
-    law
-        The law fitted when a folder of runs is given.
-    """
-    from babelscale import planning
-
-    codes = codes_of(languages)
-    given: dict[str, Any] = {
-        "compute": compute, "languages": codes, "seed": seed, "weights": numbers(weights, "--weights"),
-        "unique_tokens": numbers(unique, "--unique"),
-    }  # fmt: skip
-    if published or not sources:
-        if sources:
-            raise InputError("--published takes no fits or runs", hint="leave one of them out")
-        if not codes:
-            raise InputError("a plan from published figures needs --languages", hint="--languages sw,yo,ha")
-        result = planning.plan(published=True, **given)
-    else:
-        result = planning.plan(_fits(sources, law, codes), **given)
-    show(result, json, save)
-
-
-def _fits(sources: tuple[Path, ...], law: str, codes: list[str] | None) -> list[Any]:
-    from babelscale import fitting, laws
-    from babelscale.runs import Runs
-
-    fits = []
-    for source in sources:
-        saved = [source] if source.suffix == ".json" else sorted(source.glob("*.json")) if _holds_fits(source) else []
-        if saved:
-            fits += [fitting.Fit.load(path) for path in saved]
-            continue
-        runs = Runs.read(source)
-        targets = [code for code in runs.targets if codes is None or code in codes]
-        if not targets:
-            raise InputError(f"{source}: no loss on any of {codes}", hint=f"measured: {', '.join(runs.targets)}")
-        fits += [fitting.fit(laws.by_name(law, target, runs), runs) for target in targets]
-    return fits
-
-
-def _holds_fits(folder: Path) -> bool:
-    """Whether a folder is what `babelscale fit --save` left, not a study or a folder of runs."""
-    return folder.is_dir() and not (folder / "runs").exists() and not any(folder.glob("runs.*"))
-
-
-def expand(
-    *, from_languages: Annotated[int, Parameter(name="--from")], to_languages: Annotated[int, Parameter(name="--to")],
-    params: float | None = None, tokens: float | None = None, save: Path | None = None, json: Json = False,
-) -> None:  # fmt: skip
-    """From K to rK languages at equal loss: how much larger a model, how many more tokens, how much more compute.
-
-    Example: babelscale expand --from 4 --to 16
-
-    Parameters
-    ----------
-    params
-        N of the model to expand, for absolute numbers; goes with --tokens.
-    tokens
-        D_tot of the model to expand, over all languages.
-    """
-    from babelscale import planning
-
-    show(planning.expand(from_languages, to_languages, params=params, tokens=tokens), json, save)
-
-
-def decide(
-    *, params: float, tokens: float | None = None, compute: float | None = None, language: str | None = None,
-    save: Path | None = None, json: Json = False,
-) -> None:  # fmt: skip
-    """Pretrain or finetune: start over, or continue a multilingual checkpoint, on this budget of new training.
-
-    Example: babelscale decide --params 2e9 --tokens 100e9 --language sw
-
-    Parameters
-    ----------
-    params
-        N of the model.
-    tokens
-        New training tokens that can be paid for; or give --compute.
-    compute
-        The same budget in FLOPs.
-    """
-    from babelscale import planning
-
-    show(planning.decide(params, tokens=tokens, compute=compute, language=language), json, save)

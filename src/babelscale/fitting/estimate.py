@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from babelscale import laws
@@ -94,7 +95,15 @@ def fit(
         )
     observations = runs.observations(law.target, metric=metric, lr_state=lr_state)
     settings = Settings(delta, resamples, seed, fixed, progress, objective=objective, start=start)
-    return fit_observations(law, observations, settings, {"runs_hash": runs.hash, "lr_state": lr_state})
+    return fit_observations(law, observations, settings, origin(runs, observations, lr_state))
+
+
+def origin(runs: Runs, observations: Observations, lr_state: LRState) -> dict[str, Any]:
+    """Where a fit's numbers come from; the tokenizer only where all its runs share one that is known."""
+    used = runs.table.filter(pl.col("run").is_in(sorted(set(observations.run.tolist()))))["tokenizer"]
+    names = used.unique().to_list()
+    known = {"tokenizer": names[0]} if len(names) == 1 and names[0] is not None else {}
+    return {"runs_hash": runs.hash, "lr_state": lr_state, **known}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from babelscale import laws
 from babelscale.errors import BabelscaleError, InputError
 from babelscale.fitting import parallel
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.estimate import Objective, Settings, fit_observations
+from babelscale.fitting.estimate import Objective, Settings, fit_observations, origin
 from babelscale.fitting.result import Fit
 from babelscale.fitting.shared import fit_jointly
 from babelscale.laws import ScalingLaw
@@ -56,7 +56,7 @@ def fit_many(
     forms = _forms(law, runs, targets)
     settings = Settings(delta, resamples, seed, fixed, None, objective=objective)
     taken = {target: runs.observations(target, metric=metric, lr_state=lr_state) for target in forms}
-    provenance = {"runs_hash": runs.hash, "lr_state": lr_state}
+    provenance = origin(runs, next(iter(taken.values())), lr_state)
     if shared:
         return fit_jointly(forms, taken, tuple(shared), settings, provenance, progress)
     label = law if isinstance(law, str) else "fits"

@@ -117,7 +117,7 @@ class Fit:
         # A draw that leaves the law's domain says that the loss may be anything, not that it should be skipped.
         logs = np.log(np.where(np.isfinite(drawn), drawn, np.inf))
         sure = np.exp(_quantiles(logs))
-        noise = (self.residual_sd or 0.0) * _NORMAL.reshape(-1, *[1] * logs.ndim)
+        noise = (self.residual_sd or 0.0) * NORMAL.reshape(-1, *[1] * logs.ndim)
         new = np.exp(_quantiles((logs + noise).reshape(-1, *loss.shape)))
         return Prediction(loss, new[0], new[1], sure[0], sure[1], self.metric, self.extrapolation(allocation))
 
@@ -242,7 +242,7 @@ def _normal_points(count: int) -> NDArray[np.float64]:
     return np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
 
 
-_NORMAL = _normal_points(41)
+NORMAL = _normal_points(41)
 
 
 def _plain(values: NDArray[np.float64]) -> Any:

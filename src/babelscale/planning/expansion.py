@@ -6,13 +6,14 @@ s = N'/N, t = D_t'/D_t and w_N the share of the reducible loss that is capacity'
     r^phi w_N s^-alpha + r^psi w_D t^-beta = 1
 
 The point that leaves both terms as they were, s = r^(phi/alpha) and t = r^(psi/beta), is also the cheapest one where
-the model was compute-optimal, w_N = beta / (alpha + beta).
+the model was compute-optimal, w_N = beta / (alpha + beta). A fit of the law to one's own runs gives A, B and draws too:
+w_N is then that of the model to expand, and intervals are those of the draws.
 """
 
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ import numpy as np
 
 from babelscale import published
 from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.planning.additions import Addition
 from babelscale.planning.wording import columns, count, plain, save_json
 
 # Beyond what the study trained: its largest evenly sampled mixture.
@@ -64,6 +67,9 @@ class Expansion:
     extrapolation: str | None
     notes: tuple[str, ...]
     source: str
+    interval: str = "rounding"
+    first: tuple[Addition, ...] = ()
+    seeds: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         data = {"kind": "expansion", **asdict(self)}
@@ -86,7 +92,7 @@ class Expansion:
         )
         rows = [[name, f"{m.value:.3g}x", f"{m.low:.4g}x to {m.high:.4g}x"] for name, m in named]
         lines = [f"{self.languages} -> {self.to} languages at equal loss, sampled evenly"]
-        lines += ["  " + line for line in columns(("multiply", "by", "rounding"), rows)]
+        lines += ["  " + line for line in columns(("multiply", "by", self.interval), rows)]
         if self.now and self.then:
             (N, D, C), (N2, D2, C2) = self.now, self.then
             lines.append(f"  from {count(N)} parameters, {count(D)} tokens, {C:.3g} FLOPs")
@@ -94,18 +100,32 @@ class Expansion:
         points = [[f"{p.params:.2f}x", _said(p.tokens), _said(p.compute)] for p in self.frontier]
         lines += ["", "  other ways to keep the loss"]
         lines += ["  " + line for line in columns(("parameters N", "tokens D_tot", "compute C"), points)]
+        if self.first:
+            lines += ["", "  which languages to add first"]
+            lines += ["  " + line for line in columns(Addition.HEADER, [one.row() for one in self.first])]
+        if self.then:
+            lines.append("")
+            lines.append(
+                f"  to verify: train both ends with {self.seeds} seeds each, which tells a rise of 1 % of the loss "
+                "from none (0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design"
+            )
         said = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
         return "\n".join([*lines, "", *(f"  * {sentence}" for sentence in said), f"  source: {self.source}"])
 
 
-def expand(languages: int, to: int, *, params: float | None = None, tokens: float | None = None) -> Expansion:
-    """From `languages` to `to` evenly sampled languages at equal loss, by the study's printed exponents.
+def expand(
+    languages: int, to: int, *, params: float | None = None, tokens: float | None = None, fit: Fit | None = None,
+    first: tuple[Addition, ...] = (),
+) -> Expansion:  # fmt: skip
+    """From `languages` to `to` evenly sampled languages at equal loss.
 
     Args:
         params, tokens: N and D_tot (all languages) of the model to expand, for absolute numbers; both or neither.
+        fit: of the multilinguality law; by default the study's printed exponents.
+        first: `additions.first_to_add`, told along.
 
     Raises:
-        InputError: a count below one, or a size that is not positive.
+        InputError: a count below one, a size that is not positive, or a fit of another law.
     """
     for name, K in (("languages", languages), ("to", to)):
         if not (int(K) == K and K >= 1):
@@ -115,14 +135,20 @@ def expand(languages: int, to: int, *, params: float | None = None, tokens: floa
     for name, value in (("params", params), ("tokens", tokens)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value}", hint="give a positive number")
-    law, r = published.multilinguality(), to / languages
-    point, corners = law.multipliers(r), list(_corners(law))
+    r = to / languages
+    if fit is None:
+        curse = published.multilinguality()
+        laws = [_weighed(curse), *map(_weighed, _corners(curse))]
+    else:
+        size = None if params is None or tokens is None else (params, tokens / languages)
+        laws = _fitted(fit, languages, size)
+    points = [each.law.multipliers(r) for each in laws]
 
     def bounded(name: str) -> Bounded:
-        values = [getattr(corner.multipliers(r), name) for corner in corners]
-        return Bounded(getattr(point, name), min(values), max(values))
+        return _bounded([getattr(one, name) for one in points], fit is None)
 
     now = None if params is None or tokens is None else (params, tokens, 6 * params * tokens)
+    point = points[0]
     then = now and (now[0] * point.params, now[1] * point.tokens, now[2] * point.compute)
     beyond = max(languages, to) / MOST_LANGUAGES
     return Expansion(
@@ -132,20 +158,99 @@ def expand(languages: int, to: int, *, params: float | None = None, tokens: floa
         tokens=bounded("tokens"),
         tokens_per_language=bounded("tokens_per_language"),
         compute=bounded("compute"),
-        frontier=tuple(_frontier_point(law, corners, r, point.params * step) for step in _SIZES),
+        frontier=tuple(_frontier_point(laws, r, point.params * step, fit is None) for step in _SIZES),
         now=now,
         then=then,
         extrapolation=f"extrapolated: {beyond:.3g}x above the study's most languages ({MOST_LANGUAGES})"
-        if beyond > 1
+        if beyond > 1 and fit is None
         else None,
-        notes=(
-            "intervals cover the rounding of the printed exponents only; the study prints no uncertainty "
-            f"(R2 at least {law.r2_at_least})",
-            "the law does not know which languages are added, and was not verified by training at the sizes it gives",
-            "the frontier takes the model of now as compute-optimal",
-        ),
-        source="printed exponents of the ATLAS study (arXiv 2510.22037), multilinguality law",
+        notes=_notes(fit, now is not None),
+        source="printed exponents of the ATLAS study (arXiv 2510.22037), multilinguality law"
+        if fit is None
+        else f"a fit of the multilinguality law{f' to {fit.target}' if fit.target else ''}",
+        interval="rounding" if fit is None else "90 %",
+        first=first,
+        seeds=_seeds(),
     )
+
+
+def _notes(fit: Fit | None, sized: bool) -> tuple[str, ...]:
+    law = published.multilinguality()
+    blind = "the law does not know which languages are added"
+    optimal = "the frontier takes the model of now as compute-optimal"
+    if fit is not None:
+        draws = f"intervals: {len(fit.draws)} draws of the fit" if len(fit.draws) else "the fit holds no draws"
+        return (draws, blind, *([] if sized else [optimal]))
+    return (
+        "intervals cover the rounding of the printed exponents only; the study prints no uncertainty "
+        f"(R2 at least {law.r2_at_least})",
+        f"{blind}, and was not verified by training at the sizes it gives",
+        optimal,
+    )
+
+
+def _seeds(noise: float = 0.005, rise: float = 0.01) -> int:
+    """Seeds a side that tell a rise of the loss from none: 2 (z_0.95 + z_0.8)^2 noise^2 / rise^2, rounded up."""
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(0.95) + NormalDist().inv_cdf(0.8)
+    return math.ceil(2 * (z * noise / rise) ** 2)
+
+
+class Weighed(NamedTuple):
+    """The law and w_N, the share of the reducible loss that is capacity's."""
+
+    law: published.Multilinguality
+    w_N: float
+
+
+def _weighed(law: published.Multilinguality) -> Weighed:
+    return Weighed(law, law.beta / (law.alpha + law.beta))
+
+
+def _fitted(fit: Fit, K: int, size: tuple[float, float] | None) -> list[Weighed]:
+    """The fit and its draws; w_N at (N, D_t) where they are given, else that of a compute-optimal model."""
+    if fit.law.name != "multilinguality":
+        raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
+    names = fit.law.parameter_names
+    rows = [fit.parameters, *(dict(zip(names, row, strict=True)) for row in fit.draws)]
+    found = []
+    for p in rows:
+        law = replace(
+            published.multilinguality(), phi=p["phi"], psi=p["psi"], params_exponent=p["phi"] / p["alpha"],
+            tokens_exponent=1 + p["psi"] / p["beta"],
+        )  # fmt: skip
+        w_N = p["beta"] / (p["alpha"] + p["beta"])
+        if size is not None:
+            capacity = p["A"] * K ** p["phi"] / size[0] ** p["alpha"]
+            w_N = capacity / (capacity + p["B"] * K ** p["psi"] / size[1] ** p["beta"])
+        found.append(Weighed(_Exact(law, p["alpha"], p["beta"]), w_N))
+    return found
+
+
+class _Exact(published.Multilinguality):
+    """The law with alpha and beta of its own: they do not follow where phi or psi is 0."""
+
+    def __init__(self, law: published.Multilinguality, alpha: float, beta: float) -> None:
+        super().__init__(law.phi, law.psi, law.params_exponent, law.tokens_exponent)
+        object.__setattr__(self, "_exact", (alpha, beta))
+
+    @property
+    def alpha(self) -> float:
+        return self._exact[0]  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def beta(self) -> float:
+        return self._exact[1]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _bounded(values: list[float], whole: bool) -> Bounded:
+    """The first value, with the ends of the others (the corners of a rounding) or their central 90 %."""
+    others = np.array(values[1:] or values)
+    low, high = (others.min(), others.max()) if whole else (
+        np.quantile(others, 0.05, method="lower"), np.quantile(others, 0.95, method="higher")
+    )  # fmt: skip
+    return Bounded(values[0], float(min(low, values[0])), float(max(high, values[0])))
 
 
 def _corners(law: published.Multilinguality) -> Iterator[published.Multilinguality]:
@@ -160,18 +265,18 @@ def _corners(law: published.Multilinguality) -> Iterator[published.Multilinguali
         )
 
 
-def _frontier_point(
-    law: published.Multilinguality, corners: list[published.Multilinguality], r: float, s: float
-) -> FrontierPoint:
-    value = tokens_multiplier(law, r, s)
-    all_values = [tokens_multiplier(corner, r, s) for corner in corners]
-    low, high = float(np.min(all_values)), float(np.max(all_values))
-    return FrontierPoint(s, Bounded(value, low, high), Bounded(s * value, s * low, s * high))
+def _frontier_point(laws: list[Weighed], r: float, s: float, whole: bool) -> FrontierPoint:
+    value = _bounded([_multiplier(each, r, s) for each in laws], whole)
+    return FrontierPoint(s, value, Bounded(*(s * v for v in value)))
 
 
 def tokens_multiplier(law: published.Multilinguality, r: float, s: float) -> float:
     """D_tot'/D_tot that keeps the loss when N'/N = s; infinite where no amount of data would."""
-    w_N = law.beta / (law.alpha + law.beta)
+    return _multiplier(_weighed(law), r, s)
+
+
+def _multiplier(weighed: Weighed, r: float, s: float) -> float:
+    law, w_N = weighed
     left = 1 - r**law.phi * w_N * s**-law.alpha
     if left <= 0:
         return math.inf

@@ -1,10 +1,13 @@
-"""plan(): the model size and the tokens of each language that minimise the weighted mean loss for a compute budget.
+"""plan(): the model size and the tokens of each language that serve the languages that matter best.
 
-minimise  sum_t w_t L_t(N, D)   over N and D_l >= 0   subject to   6 N sum_l D_l <= C
+    minimise  Phi(L_1(N, D), ..., L_T(N, D))   over N and D_l >= 0,   6 N sum_l D_l + 2 N D_served <= C,  within bounds
+
+Phi is the weighted mean, the worst language's loss or the worst regret; C may be what is sought instead (see `ask`).
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,88 +16,256 @@ from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.planning import baselines, bounds, scenarios
+from babelscale.planning.ask import BYTES_PER_PARAM, Ask, Found, answer, draws
+from babelscale.planning.basis import Basis, Fitted
+from babelscale.planning.certificate import Certificate, improved
 from babelscale.planning.problem import Problem
 from babelscale.planning.result import Expected, Plan
-from babelscale.planning.solve import Solution, solve
-from babelscale.planning.terms import Setting, languages_of, of_fit, problem
+from babelscale.planning.scenarios import Objective, Robust
+from babelscale.planning.terms import Setting, problem
 
-REPLANS = 40
-# N and D_tot are searched between this and whatever the other leaves of the budget.
-SMALLEST = 1e3
+Array = NDArray[np.float64]
+DRAWS = 200
+# Worst cases and many languages cost more a draw.
+_FEW = 40
 
 
 def plan(
     fits: Fit | Sequence[Fit] | None = None,
     *,
-    compute: float,
+    compute: float | None = None,
+    params: float | None = None,
+    tokens: float | None = None,
+    loss: float | None = None,
     languages: Sequence[str] | None = None,
+    helpers: Sequence[str] | None = None,
     weights: Mapping[str, float] | None = None,
     unique_tokens: Mapping[str, float] | None = None,
+    objective: Objective = "mean",
+    robust: Robust | None = None,
+    tail: float = 0.1,
+    min_tokens: Mapping[str, float] | float | None = None,
+    max_tokens: Mapping[str, float] | float | None = None,
+    max_epochs: Mapping[str, float] | float | None = None,
+    min_share: Mapping[str, float] | float | None = None,
+    max_share: Mapping[str, float] | float | None = None,
+    inference_tokens: float = 0.0,
+    memory: float | None = None,
+    bytes_per_param: float = BYTES_PER_PARAM,
+    ladder: bool | Sequence[float] = False,
     published: bool = False,
+    draws: int = DRAWS,
+    baselines: bool = True,
     seed: int = 0,
 ) -> Plan:
-    """How big, how long, which languages, for a compute budget.
+    """How big, how long, which languages.
 
     Args:
         fits: one fit, or several, one a target language; left out with `published=True`.
-        compute: C in FLOPs, spent as 6 N D_tot.
+        compute: C in FLOPs, spent as 6 N D_tot (and 2 N for each of `inference_tokens`).
+        params, tokens, loss: N, D_tot and the objective that must be reached. Give compute, or one of these, or two:
+            loss asks for the least compute; params or tokens alone for the compute at which they are the best choice.
         languages: codes that may be trained on, helpers included (default: targets and the sources of their laws).
             With `published=True` these are the targets.
+        helpers: with `published=True`, languages that may be trained on for the targets' sake.
         weights: by target, only their ratios count (default: equal).
         unique_tokens: U by language, in tokens of the fits' tokenizer. For those left out the U of the fitted runs
             stands in, or with `published=True` the table of languages; where that is unknown too, nothing repeats.
+        objective: "mean" (weighted), "worst" (the largest loss of any target) or "regret" (the largest difference to
+            the least loss that a target could have with the whole budget).
+        robust: plan for the fits' draws instead of their optimum: the "mean" over draws, or "cvar", the mean over the
+            worst `tail` of them.
+        min_tokens, max_tokens, max_epochs, min_share, max_share: bounds by language, or one for every language.
+        inference_tokens: tokens that will be served, charged at 2 N FLOPs each.
+        memory: bytes that N x `bytes_per_param` may fill; 22 bytes a parameter hold weights, optimiser, gradients and
+            half-width copies in training. 2 is a model served at half width.
+        ladder: sizes to choose from; True for the study's twenty.
         published: plan from the ATLAS study's printed figures, without any fit.
+        draws: of the fits, each planned anew for the intervals.
+        baselines: whether simpler mixtures are compared.
         seed: of the draws that are planned anew, and of random starts where transfer is negative.
 
     Raises:
-        InputError: a bad budget, language, weight or U; a target without a fit; no allocation inside the laws' domain.
+        InputError: a bad budget, language, weight, U or bound; a target without a fit; no allocation inside the laws'
+            domain or within the constraints.
     """
-    if not (isinstance(compute, int | float) and math.isfinite(compute) and compute > 0):
-        raise InputError(f"compute {compute} is not a positive number of FLOPs", hint="for example compute=1e21")
-    if compute < 6 * SMALLEST**2:
+    rungs = ladder if isinstance(ladder, bool) else tuple(ladder)
+    ask = Ask.of(compute, params, tokens, loss, inference_tokens, memory, bytes_per_param, rungs)
+    if objective not in ("mean", "worst", "regret") or robust not in (None, "mean", "cvar"):
         raise InputError(
-            f"compute {compute:.3g} FLOPs trains nothing", hint=f"the least that is planned is {6 * SMALLEST**2:.0e}"
+            f"objective {objective!r} with robust {robust!r}",
+            hint="objective is mean, worst or regret; robust is mean or cvar",
         )
+    if draws < 0:
+        raise InputError(f"draws is {draws}", hint="0 or more; 200 is usual")
+    limits = bounds.Asked(min_tokens, max_tokens, max_epochs, min_share, max_share)
+    want = Wish(objective, robust, tail, draws, baselines, seed)
     if published:
-        from babelscale.planning.from_published import plan_published
+        from babelscale.planning.from_published import Published
 
         if fits is not None:
             raise InputError("both fits and published=True", hint="plan from your fits or from the printed figures")
-        return plan_published(compute, languages, weights, unique_tokens, seed)
-    given = _fits(fits)
-    setting = _setting(given, compute, languages, weights, unique_tokens)
-    unweighted = [target for target in given if setting.weights[target] == 0]
-    given = {target: fit for target, fit in given.items() if target not in unweighted}
-    point = problem({t: of_fit(f, setting, _point(f)) for t, f in given.items()}, setting)
-    best = best_of(point, seed)
-    rows = _rows(given, seed)
-    replanned = None
-    if rows is not None:
-        drawn = {t: of_fit(f, setting, f.draws[rows[t]]) for t, f in given.items()}
-        replanned = solve(problem(drawn, setting), size_box(setting.compute), seed=seed, start=best)
-    notes = [f"{target} has no weight, so its loss is not planned for" for target in unweighted]
-    return _assemble(given, setting, point, best, replanned, notes)
+        basis = Published.of(languages, helpers, unique_tokens)
+        return _with_helpers(basis, ask, limits, want, weights, unique_tokens)
+    if helpers:
+        raise InputError("helpers are for published=True", hint="name them among the languages")
+    return _planned(Fitted.of(fits), ask, limits, want, languages, weights, unique_tokens)
 
 
-def size_box(compute: float) -> tuple[float, float]:
-    """The N searched: at least a thousand parameters and a thousand tokens."""
-    return SMALLEST, compute / 6 / SMALLEST
+@dataclass(frozen=True)
+class Wish:
+    """How the answer is judged and told."""
+
+    objective: Objective = "mean"
+    robust: Robust | None = None
+    tail: float = 0.1
+    draws: int = DRAWS
+    baselines: bool = True
+    seed: int = 0
 
 
-def best_of(point: Problem, seed: int) -> Solution:
-    """The solution of a problem of one row.
+def _with_helpers(
+    basis, ask: Ask, limits: "bounds.Asked", want: Wish, weights: Mapping[str, float] | None,
+    unique_tokens: Mapping[str, float] | None,
+) -> Plan:  # fmt: skip
+    """Published plans price every language of the model: helpers join one by one, best first, while that helps."""
+    shares = check_weights(weights, basis.targets)
+    if 0 in shares.values():
+        code = next(code for code in basis.targets if shares[code] == 0)
+        raise InputError(f"weight of {code!r} is 0", hint="leave it out, or name it among the helpers")
+    gains = {
+        h: sum(w * float(basis._worth(t).get(h, np.zeros(1))[0]) for t, w in shares.items()) for h in basis.helpers
+    }
+    ranked = sorted((h for h in gains if gains[h] > 0), key=lambda h: (-gains[h], h))
+    none = [h for h in basis.helpers if h not in ranked]
+    quick = replace(want, draws=want.draws if want.robust else 0, baselines=False)
+    tried = [replace(basis, helpers=tuple(ranked[:k])) for k in range(len(ranked) + 1)]
 
-    Raises:
-        InputError: no start lies inside the domain of every law.
-    """
-    found = solve(point, size_box(point.compute), seed=seed)
-    if found is None:
-        raise InputError(
-            "no allocation found at which every target's effective tokens are positive: transfer between these "
-            "languages is too negative",
-            hint="plan fewer languages together, or leave out those that interfere",
+    def cost(one) -> float:
+        given = {code: U for code, U in (unique_tokens or {}).items() if code in one.languages()}
+        made = _planned(one, ask, limits, quick, None, weights, given)
+        return made.compute if ask.loss is not None else made.objective
+
+    best = min(tried, key=cost) if len(tried) > 1 else tried[0]
+    extra = dict(unique_tokens or {})
+    for code in basis.helpers:
+        if code not in best.helpers:
+            extra.pop(code, None)
+    made = _planned(best, ask, limits, want, None, weights, extra)
+    said = [f"{', '.join(none)}: no printed score above 0 for these targets, so left out"] if none else []
+    if left := [h for h in ranked if h not in best.helpers]:
+        said.append(f"{', '.join(left)}: would cost more capacity than their tokens are worth, so left out")
+    if len(tried) > 1:
+        said.append(f"helpers were tried best first, {len(tried)} sets; other sets were not")
+    return replace(made, notes=(*made.notes, *said))
+
+
+def _planned(
+    basis: Basis, ask: Ask, limits: "bounds.Asked", want: Wish, languages: Sequence[str] | None,
+    weights: Mapping[str, float] | None, unique_tokens: Mapping[str, float] | None,
+) -> Plan:  # fmt: skip
+    codes = tuple(dict.fromkeys(languages)) if languages else basis.languages()
+    language_table.check(codes, "languages")
+    for target in basis.targets:
+        if target not in codes:
+            raise InputError(
+                f"target {target!r} is not among the languages to train on", hint=f"add it: {', '.join(codes)}"
+            )
+    shares = check_weights(weights, basis.targets)
+    idle = [target for target in basis.targets if shares[target] == 0]
+    basis = basis.only([target for target in basis.targets if target not in idle])
+    unique = basis.unique(codes) | check_unique(unique_tokens, codes)
+    tokens, parts = limits.read(codes, unique)
+    start = ask.compute or 1e20
+    setting = Setting(codes, shares, unique, start, ask.served, tokens, parts)
+    bounds.check(setting, ask)
+    point = problem(basis.point(setting), setting)
+    drawn = _drawn(basis, setting, want)
+    meant = _meant(point, drawn, ask, want)
+    found = answer(meant, ask, want.seed)
+    if found is None or not np.isfinite(found.solution.objective[0]):
+        raise _nowhere(setting, point, ask)
+    C = float(found.problem.compute[0])
+    solution, certificate = improved(found.problem, found.solution, _searched(ask, found.problem))
+    if ask.loss is not None and solution is not found.solution:
+        found = answer(meant, ask, want.seed, solution) or found
+        solution, certificate = improved(found.problem, found.solution, _searched(ask, found.problem))
+    found = replace(found, solution=solution)
+    again = _again(drawn, ask, found, want)
+    setting = replace(setting, compute=C)
+    point = replace(point, compute=np.array([C]), offset=_offset(found.problem, point, want))
+    simpler = ()
+    if want.baselines:
+        drawn_here = None if drawn is None else replace(drawn, compute=np.full(drawn.draws, C))
+        judged = [None if one is None else _judged(one, point.offset, want) for one in (point, drawn_here)]
+        assert judged[0] is not None
+        simpler = baselines.compare(
+            baselines.Reference(found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], ask,
+            setting), basis, 0 if drawn is None else drawn.draws, want.seed,
+        )  # fmt: skip
+    notes = [f"{target} has no weight, so its loss is not planned for" for target in idle]
+    return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)
+
+
+def _drawn(basis: Basis, setting: Setting, want: Wish) -> Problem | None:
+    count = want.draws
+    if want.objective != "mean" or (want.robust is not None and len(basis.targets) > 20):
+        count = min(count, _FEW)
+    laws = basis.drawn(setting, count, want.seed)
+    return None if laws is None else problem(laws, setting)
+
+
+def _meant(point: Problem, drawn: Problem | None, ask: Ask, want: Wish) -> Problem:
+    """The problem that the wish is about: the fit's own, or its draws' as scenarios; and what its objective is."""
+    if want.objective == "regret":
+        if ask.loss is not None or ask.compute is None:
+            raise InputError('objective="regret" with a budget that is not compute', hint="give compute")
+        point = scenarios.with_regrets(replace(point, compute=np.array([ask.compute])), ask, want.seed)
+    if want.robust is None:
+        return point if want.objective == "mean" else scenarios.worst(point)
+    if drawn is None:
+        raise InputError("a robust plan needs draws of the fits", hint="fit with resamples, or leave out robust")
+    if want.objective == "regret":
+        drawn = replace(drawn, offset=np.repeat(point.offset, drawn.draws, 0))
+    return scenarios.scenarios(drawn, want.robust, want.tail, want.objective)
+
+
+def _offset(solved: Problem, point: Problem, want: Wish) -> Array:
+    """Each target's least loss, where regrets are planned."""
+    return solved.offset[:, : point.weights.shape[1]] if want.objective == "regret" else point.offset
+
+
+def _judged(one: Problem, offset: Array, want: Wish) -> Problem:
+    """The fit's or the draws' problem under the wish's objective, without its robustness."""
+    one = replace(one, offset=np.broadcast_to(offset, one.weights.shape))
+    return one if want.objective == "mean" else scenarios.worst(one)
+
+
+def _searched(ask: Ask, solved: Problem) -> tuple[float, float] | None:
+    return ask.box(float(solved.compute[0])) if ask.free and not ask.rungs else None
+
+
+def _again(drawn: Problem | None, ask: Ask, found: Found, want: Wish) -> Found | None:
+    """Every draw planned anew; None for a robust plan, which is one plan for all of them."""
+    if drawn is None or want.robust is not None:
+        return None
+    offset = found.problem.offset
+    many = replace(drawn, offset=np.broadcast_to(offset, drawn.weights.shape))
+    return draws(many if want.objective == "mean" else scenarios.worst(many), ask, found, want.seed)
+
+
+def _nowhere(setting: Setting, point: Problem, ask: Ask) -> InputError:
+    if setting.limits.any:
+        return InputError(
+            "no allocation within the constraints lies in the domain of every law",
+            hint="loosen the bounds on the languages that interfere",
         )
-    return found
+    return InputError(
+        "no allocation found at which every target's effective tokens are positive: transfer between these "
+        "languages is too negative",
+        hint="plan fewer languages together, or leave out those that interfere",
+    )
 
 
 def check_weights(weights: Mapping[str, float] | None, targets: Sequence[str]) -> dict[str, float]:
@@ -126,151 +297,103 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
     return dict(unique_tokens or {})
 
 
-def _fits(fits: Fit | Sequence[Fit] | None) -> dict[str, Fit]:
-    if fits is None:
-        raise InputError("nothing to plan from", hint="pass one or several fits, or published=True")
-    several = [fits] if isinstance(fits, Fit) else list(fits)
-    if not several:
-        raise InputError("no fits given", hint="pass one fit a target language")
-    named: dict[str, Fit] = {}
-    for fit in several:
-        target = fit.target or fit.law.target or language_table.UNDETERMINED
-        if target in named:
-            raise InputError(f"two fits of target {target!r}", hint="pass one fit a target language")
-        named[target] = fit
-    if len(metrics := {fit.metric for fit in several}) > 1:
-        raise InputError(f"fits of different losses: {', '.join(sorted(metrics))}", hint="fit all with one metric")
-    return named
-
-
-def _setting(
-    fits: Mapping[str, Fit],
-    compute: float,
-    languages: Sequence[str] | None,
-    weights: Mapping[str, float] | None,
-    unique_tokens: Mapping[str, float] | None,
-) -> Setting:
-    codes = tuple(dict.fromkeys(languages)) if languages else languages_of(list(fits.values()))
-    language_table.check(codes, "languages")
-    for target in fits:
-        if target not in codes:
-            raise InputError(
-                f"target {target!r} is not among the languages to train on", hint=f"add it: {', '.join(codes)}"
-            )
-    known = {
-        code: max(U)
-        for code in codes
-        if (U := [f.unique_tokens[code] for f in fits.values() if code in f.unique_tokens])
-    }
-    unique = known | check_unique(unique_tokens, codes)
-    return Setting(codes, check_weights(weights, list(fits)), unique, float(compute))
-
-
-def _point(fit: Fit) -> NDArray[np.float64]:
-    return np.array([[fit.parameters[name] for name in fit.law.parameter_names]])
-
-
-def _rows(fits: Mapping[str, Fit], seed: int) -> dict[str, NDArray[np.intp]] | None:
-    """Which draws of each fit are planned anew; those of different targets are independent."""
-    if not all(len(fit.draws) for fit in fits.values()):
-        return None
-    rng = np.random.default_rng(seed)
-    return {
-        target: rng.permutation(len(fit.draws))[np.arange(REPLANS) % len(fit.draws)] for target, fit in fits.items()
-    }
-
-
-def intervals(
-    solution: Solution | None, best: Solution, compute: float, codes: Sequence[str]
-) -> tuple[tuple[float, float] | None, dict[str, tuple[float, float]]]:
-    """90 % intervals of N and of D by language over replanned draws; the plan itself always lies inside."""
-    if solution is None:
-        return None, {}
-    kept = np.isfinite(solution.objective)
-
-    def spread(values: NDArray[np.float64], value: float) -> tuple[float, float]:
-        low, high = np.quantile(values[kept], [0.05, 0.95])
-        return float(min(low, value)), float(max(high, value))
-
-    D = solution.shares * (compute / 6 / solution.params)[:, None]
-    own = best.shares[0] * compute / 6 / best.params[0]
-    tokens = {code: spread(D[:, k], float(own[k])) for k, code in enumerate(codes)}
-    return spread(solution.params, float(best.params[0])), tokens
-
-
 def _assemble(
-    fits: Mapping[str, Fit],
-    setting: Setting,
-    point: Problem,
-    best: Solution,
-    replanned: Solution | None,
-    notes: Sequence[str],
-) -> Plan:
-    N = float(best.params[0])
-    D = best.shares[0] * setting.compute / 6 / N
+    basis: Basis, setting: Setting, ask: Ask, want: Wish, found: Found, certificate: Certificate,
+    again: Found | None, simpler: tuple[baselines.Baseline, ...], notes: Sequence[str],
+) -> Plan:  # fmt: skip
+    best = found.solution
+    N, X = float(best.params[0]), float(found.problem.budget(best.n)[0][0])
+    D = best.shares[0][: len(setting.languages)] * X
     tokens = {code: float(value) for code, value in zip(setting.languages, D, strict=True)}
     unique = {code: setting.unique_tokens.get(code, math.inf) for code in setting.languages}
     allocation = Allocation(N, tokens, unique)
-    losses, beyond = {}, {}
-    for target, fit in fits.items():
-        said = fit.predict(allocation)
-        losses[target] = Expected(float(said.loss), float(said.low), float(said.high))
-        if said.extrapolation:
-            beyond[target] = said.extrapolation
-    params_interval, tokens_interval = intervals(replanned, best, setting.compute, setting.languages)
+    losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed).items()}
+    spread = Spread.of(again, found, setting.languages)
+    spent = 6 * N * sum(tokens.values()) + 2 * N * ask.served
+    value = float(best.objective[0])
+    if want.objective == "mean" and want.robust is None:
+        value = float(sum(setting.weights[t] * each.loss for t, each in losses.items()))
     return Plan(
         params=N,
         tokens=tokens,
         unique_tokens=unique,
         losses=losses,
-        weights={target: setting.weights[target] for target in fits},
-        params_interval=params_interval,
-        tokens_interval=tokens_interval,
-        objective=float(sum(setting.weights[t] * each.loss for t, each in losses.items())),
-        compute=setting.compute,
-        metric=next(iter(fits.values())).metric or "the unit of the fits",
-        extrapolation=_extrapolation(beyond, len(fits)),
-        notes=(*notes, *_notes(fits, setting, point, best, replanned)),
-        source=f"{len(fits)} fitted law{'s' if len(fits) > 1 else ''} "
-        f"({', '.join(sorted({fit.law.name for fit in fits.values()}))})",
+        weights={target: setting.weights[target] for target in basis.targets},
+        params_interval=spread.params,
+        tokens_interval=spread.tokens,
+        shares_interval=spread.shares,
+        compute_interval=spread.compute if ask.compute is None else None,
+        objective=value,
+        compute=float(found.problem.compute[0]) if spent > 0.999 * found.problem.compute[0] else spent,
+        metric=basis.metric,
+        extrapolation=basis.extrapolation(allocation),
+        notes=(*notes, str(certificate), *_notes(ask, want, found, again, spent), *basis.notes(setting, allocation)),
+        source=basis.source,
+        estimated=getattr(basis, "estimated", lambda codes: ())(setting.languages),
+        pooled=basis.pooled,
+        certificate=certificate,
+        baselines=simpler,
+        given=ask.kind,
+        goal=want.objective if want.robust is None else f"{want.objective}, robust {want.robust}",
+        inference_tokens=ask.served,
     )
 
 
-def _extrapolation(sentences: Mapping[str, str], targets: int) -> str | None:
-    """The fits' sentences as one; what holds for every target is said once."""
-    prefix = "extrapolated: "
-    parts: dict[str, list[str]] = {}
-    for target, sentence in sentences.items():
-        for part in sentence.removeprefix(prefix).split(", "):
-            parts.setdefault(part, []).append(target)
-    said = [part if len(who) == targets else f"{part} for {' and '.join(who)}" for part, who in parts.items()]
-    return f"{prefix}{', '.join(said)}" if said else None
+@dataclass(frozen=True)
+class Spread:
+    """90 % intervals over replanned draws; the plan itself always lies inside."""
 
+    params: tuple[float, float] | None
+    compute: tuple[float, float] | None
+    tokens: Mapping[str, tuple[float, float]]
+    shares: Mapping[str, tuple[float, float]]
 
-def _notes(
-    fits: Mapping[str, Fit], setting: Setting, point: Problem, best: Solution, replanned: Solution | None
-) -> tuple[str, ...]:
-    notes = []
-    if not point.convex:
-        notes.append(
-            "some transfer is negative (or a share has its own price), so the problem is not convex: searched from "
-            f"{best.starts} starts, and a better allocation cannot be ruled out"
+    @classmethod
+    def of(cls, again: Found | None, found: Found, codes: Sequence[str]) -> "Spread":
+        if again is None:
+            return cls(None, None, {}, {})
+        s = again.solution
+        kept = np.isfinite(s.objective) & np.isfinite(again.problem.compute)
+        if not kept.any():
+            return cls(None, None, {}, {})
+        X, _ = again.problem.at(np.flatnonzero(kept)).budget(s.n[kept])
+        own_X = float(found.problem.budget(found.solution.n)[0][0])
+        p, own = s.shares[kept], found.solution.shares[0]
+        # A draw that no compute satisfies says that the compute may be anything.
+        C = again.problem.compute[np.isfinite(s.objective)]
+        spent, used = p[:, : len(codes)].sum(1), float(own[: len(codes)].sum())
+        return cls(
+            _between(np.exp(s.n[kept]), float(found.solution.params[0])),
+            _between(C, float(found.problem.compute[0])),
+            {code: _between(p[:, k] * X, float(own[k]) * own_X) for k, code in enumerate(codes)},
+            {code: _between(p[:, k] / spent, float(own[k]) / used) for k, code in enumerate(codes)},
         )
-    if best.at_edge.any():
-        notes.append("the best size lies at the edge of what was searched: the law does not bound it")
-    without = [code for code in setting.languages if code not in setting.unique_tokens]
-    if without:
-        notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
-    blind = {f.law.name for f in fits.values()} - {"adaptive-transfer", "data-constrained"}
-    if blind and setting.unique_tokens:
-        notes.append(f"{', '.join(sorted(blind))} knows no repetition: repeated tokens count as new")
-    if any(fit.law.target is None for fit in fits.values()) and len(setting.languages) > 1:
-        notes.append("a law without a target does not tell languages apart: tokens are spread evenly")
-    if replanned is None:
-        notes.append("the fits hold no draws, so nothing is known of the uncertainty")
-    else:
-        kept = int(np.isfinite(replanned.objective).sum())
-        notes.append(f"intervals of size and tokens: {kept} draws of the fits, each planned anew")
-        if kept < len(replanned.objective):
-            notes.append(f"{len(replanned.objective) - kept} draws left the laws' domain and are not in them")
-    return tuple(notes)
+
+
+def _between(values: Array, value: float) -> tuple[float, float]:
+    low = np.quantile(values, 0.05, method="lower" if np.isinf(values).any() else "linear")
+    high = np.quantile(values, 0.95, method="higher" if np.isinf(values).any() else "linear")
+    return float(min(low, value)), float(max(high, value))
+
+
+def _notes(ask: Ask, want: Wish, found: Found, again: Found | None, spent: float) -> list[str]:
+    notes = []
+    if found.solution.at_edge.any():
+        if ask.high < math.inf and found.solution.params[0] > 0.99 * ask.high:
+            notes.append("the size fills the memory: more memory would lower the loss")
+        else:
+            notes.append("the best size lies at the edge of what was searched: the law does not bound it")
+    C = float(found.problem.compute[0])
+    if spent < 0.999 * C:
+        notes.append(f"the bounds leave {100 * (1 - spent / C):.3g} % of the compute unspent")
+    if want.robust is not None:
+        tail = f", over the worst {100 * want.tail:.3g} % of them" if want.robust == "cvar" else ""
+        notes.append(f"planned for the mean over draws of the laws{tail}; the objective is that mean")
+    if again is not None:
+        kept = int(np.isfinite(again.solution.objective).sum())
+        notes.append(f"intervals of size and tokens: {kept} draws of the laws, each planned anew")
+        if kept < len(again.solution.objective):
+            notes.append(f"{len(again.solution.objective) - kept} draws left the laws' domain and are not in them")
+        if (lost := int(np.isinf(again.problem.compute).sum())) > 0:
+            notes.append(f"in {lost} draws no compute reaches the loss; they count as unlimited compute")
+    return notes

@@ -1,37 +1,88 @@
-"""The planner's problem: a weighted mean loss as a function of N and of each language's share of the tokens.
+"""The planner's problem: losses of all targets as a function of N and of each language's share of the tokens.
 
 Every law planned here has, for target t, the form
 
     L_t = [E_t + A_t / S(N; c_t)^alpha_t + B_t / D_eff,t^beta_t] p_t^-gamma_t
-    D_eff,t = sum_g W_tg S(D_g; U_g),   D_g = sum of D_l over the languages l of group g
+    D_eff,t = sum_l W_tl S(D_l; U_l) + V_t S(sum_{l in G_t} D_l; U_G)
 
-with S the saturation of `laws.saturation` and 6 N D_tot = C, so that D_l = p_l C / (6 N). The variables are the shares
-p and n = log N. One problem holds R sets of parameters at once: the fit itself, or its draws.
+with S the saturation of `laws.saturation` and a budget of C = 6 N D_tot + 2 N D_served (FLOPs of training, and of
+serving D_served tokens), so that D_l = p_l X and X(n) = C / (6 N) - D_served / 3. The variables are the shares p, which
+sum to one, and n = log N. One problem holds R sets of parameters at once: the fit itself, or its draws.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale.planning.limits import Limits
+from babelscale.planning.outer import MEAN, Outer
+
 Array = NDArray[np.float64]
+ROWS = ("weights", "E", "A", "alpha", "B", "beta", "gamma", "worth", "pooled", "lam", "size_cap", "size_lam", "offset")
+
+
+class Repeated(NamedTuple):
+    """What saturates of single streams: pairs of a target and a language whose tokens repeat.
+
+    `target` and `language` index the M pairs, target by target; S - D, S' and S'' (None unless asked for) are (R, M).
+    """
+
+    target: NDArray[np.intp]
+    language: NDArray[np.intp]
+    lost: Array
+    slope: Array
+    curve: Array
+
+
+class State(NamedTuple):
+    """What losses and derivatives share at a point; shapes (R, T) but for the shares' tokens D (R, K)."""
+
+    loss: Array
+    D: Array
+    repeated: Repeated | None
+    pool_slope: Array
+    pool_curve: Array
+    effective: Array
+    data: Array
+    price: Array
+    capacity: Array
+    size_rate: Array
+    size_curve: Array
+    inner: Array
+
+
+class Slopes(NamedTuple):
+    """Gradient (R, K) and (R,), and the Hessian in parts: `diagonal` (R, K), `dense` (R, K, K) or None, `border` (R, K)
+    between the shares and n, `corner` (R,) of n. `dense` is scaled: p_k p_l times the second derivative."""
+
+    by_p: Array
+    by_n: Array
+    diagonal: Array
+    dense: Array | None
+    border: Array
+    corner: Array
 
 
 @dataclass(frozen=True)
 class Problem:
-    """R problems over K languages, T targets and G groups of languages.
+    """R problems over K languages and T targets.
 
     Args:
-        languages: K codes.
-        weights: shape (T,), sum one.
+        languages: K codes; with `limits.spare` the last column is budget left unspent.
+        weights: shape (R, T).
         E, A, alpha, B, beta, gamma: shape (R, T).
-        worth: W, shape (R, T, G).
+        worth: W, shape (R, T, K); or (R, T), each target's own, where no language helps another.
+        pooled: V, shape (R, T); members: shape (T, K), 1 where a language is in G_t; pooled_unique: U_G, shape (T,).
         lam: lambda of S on the tokens, shape (R, T).
         size_cap, size_lam: N above `size_cap` saturates with `size_lam`, shape (R, T); cap infinite where it does not.
-        groups: shape (G, K), 1 where a language belongs to a group.
-        unique: U of each group, shape (G,), infinite where nothing repeats.
-        own: the row of each target in `languages`, shape (T,).
-        compute: C in FLOPs.
+        unique: U, shape (K,), infinite where nothing repeats.
+        own: the column of each target, shape (T,).
+        compute: C in FLOPs, shape (R,). served: D_served, tokens.
+        offset: what is subtracted of each loss (the least loss, for regrets), shape (R, T).
+        limits: bounds on tokens and shares. outer: how losses become one objective.
+        helps: shape (T, K), which languages count for which targets; made from `worth`.
     """
 
     languages: tuple[str, ...]
@@ -43,104 +94,261 @@ class Problem:
     beta: Array
     gamma: Array
     worth: Array
+    pooled: Array
+    members: Array
+    pooled_unique: Array
     lam: Array
     size_cap: Array
     size_lam: Array
-    groups: Array
     unique: Array
     own: NDArray[np.intp]
-    compute: float
+    compute: Array
+    offset: Array
+    served: float = 0.0
+    limits: Limits = field(default_factory=Limits)
+    outer: Outer = MEAN
+    helps: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.helps is None:
+            object.__setattr__(self, "helps", self._helps())  # carried along by `at`, made anew with other worths
+
+    def _helps(self) -> NDArray[np.bool_]:
+        """Which languages count for which targets in any row."""
+        if self.worth.ndim == 3:
+            return (self.worth != 0).any(0)
+        found = np.zeros((len(self.own), len(self.languages)), bool)
+        found[np.arange(len(self.own)), self.own] = True
+        return found
 
     @property
     def draws(self) -> int:
         return len(self.E)
 
     @property
+    def separable(self) -> bool:
+        """Whether every target learns from its own tokens alone."""
+        return self.worth.ndim == 2
+
+    @property
     def convex(self) -> bool:
-        """Convex in the shares for fixed N: no source takes anything away, and no price on the share itself."""
-        return bool((self.worth >= 0).all() and (self.gamma >= 0).all())
+        """Convex in the shares for fixed N: no source takes anything away, and no reward for a small share."""
+        return bool((self.worth >= 0).all() and (self.pooled >= 0).all() and (self.gamma >= 0).all())
 
     def at(self, rows: NDArray[np.intp]) -> "Problem":
         """The problems of some rows."""
-        names = ("E", "A", "alpha", "B", "beta", "gamma", "worth", "lam", "size_cap", "size_lam")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{name: getattr(self, name)[rows] for name in (*ROWS, "compute")})
+
+    def budget(self, n: Array) -> tuple[Array, Array]:
+        """X, the tokens that the budget leaves for training, and a = -dX/dn; shape of n against (R,)."""
+        a = self.compute / 6 * np.exp(-n)
+        return a - self.served / 3, a
 
     def losses(self, shares: Array, n: Array) -> Array:
         """Loss by target, shape (R, T); infinite outside a law's domain. `shares` (R, K), `n` (R,)."""
-        return self._parts(shares, n)[0]
+        return self.state(shares, n, False).loss
 
-    def objective(self, shares: Array, n: Array) -> Array:
-        """Weighted mean loss, shape (R,)."""
-        return self.losses(shares, n) @ self.weights
+    def objective(self, shares: Array, n: Array, mu: Array | None = None) -> Array:
+        """The objective, shape (R,); smoothed by mu where it is given and not smooth itself."""
+        return self.outer.value(self.weights, self.losses(shares, n) - self.offset, mu)
 
-    def _parts(self, shares: Array, n: Array) -> tuple[Array, ...]:
-        D = shares * (self.compute / 6 * np.exp(-n))[:, None]
-        S, slope, curve = saturated(D @ self.groups.T, self.unique, self.lam)
-        effective = np.einsum("rtg,rtg->rt", self.worth, S)
+    def state(self, shares: Array, n: Array, derivatives: bool = True) -> State:
+        """Losses and their parts; without `derivatives`, S' and S'' are left out."""
+        D = shares * self.budget(n)[0][:, None]
+        repeated = self._repeated(D, derivatives)
+        alone = self.separable
+        effective = self.worth * D[:, self.own] if alone else np.matmul(self.worth, D[..., None])[..., 0]
+        if repeated is not None:
+            t, starts = np.unique(repeated.target, return_index=True)
+            worth = self._of_pairs(repeated)
+            effective[:, t] += np.add.reduceat(worth * repeated.lost, starts, axis=1)
+        pool_slope = pool_curve = np.zeros_like(effective)
+        if self.pooled.any():
+            S, pool_slope, pool_curve = saturated(D @ self.members.T, self.pooled_unique, self.lam)
+            effective = effective + self.pooled * S
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            data = np.where(effective > 0, self.B * np.maximum(effective, 1e-300) ** -self.beta, np.inf)
-            price = np.exp(-self.gamma * np.log(np.maximum(shares[:, self.own], 1e-300)))
-            N, N_slope, N_curve = _size(n, self.size_cap, self.size_lam)
-            capacity = self.A * N**-self.alpha
+            safe = np.maximum(effective, 1e-300)
+            data = np.where(effective > 0, self.B * np.exp(-self.beta * np.log(safe)), np.inf)
+            N, N_slope, N_curve = saturated_size(n, self.size_cap, self.size_lam)
+            capacity = self.A * np.exp(-self.alpha * np.log(N))
             inner = self.E + capacity + data
+            price = np.ones_like(inner)
+            if self.gamma.any():
+                price = np.exp(-self.gamma * np.log(np.maximum(shares[:, self.own], 1e-300)))
             total = np.where(np.isfinite(data), inner * price, np.inf)
-        return total, D, slope, curve, effective, data, price, N, N_slope, N_curve, capacity, inner
+        return State(
+            total, D, repeated, pool_slope, pool_curve, effective, data, price, capacity, N_slope / N,
+            N_curve / N, inner,
+        )  # fmt: skip
 
-    def derivatives(self, shares: Array, n: Array) -> tuple[Array, Array]:
-        """Gradient (R, K + 1) and Hessian (R, K + 1, K + 1) of the objective by the shares and n, inside the domain."""
-        _, D, slope, curve, effective, data, price, N, N_slope, N_curve, capacity, inner = self._parts(shares, n)
-        X = self.compute / 6 * np.exp(-n)
-        R, K = shares.shape
-        weight = self.weights * price
-        # By D_eff: f = B D_eff^-beta, f' and f''; by D_g through v = W S'.
-        first = -weight * self.beta * data / effective
-        second = weight * self.beta * (self.beta + 1) * data / effective**2
-        v = (self.worth * slope) @ self.groups  # (R, T, K): dD_eff / dD_l
-        bend = np.einsum("rt,rtg,rtg->rg", first, self.worth, curve)
-        by_D = np.einsum("rt,rtk->rk", first, v)
-        H = (second[:, :, None] * v).swapaxes(1, 2) @ v
-        H += (self.groups.T * bend[:, None, :]) @ self.groups
-        # Capacity by n, through N: d log S(N) / dn and its derivative.
-        rate = N_slope / N
-        size_first = -weight * self.alpha * capacity * rate
-        size_second = weight * self.alpha * capacity * ((self.alpha + 1) * rate**2 - N_curve / N)
-        gradient = np.empty((R, K + 1))
-        hessian = np.empty((R, K + 1, K + 1))
-        HD = np.einsum("rkl,rl->rk", H, D)
-        gradient[:, :K] = X[:, None] * by_D
-        gradient[:, K] = -np.einsum("rk,rk->r", by_D, D) + size_first.sum(1)
-        hessian[:, :K, :K] = X[:, None, None] ** 2 * H
-        cross = -X[:, None] * (HD + by_D)
-        hessian[:, :K, K] = cross
-        hessian[:, K, :K] = cross
-        hessian[:, K, K] = np.einsum("rk,rk->r", D, HD + by_D) + size_second.sum(1)
+    def _repeated(self, D: Array, derivatives: bool) -> Repeated | None:
+        over = (self.unique < D).any(0)
+        if not over.any():
+            return None
+        target, language = np.nonzero(np.asarray(self.helps) & over)
+        if not len(target):
+            return None
+        D, unique, lam = D[:, language], self.unique[language], self.lam[:, target]
+        repeats = np.maximum(D / unique - 1, 0.0)
+        if (lam > 0).all():
+            faded = np.expm1(-lam * repeats)
+            worth = -faded / lam
+        else:
+            worth = _worth(repeats, lam)
+            faded = np.expm1(-lam * repeats)
+        lost = unique * (worth - repeats)
+        if not derivatives:
+            return Repeated(target, language, lost, lost, lost)
+        slope = 1 + faded
+        return Repeated(target, language, lost, slope, np.where(repeats > 0, -lam / unique * slope, 0.0))
+
+    def _of_pairs(self, r: Repeated) -> Array:
+        """W of the repeated pairs, (R, M)."""
+        return self.worth[:, r.target] if self.separable else self.worth[:, r.target, r.language]
+
+    def _own_slopes(self, s: State) -> tuple[Array, Array]:
+        """W S' and W S'' of each target's own tokens, (R, T), where no language helps another."""
+        slope, curve = self.worth.copy(), np.zeros_like(self.worth)
+        if s.repeated is not None:
+            t = s.repeated.target
+            slope[:, t] *= s.repeated.slope
+            curve[:, t] = self.worth[:, t] * s.repeated.curve
+        return slope, curve
+
+    def gradient(self, shares: Array, n: Array, weight: Array) -> tuple[Array, Array]:
+        """-d/dD of sum_t weight_t L_t, shape (R, K), at fixed D_tot where a share has a price; and sum_t weight_t beta
+        B / D_eff^beta, shape (R,)."""
+        s = self.state(shares, n)
+        weight = weight * s.price
+        first = weight * self.beta * s.data / s.effective
+        gains = np.zeros_like(shares)
+        if self.separable:
+            np.add.at(gains.T, self.own, (first * self._own_slopes(s)[0]).T)
+            gains += (first * self.pooled * s.pool_slope) @ self.members
+        else:
+            gains += np.matmul(first[:, None, :], self._reach(s, shares.shape[1]))[:, 0]
         if self.gamma.any():
-            self._price(shares, D, X, weight, inner, first, v, size_first, gradient, hessian)
-        return gradient, hessian
+            X = self.budget(n)[0][:, None]
+            np.add.at(gains.T, self.own, (weight * s.inner * self.gamma / (shares[:, self.own] * X)).T)
+        return gains, (weight * self.beta * s.data).sum(1)
+
+    def slopes(self, shares: Array, n: Array, mu: Array) -> Slopes:
+        """First and second derivatives of the objective by the shares and n, inside the domain."""
+        s = self.state(shares, n)
+        X, a = self.budget(n)
+        outer, bend = self.outer.derivatives(self.weights, s.loss - self.offset, mu)
+        weight = outer * s.price
+        # By D_eff: f = B D_eff^-beta, f' and f''; by D_l through v = W S'.
+        first = -weight * self.beta * s.data / s.effective
+        second = -first * (self.beta + 1) / s.effective
+        size_first = -weight * self.alpha * s.capacity * s.size_rate
+        size_second = weight * self.alpha * s.capacity * ((self.alpha + 1) * s.size_rate**2 - s.size_curve)
+        K = shares.shape[1]
+        if self.separable and bend is None and not self.pooled.any():
+            v, curve = self._own_slopes(s)
+            by_D, H = np.zeros_like(shares), np.zeros_like(shares)
+            if len(self.own) == shares.shape[1] and (self.own == np.arange(len(self.own))).all():
+                by_D, H = first * v, second * v**2 + first * curve
+            else:
+                np.add.at(by_D.T, self.own, (first * v).T)
+                np.add.at(H.T, self.own, (second * v**2 + first * curve).T)
+            HD, dense = H * shares, None
+            diagonal = X[:, None] ** 2 * H
+        else:
+            v = self._reach(s, K)
+            by_D = np.matmul(first[:, None, :], v)[:, 0]
+            scaled = v * s.D[:, None, :]
+            dense = np.matmul((second[:, :, None] * scaled).swapaxes(1, 2), scaled)
+            self._bend(dense, s, first)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                HD = np.where(shares > 0, dense.sum(2) / (X[:, None] ** 2 * shares), 0.0)
+            diagonal = np.zeros_like(shares)
+        by_p = X[:, None] * by_D
+        along = (by_D * shares).sum(1)
+        by_n = -a * along + size_first.sum(1)
+        border = -(a * X)[:, None] * HD - a[:, None] * by_D
+        corner = a**2 * (HD * shares).sum(1) + a * along + size_second.sum(1)
+        found = Slopes(by_p, by_n, diagonal, dense, border, corner)
+        if dense is None:
+            return self._price(found, s, shares, a, weight, None, first, size_first) if self.gamma.any() else found
+        if self.gamma.any():
+            found = self._price(found, s, shares, a, weight, v, first, size_first)
+        return found if bend is None else self._curved(found, s, shares, X, a, outer, bend, v)
+
+    def _reach(self, s: State, K: int) -> Array:
+        """dD_eff,t / dD_l, shape (R, T, K)."""
+        if self.separable:
+            v = np.zeros((*self.worth.shape, K))
+            v[:, np.arange(len(self.own)), self.own] = self._own_slopes(s)[0]
+        else:
+            v = self.worth
+            if s.repeated is not None:
+                v = v.copy()
+                v[:, s.repeated.target, s.repeated.language] *= s.repeated.slope
+        if self.pooled.any():
+            v = v + (self.pooled * s.pool_slope)[..., None] * self.members
+        return v
+
+    def _bend(self, H: Array, s: State, first: Array) -> None:
+        """Add what the curvature of S contributes, scaled by the tokens."""
+        if s.repeated is not None:
+            r = s.repeated
+            pull = first[:, r.target] * self._of_pairs(r) * r.curve
+            on = np.zeros((H.shape[0], H.shape[1]))
+            np.add.at(on.T, r.language, pull.T)
+            k = np.arange(H.shape[1])
+            H[:, k, k] += on * s.D**2
+        if s.pool_curve.any():
+            t = s.pool_curve.any(0)
+            scaled = self.members[t] * s.D[:, None, :]
+            pull = (first * self.pooled * s.pool_curve)[:, t]
+            H += np.matmul((scaled * pull[:, :, None]).swapaxes(1, 2), scaled)
 
     def _price(
-        self, shares: Array, D: Array, X: Array, weight: Array, inner: Array, first: Array, v: Array, size_first: Array,
-        gradient: Array, hessian: Array,
-    ) -> None:  # fmt: skip
+        self, found: Slopes, s: State, shares: Array, a: Array, weight: Array, v: Array | None, first: Array,
+        size_first: Array,
+    ) -> Slopes:  # fmt: skip
         """Add what p_t^-gamma contributes: its own slope, and its products with the slopes of the bracket."""
-        K = shares.shape[1]
-        p = shares[:, self.own]
-        bracket_n = -np.einsum("rt,rtk,rk->rt", first, v, D) + size_first
+        by_p, border = found.by_p.copy(), found.border.copy()
+        dense = np.zeros((*shares.shape, shares.shape[1])) if found.dense is None else found.dense
+        v = self._reach(s, shares.shape[1]) if v is None else v
+        bracket_n = -a[:, None] * first * np.matmul(v, shares[..., None])[..., 0] + size_first
         for t, k in enumerate(self.own):
-            pull = -self.gamma[:, t] / p[:, t]
-            gradient[:, k] += weight[:, t] * inner[:, t] * pull
-            hessian[:, k, k] += weight[:, t] * inner[:, t] * self.gamma[:, t] * (self.gamma[:, t] + 1) / p[:, t] ** 2
-            mixed = np.concatenate([(X * first[:, t])[:, None] * v[:, t], bracket_n[:, t, None]], axis=1)
-            hessian[:, k, : K + 1] += pull[:, None] * mixed
-            hessian[:, : K + 1, k] += pull[:, None] * mixed
+            pull = -self.gamma[:, t] / shares[:, k]
+            by_p[:, k] += weight[:, t] * s.inner[:, t] * pull
+            dense[:, k, k] += weight[:, t] * s.inner[:, t] * self.gamma[:, t] * (self.gamma[:, t] + 1)
+            mixed = first[:, t, None] * v[:, t] * s.D * (pull * shares[:, k])[:, None]
+            dense[:, k, :] += mixed
+            dense[:, :, k] += mixed
+            border[:, k] += pull * bracket_n[:, t]
+        return found._replace(by_p=by_p, dense=dense, border=border)
+
+    def _curved(
+        self, found: Slopes, s: State, shares: Array, X: Array, a: Array, outer: Array, bend: Array, v: Array
+    ) -> Slopes:
+        """Add J' (d2 Phi / dL2) J, J the slopes of the losses, for an objective that is no weighted mean."""
+        scale = -self.beta * s.data / s.effective * s.price
+        J = scale[..., None] * v
+        J_n = -a[:, None] * np.matmul(J, shares[..., None])[..., 0] - s.price * self.alpha * s.capacity * s.size_rate
+        J = X[:, None, None] * J
+        if self.gamma.any():
+            t = np.arange(len(self.own))
+            J[:, t, self.own] -= s.loss * self.gamma / shares[:, self.own]
+        J, J_n = self.outer.scenarios(self.weights, J), self.outer.scenarios(self.weights, J_n[..., None])[..., 0]
+        left = np.matmul(bend, J)
+        scaled = J * shares[:, None, :]
+        dense = found.dense + np.matmul(scaled.swapaxes(1, 2), np.matmul(bend, scaled))
+        border = found.border + np.matmul(J_n[:, None, :], left)[:, 0]
+        corner = found.corner + np.einsum("rj,rji,ri->r", J_n, bend, J_n)
+        return found._replace(dense=dense, border=border, corner=corner)
 
 
 def saturated(D: Array, unique: Array, lam: Array) -> tuple[Array, Array, Array]:
-    """S, S' and S'' by D. `D` (R, G), `unique` (G,), `lam` (R, T); results (R, T, G), or (R, 1, G) for one lambda."""
-    if (lam == lam[:, :1]).all():
-        lam = lam[:, :1]
-    D, lam = D[:, None, :], lam[..., None]
+    """S, S' and S'' by D; the three broadcast together."""
     over = unique < D
+    if not over.any():
+        D, lam = np.broadcast_arrays(D, lam)
+        return D, np.ones(D.shape), np.zeros(D.shape)
     repeats = np.where(over, D / unique - 1, 0.0)
     S = np.minimum(D, unique) + np.where(over, unique, 0.0) * _worth(repeats, lam)
     slope = np.exp(-lam * repeats)
@@ -153,10 +361,12 @@ def _worth(repeats: Array, lam: Array) -> Array:
     return np.where(lam > 0, -np.expm1(-lam * repeats) / np.where(lam > 0, lam, 1.0), repeats)
 
 
-def _size(n: Array, cap: Array, lam: Array) -> tuple[Array, Array, Array]:
+def saturated_size(n: Array, cap: Array, lam: Array) -> tuple[Array, Array, Array]:
     """S(N) and its first two derivatives by n = log N, shape (R, T)."""
     N = np.broadcast_to(np.exp(n)[:, None], cap.shape)
     over = cap < N
+    if not over.any():
+        return N, N, N
     repeats = np.where(over, N / cap - 1, 0.0)
     S = np.minimum(N, cap) + np.where(over, cap, 0.0) * _worth(repeats, lam)
     fading = np.exp(-lam * repeats)

@@ -1,208 +1,292 @@
 """Minimise a planning problem over shares and log N: a batched interior-point Newton method.
 
-A logarithmic barrier keeps shares positive and N inside its box; its weight falls to nothing, and each weight starts
-where the last one ended. All rows of a problem (the fit and its draws) move together. For fixed N and tau >= 0 the
-problem in the shares is convex and the barrier's last weight bounds the gap; with negative tau it is not, and the
-best of several starts is taken.
+All rows of a problem (the fit and its draws) move together; each weight of the barrier starts where the last one ended.
+For fixed N and tau >= 0 the problem in the shares is convex; `certificate` bounds what is left, over N too. With
+negative tau it is not convex, and the best of many starts is taken.
 """
 
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale.planning.newton import Box, barriered, follow
 from babelscale.planning.problem import Problem
 
 Array = NDArray[np.float64]
 
-BARRIERS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
-_NEWTON = 40
-_BACKTRACKS = 40
-_SIZES = 33
-_RANDOM_STARTS = 8
+COLD = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
+WARM = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
+# For draws, from the point of the fit's own path at `CENTRE`: a few steps a level. Shares end within about 1e-3 of the
+# best ones (docs/performance.md), far finer than their intervals.
+CENTRE = 1e-2
+NEAR = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+# For cuts at other sizes, whose own gap counts: on to the end.
+EXACT = (*NEAR, 1e-8, 1e-9, 1e-10)
+BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+_STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
+_CACHED, _LARGE = 160_000, 40_000
+_SIZES, _FEW_ROWS = 33, 4
+STARTS = 48
 # Smaller shares than this are the barrier's shadow and are planned as none.
 NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Shares (R, K), N (R,), the objective (R,), how many starts were tried, and whether N stopped at its box."""
+    """Shares (R, K), n = log N (R,), the objective (R,) and the weights of its dual (R, T).
+
+    `starts` were tried; `at_edge` where N stopped at its box. Rows without any allocation inside the laws' domain hold
+    an infinite objective.
+    """
 
     shares: Array
-    params: Array
+    n: Array
     objective: Array
+    weights: Array
     starts: int
     at_edge: NDArray[np.bool_]
 
+    def at(self, rows: NDArray[np.intp]) -> "Solution":
+        """Some of the rows; a solution of one row stands for all."""
+        parts = {name: getattr(self, name) for name in ("shares", "n", "objective", "weights", "at_edge")}
+        return replace(self, **{k: v[rows if len(v) > 1 else 0 * rows] for k, v in parts.items()})
+
+    @property
+    def params(self) -> Array:
+        return np.exp(self.n)
+
 
 def solve(
-    problem: Problem, box: tuple[float, float], *, seed: int = 0, start: Solution | None = None
+    problem: Problem,
+    box: tuple[float, float] | Box | None,
+    *,
+    n: Array | None = None,
+    start: Solution | None = None,
+    seed: int = 0,
+    levels: tuple[float, ...] | None = None,
+    clean: bool = True,
+    centred: bool = False,
 ) -> Solution | None:
-    """The best shares and N in `box` for every row; None where no start lies inside the law's domain.
+    """The best shares and N for every row; None where no start lies inside the laws' domain.
 
     Args:
-        start: the solution of a problem of one row nearby, tried first.
+        box: the interval of N searched, or None where `n` gives log N of each row.
+        start: a solution nearby, of one row or as many as the problem has; then only from there.
+        levels: weights of the barrier, relative to the objective (default: from far, or from nearby with `start`).
+        centred: `start` lies on the barrier's path (see `centre`): few steps lead from there, as exact as draws need.
     """
-    K, R = len(problem.languages), problem.draws
-    low, high = float(np.log(box[0])), float(np.log(box[1]))
-    candidates = _starts(problem, seed) if start is None else [_inside(start.shares[0])]
-    best_shares, best_n = np.full((R, K), np.nan), np.full(R, np.nan)
-    best = np.full(R, np.inf)
-    tried = 0
-    for shares in candidates:
-        p = np.broadcast_to(shares, (R, K)).copy()
-        n, value = _scan(problem, p, low, high)
-        inside = np.isfinite(value)
-        if not inside.any():
-            continue
-        tried += 1
-        rows = np.flatnonzero(inside)
-        p_end, n_end = _follow(problem.at(rows), p[rows], n[rows], low, high)
-        end = problem.at(rows).objective(p_end, n_end)
-        better = end < best[rows]
-        keep = rows[better]
-        best[keep], best_n[keep], best_shares[keep] = end[better], n_end[better], p_end[better]
-    if not np.isfinite(best).any():
+    R = problem.draws
+    if isinstance(box, tuple) and not isinstance(box, Box):
+        box = Box(np.full(R, np.log(box[0])), np.full(R, np.log(box[1])))
+    if start is not None:
+        p = np.broadcast_to(start.shares, (R, len(problem.languages)))
+        first = n if n is not None else np.broadcast_to(start.n, R).copy()
+        if centred:
+            return _from_centre(problem, box, p.copy(), first, n is None, levels or NEAR)
+        p, first = _interior(problem, p, first, box)
+        return _finish(problem, p, first, box, levels or WARM, 1, clean)
+    spread = _starts(problem, seed)
+    many = problem.at(np.repeat(np.arange(R), len(spread)))
+    wide = None if box is None else box.at(np.repeat(np.arange(R), len(spread)))
+    p = np.tile(spread, (R, 1))
+    p, first = _scan(many, p, wide) if n is None else _interior(many, p, np.repeat(n, len(spread)), None)
+    found = _finish(many, p, first, wide, levels or COLD, 1, clean)
+    if found is None:
         return None
-    best_shares = _cleaned(problem, best_shares, best_n, best)
-    edge = (best_n < low + 1e-3) | (best_n > high - 1e-3)
-    return Solution(best_shares, np.exp(best_n), best, tried, edge)
+    by_row = found.objective.reshape(R, -1)
+    tried = int(np.isfinite(by_row).sum(1).max())
+    best = np.arange(R) * len(spread) + by_row.argmin(1)
+    return replace(found.at(best), starts=tried)
 
 
-def _starts(problem: Problem, seed: int) -> list[Array]:
-    """Even shares; where transfer may be negative also the targets alone and random shares."""
+def centre(problem: Problem, box: tuple[float, float] | None, found: Solution) -> Solution:
+    """The point of the barrier's path from which the draws of a solved problem of one row are followed."""
+    n = found.n if box is None else None
+    middle = solve(problem, box, n=n, start=found, levels=(CENTRE,), clean=False)
+    return found if middle is None else middle
+
+
+def _from_centre(
+    problem: Problem, box: Box | None, p: Array, n: Array, free: bool, levels: tuple[float, ...]
+) -> Solution | None:
+    """Draws from the point's centre; rows that lie outside there start anew."""
+    if problem.limits.any or not free:
+        p, n = _interior(problem, p, n, box)
+    threads = _threads(problem)
+    # Few enough rows at a time that their matrices stay in the caches; never by the number of cores, so that a plan has
+    # the same bytes on every machine of a kind.
+    rows_at_once = max(8, int(_CACHED / (len(problem.languages) * max(problem.weights.shape[1], 1))))
+    if problem.separable:
+        rows_at_once = max(8, int(_LARGE / len(problem.languages)))
+    pieces = -(-len(n) // rows_at_once)
+    chunks = np.array_split(np.arange(len(n)), pieces)
+
+    def part(rows: NDArray[np.intp]) -> Solution | None:
+        edges = None if box is None else box.at(rows)
+        quick = not problem.limits.any
+        how = levels if quick else BOUNDED
+        return _finish(problem.at(rows), p[rows], n[rows], edges, how, 1, levels is NEAR, quick=quick)
+
+    if len(chunks) == 1:
+        parts = [part(chunks[0])]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(part, chunks))
+    if all(each is None for each in parts):
+        return None
+    blank = _blank(problem)
+    whole = [blank.at(rows) if each is None else each for rows, each in zip(chunks, parts, strict=True)]
+    names = ("shares", "n", "objective", "weights", "at_edge")
+    return replace(blank, **{name: np.concatenate([getattr(each, name) for each in whole]) for name in names})
+
+
+def _threads(problem: Problem) -> int:
+    """Draws are independent, and NumPy's loops let go of the interpreter: large problems use every core."""
+    K = len(problem.languages)
+    large = problem.draws >= 16 and problem.draws * (K if problem.separable else K**2) > _LARGE
+    return min(os.cpu_count() or 1, 8) if large else 1
+
+
+def _blank(problem: Problem) -> Solution:
+    R, K = problem.draws, len(problem.languages)
+    nothing = np.full(R, np.nan)
+    weights = np.full(problem.weights.shape, np.nan)
+    return Solution(np.full((R, K), np.nan), nothing, np.full(R, np.inf), weights, 1, np.zeros(R, bool))
+
+
+def _finish(
+    problem: Problem, p: Array, n: Array, box: Box | None, levels: tuple[float, ...], starts: int, clean: bool,
+    quick: bool = False,
+) -> Solution | None:  # fmt: skip
+    """Follow the path through the levels, from where the rows are, and judge where they end."""
+    value = _value(problem, p, n)
+    rows = np.flatnonzero(np.isfinite(value))
+    if not len(rows):
+        return None
+    part, edges = problem.at(rows), None if box is None else box.at(rows)
+    losses = part.losses(p[rows], n[rows])
+    scale = (part.weights * losses).sum(1) / part.weights.sum(1)
+    p_end, n_end = p[rows], n[rows]
+    z = (levels[0] * scale)[:, None] / p_end
+    if quick:
+        z *= CENTRE / levels[0]
+    for level in levels:
+        last = level == levels[-1]
+        steps = _STEPS
+        if quick and levels is NEAR:
+            steps = _LAST if last else _FIRST
+        elif quick or levels is BOUNDED:
+            steps = _FEW
+        p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
+    end = _value(part, p_end, n_end)
+    if clean:
+        p_end = _cleaned(part, p_end, n_end, end, scale)
+        end = _value(part, p_end, n_end)
+    losses = part.losses(p_end, n_end) - part.offset
+    shares, found_n, best, weights, _, _ = vars(_blank(problem)).values()
+    shares[rows], found_n[rows], best[rows] = p_end, n_end, end
+    weights[rows] = part.outer.multipliers(part.weights, losses, levels[-1] * scale)
+    edge = np.zeros(len(n), bool)
+    if box is not None:
+        edge = (found_n < box.low + 1e-3) | (found_n > box.high - 1e-3)
+    return Solution(shares, found_n, best, weights, starts, edge)
+
+
+def _value(problem: Problem, p: Array, n: Array) -> Array:
+    """The objective, infinite where the budget buys nothing, outside the domain, or where there is no interior."""
+    inside = np.isfinite(p).all(1) & np.isfinite(n)
+    value = np.full(len(n), np.inf)
+    rows = np.flatnonzero(inside)
+    if len(rows):
+        some = problem.at(rows)
+        positive = some.budget(n[rows])[0] > 0
+        with np.errstate(invalid="ignore", over="ignore"):
+            value[rows] = np.where(positive, some.objective(p[rows], n[rows]), np.inf)
+    return np.where(np.isnan(value), np.inf, value)
+
+
+def _starts(problem: Problem, seed: int) -> Array:
+    """Even shares; where transfer may be negative also the targets alone and random shares. Shape (starts, K)."""
     K = len(problem.languages)
     even = np.full(K, 1 / K)
     if problem.convex or K == 1:
-        return [even]
+        return even[None]
     own = np.zeros(K)
     own[problem.own] = 1 / len(set(problem.own.tolist()))
     rng = np.random.default_rng(seed)
-    random = [_inside(0.5 * own + 0.5 * rng.dirichlet(np.full(K, 0.5))) for _ in range(_RANDOM_STARTS)]
-    return [even, _inside(own), *random]
+    random = []
+    for i in range(STARTS):
+        away, sharp = (0.5, 0.2, 0.8)[i % 3], (0.5, 1.0, 0.2)[i % 3]
+        random.append(away * own + (1 - away) * rng.dirichlet(np.full(K, sharp)))
+    alone = [0.05 * own + 0.95 * np.eye(K)[k] for k in dict.fromkeys(problem.own.tolist())][:16]
+    return np.stack([0.999 * shares + 0.001 / K for shares in [even, own, *alone, *random]])
 
 
-def _cleaned(problem: Problem, shares: Array, n: Array, best: Array) -> Array:
+def _interior(problem: Problem, p: Array, n: Array, box: Box | None) -> tuple[Array, Array]:
+    """Points strictly inside every bound near the given ones; NaN where there is none."""
+    p = 0.999 * p / p.sum(1, keepdims=True) + 0.001 / p.shape[1]
+    n = n.copy()
+    if box is not None:
+        margin = 1e-3 * (box.high - box.low)
+        n = np.clip(n, box.low + margin, box.high - margin)
+    bad = ~np.isfinite(barriered(problem, p, n, np.full(len(n), 1e-6), box))
+    if bad.any() and problem.limits.any:
+        p = p.copy()
+        X = problem.budget(n)[0]
+        for r in np.flatnonzero(bad):
+            p[r] = _blended(problem, p[r], float(X[r]))
+    return p, n
+
+
+def _blended(problem: Problem, p: Array, X: float) -> Array:
+    """As near to p as the bounds let an interior point be; NaN where they leave no room."""
+    inside = problem.limits.inside(X) if X > 0 else None
+    if inside is None:
+        return np.full(len(p), np.nan)
+    for part in (0.1, 0.5, 0.9):
+        mixed = (1 - part) * p + part * inside
+        if np.isfinite(problem.limits.barrier(mixed[None], np.array([X])))[0]:
+            return mixed
+    return inside
+
+
+def _scan(problem: Problem, p: Array, box: Box | None) -> tuple[Array, Array]:
+    """The best N of a grid for given shares (or for shares inside the bounds)."""
+    assert box is not None
+    if len(p) <= _FEW_ROWS and not problem.limits.any:
+        parts = np.arange(1, _SIZES + 1) / (_SIZES + 1)
+        sizes = box.low[:, None] + (box.high - box.low)[:, None] * parts
+        rows = np.repeat(np.arange(len(p)), _SIZES)
+        values = _value(problem.at(rows), p[rows], sizes.ravel()).reshape(sizes.shape)
+        chosen = values.argmin(1)
+        found = np.isfinite(values.min(1))
+        return np.where(found[:, None], p, np.nan), np.where(found, sizes[np.arange(len(p)), chosen], np.nan)
+    best, best_p, best_n = np.full(len(p), np.inf), np.full(p.shape, np.nan), np.full(len(p), np.nan)
+    for i in range(1, _SIZES + 1):
+        n = box.low + (box.high - box.low) * i / (_SIZES + 1)
+        p_try, n_try = _interior(problem, p, n, box) if problem.limits.any else (p, n)
+        value = _value(problem, p_try, n_try)
+        better = value < best
+        best[better], best_p[better], best_n[better] = value[better], p_try[better], n_try[better]
+    return best_p, best_n
+
+
+def _cleaned(problem: Problem, shares: Array, n: Array, best: Array, scale: Array) -> Array:
     """Drop the barrier's shadow, tiny shares, where that costs nothing; of targets only if they can do without."""
     found = shares
     for spare_targets in (True, False):
         tiny = shares < NEGLIGIBLE
         if spare_targets:
             tiny[:, problem.own] = False
+        if problem.limits.any:
+            K = len(problem.limits.tokens_low)
+            tiny[:, :K] &= (problem.limits.tokens_low <= 0) & (problem.limits.share_low <= 0)
         clean = np.where(tiny, 0.0, shares)
         clean /= clean.sum(1, keepdims=True)
-        free = problem.objective(clean, n) <= best * (1 + 1e-9)
+        with np.errstate(invalid="ignore"):
+            free = _value(problem, clean, n) <= best + 1e-9 * scale
         found = np.where(free[:, None], clean, found)
     return found
-
-
-def _inside(shares: Array) -> Array:
-    return (0.999 * shares / shares.sum()) + 0.001 / len(shares)
-
-
-def _scan(problem: Problem, shares: Array, low: float, high: float) -> tuple[Array, Array]:
-    """The best N of a grid for given shares."""
-    grid = np.linspace(low, high, _SIZES + 2)[1:-1]
-    values = np.stack([problem.objective(shares, np.full(problem.draws, n)) for n in grid])
-    values = np.where(np.isnan(values), np.inf, values)
-    return grid[values.argmin(0)], values.min(0)
-
-
-def _follow(problem: Problem, p: Array, n: Array, low: float, high: float) -> tuple[Array, Array]:
-    """Newton steps along the barrier's path."""
-    scale = np.maximum(problem.objective(p, n), 1e-300)
-    for weight in BARRIERS:
-        p, n = _newton(problem, p, n, weight * scale, low, high)
-    return p, n
-
-
-def _newton(problem: Problem, p: Array, n: Array, mu: Array, low: float, high: float) -> tuple[Array, Array]:
-    value = _barriered(problem, p, n, mu, low, high)
-    active = np.ones(len(n), bool)
-    for _ in range(_NEWTON):
-        rows = np.flatnonzero(active)
-        part = problem.at(rows)
-        step_p, step_n, decrement = _step(part, p[rows], n[rows], mu[rows], low, high)
-        done = decrement <= 1e-16 * np.abs(value[rows]) + 1e-3 * 1e-6 * mu[rows]
-        p_new, n_new, v_new, moved = _search(
-            part, p[rows], n[rows], value[rows], step_p, step_n, decrement, mu[rows], low, high
-        )
-        p[rows], n[rows], value[rows] = p_new, n_new, v_new
-        active[rows[done | ~moved]] = False
-        if not active.any():
-            break
-    return p, n
-
-
-def _barriered(problem: Problem, p: Array, n: Array, mu: Array, low: float, high: float) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        barrier = np.log(p).sum(1) + np.log(n - low) + np.log(high - n)
-        value = problem.objective(p, n) - mu * barrier
-    return np.where(np.isfinite(value), value, np.inf)
-
-
-def _step(problem: Problem, p: Array, n: Array, mu: Array, low: float, high: float) -> tuple[Array, Array, Array]:
-    """A descent direction with sum(dp) = 0, and the decrease it promises at first order."""
-    R, K = p.shape
-    gradient, hessian = problem.derivatives(p, n)
-    gradient[:, :K] -= mu[:, None] / p
-    gradient[:, K] += mu * (1 / (high - n) - 1 / (n - low))
-    # Scaled variables dp = p y make the barrier's curvature mu times the identity.
-    scale = np.concatenate([p, np.ones((R, 1))], axis=1)
-    g = gradient * scale
-    H = hessian * scale[:, :, None] * scale[:, None, :]
-    H[:, np.arange(K), np.arange(K)] += mu[:, None]
-    H[:, K, K] += mu * (1 / (high - n) ** 2 + 1 / (n - low) ** 2)
-    system = np.zeros((R, K + 2, K + 2))
-    system[:, : K + 1, : K + 1] = H
-    system[:, K + 1, :K] = p
-    system[:, :K, K + 1] = p
-    right = np.concatenate([-g, np.zeros((R, 1))], axis=1)
-    try:
-        y = np.linalg.solve(system, right[..., None])[..., 0][:, : K + 1]
-    except np.linalg.LinAlgError:
-        y = np.full((R, K + 1), np.nan)
-    descent = -np.einsum("rk,rk->r", g, y)
-    poor = ~(np.isfinite(y).all(1) & (descent > 0))
-    if poor.any():
-        y[poor] = _saddle_free(H[poor], g[poor], p[poor])
-        descent = -np.einsum("rk,rk->r", g, y)
-    step = y * scale
-    return step[:, :K], step[:, K], np.maximum(descent, 0.0)
-
-
-def _saddle_free(H: Array, g: Array, p: Array) -> Array:
-    """Newton with the absolute eigenvalues of the Hessian on the plane sum(p y) = 0: always downhill."""
-    a = np.concatenate([p, np.zeros((len(p), 1))], axis=1)
-    a /= np.linalg.norm(a, axis=1, keepdims=True)
-    project = np.eye(H.shape[1]) - a[:, :, None] * a[:, None, :]
-    values, vectors = np.linalg.eigh(project @ H @ project)
-    values = np.maximum(np.abs(values), 1e-10 * np.abs(values).max(1, keepdims=True) + 1e-300)
-    flat = np.einsum("rij,rj->ri", project, -g)
-    inner = np.einsum("rji,rj->ri", vectors, flat) / values
-    return np.einsum("rij,rj->ri", project, np.einsum("rij,rj->ri", vectors, inner))
-
-
-def _search(
-    problem: Problem, p: Array, n: Array, value: Array, step_p: Array, step_n: Array, descent: Array,
-    mu: Array, low: float, high: float,
-) -> tuple[Array, Array, Array, NDArray[np.bool_]]:  # fmt: skip
-    """Backtrack from the largest step inside the bounds until the objective falls; rows that cannot stay put."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_zero = np.where(step_p < 0, -p / step_p, np.inf).min(1)
-        to_edge = np.where(step_n < 0, (low - n) / step_n, np.where(step_n > 0, (high - n) / step_n, np.inf))
-    t = np.minimum(1.0, 0.99 * np.minimum(to_zero, to_edge))
-    p_new, n_new, v_new = p.copy(), n.copy(), value.copy()
-    open_rows = np.ones(len(n), bool)
-    for _ in range(_BACKTRACKS):
-        rows = np.flatnonzero(open_rows)
-        p_try, n_try = p[rows] + t[rows, None] * step_p[rows], n[rows] + t[rows] * step_n[rows]
-        v_try = _barriered(problem.at(rows), p_try, n_try, mu[rows], low, high)
-        good = v_try <= value[rows] - 1e-4 * t[rows] * descent[rows] + 4e-16 * np.abs(value[rows])
-        kept = rows[good]
-        p_new[kept], n_new[kept], v_new[kept] = p_try[good], n_try[good], v_try[good]
-        open_rows[kept] = False
-        t[open_rows] *= 0.4
-        if not open_rows.any():
-            break
-    return p_new, n_new, v_new, ~open_rows

@@ -1,7 +1,7 @@
 """Fitted laws as one planning problem: the numbers of each law's equation in the arrays that `Problem` reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, Multilingual, Multilinguality
+from babelscale.planning.limits import Limits
 from babelscale.planning.problem import Problem
 
 Array = NDArray[np.float64]
 Group = frozenset[str]
+Bounds = tuple[float, float]
+UNSPENT = ""
+_NUMBERS = ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")
+_WIDTH = 1e-7
 
 
 class Draws(NamedTuple):
@@ -33,39 +38,76 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a plan is asked for, checked."""
+    """What a plan is asked for, checked. `served` tokens of inference are charged; bounds are by language."""
 
     languages: tuple[str, ...]
     weights: Mapping[str, float]
     unique_tokens: Mapping[str, float]
     compute: float
+    served: float = 0.0
+    tokens: Mapping[str, Bounds] = field(default_factory=dict)
+    shares: Mapping[str, Bounds] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds as arrays, with a last column for budget that they leave unspent."""
+        if not (self.tokens or self.shares):
+            return Limits()
+        bounds = [self.tokens.get(code, (0.0, np.inf)) for code in self.languages]
+        shares = [self.shares.get(code, (0.0, 1.0)) for code in self.languages]
+        spare = any(high < np.inf for _, high in bounds)
+        more = [(0.0, np.inf)] if spare else []
+        # Bounds that leave no width would leave no inside; a ten-millionth is below any sampler's exactness.
+        tokens = np.array(bounds + more) * [1 - _WIDTH, 1 + _WIDTH]
+        parts = np.array(shares + [(0.0, 1.0)] * len(more)) * [1 - _WIDTH, 1.0]
+        parts[:, 1] = np.where(parts[:, 1] < 1, parts[:, 1] * (1 + _WIDTH), 1.0)
+        return Limits(tokens[:, 0], tokens[:, 1], parts[:, 0], parts[:, 1], spare)
 
 
 def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
     """Stack the laws of all targets into one problem."""
-    targets, codes = list(laws), setting.languages
-    groups = list(dict.fromkeys(group for law in laws.values() for group in law.worth))
-    rows = len(next(iter(laws.values())).E)
-    worth = np.zeros((rows, len(targets), len(groups)))
+    targets, limits = list(laws), setting.limits
+    codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
+    column = {code: k for k, code in enumerate(codes)}
+    rows, T, K = len(next(iter(laws.values())).E), len(targets), len(codes)
+    # Where no language helps another the worth of T x K pairs is that of T: 420 languages and 200 draws fit then.
+    alone = all(set(law.worth) == {frozenset([target])} for target, law in laws.items())
+    worth, pooled = np.zeros((rows, T, 1 if alone else K)), np.zeros((rows, T))
+    members, pooled_unique = np.zeros((T, K)), np.full(T, np.inf)
     for t, law in enumerate(laws.values()):
         for group, values in law.worth.items():
-            worth[:, t, groups.index(group)] = values
-    member = np.array([[float(code in group) for code in codes] for group in groups])
-    unique = np.array([sum(setting.unique_tokens.get(code, np.inf) for code in group) for group in groups])
+            if len(group) == 1:
+                worth[:, t, 0 if alone else column[next(iter(group))]] = values
+            else:
+                pooled[:, t] = values
+                members[t, [column[code] for code in group]] = 1.0
+                pooled_unique[t] = sum(setting.unique_tokens.get(code, np.inf) for code in group)
+    own = np.array([column[target] for target in targets])
+    alone = alone or not (np.arange(K) != own[:, None])[(worth != 0).any(0)].any()
 
     def stacked(name: str) -> Array:
         return np.stack([getattr(law, name) for law in laws.values()], axis=1)
 
     return Problem(
         languages=codes,
-        weights=np.array([setting.weights[target] for target in targets]),
-        **{name: stacked(name) for name in ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")},
-        worth=worth,
-        groups=member,
-        unique=unique,
-        own=np.array([codes.index(target) for target in targets]),
-        compute=setting.compute,
+        weights=np.tile([setting.weights[target] for target in targets], (rows, 1)),
+        **{name: stacked(name) for name in _NUMBERS},  # pyright: ignore[reportArgumentType]
+        worth=_alone(worth, own) if alone else worth,
+        pooled=pooled,
+        members=members,
+        pooled_unique=pooled_unique,
+        unique=np.array([setting.unique_tokens.get(code, np.inf) for code in codes]),
+        own=own,
+        compute=np.full(rows, setting.compute),
+        offset=np.zeros((rows, T)),
+        served=setting.served,
+        limits=limits,
     )
+
+
+def _alone(worth: Array, own: NDArray[np.intp]) -> Array:
+    """Each target's worth of its own tokens, (R, T)."""
+    return worth[:, :, 0] if worth.shape[2] == 1 else worth[:, np.arange(len(own)), own]
 
 
 def of_fit(fit: Fit, setting: Setting, values: Array) -> Draws:

@@ -8,7 +8,7 @@ import polars as pl
 
 from babelscale import charts
 from babelscale.charts import style
-from babelscale.charts.plans import loss_rows, token_rows
+from babelscale.charts.plans import baseline_rows, loss_rows, token_rows
 from babelscale.planning import Plan
 from babelscale.reporting import words
 from babelscale.reporting.page import Figure, Section, Table
@@ -77,12 +77,25 @@ def plan_section(plan: Plan) -> Section:
     figures = [Figure("plan-tokens", charts.plan_tokens(plan), reading, tokens)]
     reading = "Dots are expected losses after training as planned, bars their 90 % intervals."
     figures.append(Figure("plan-losses", charts.plan_losses(plan), reading, losses))
+    if plan.baselines:
+        figures.append(_baselines(plan))
     warning = []
     if plan.extrapolation:
         warning = ["This plan reaches beyond the runs that the laws were fitted to, and nothing has tested them there."]
         warning += [f"{part[:1].upper()}{part[1:]}." for part in plan.extrapolation.split("; ")]
     notes = [*plan.notes, *([f"Source: {plan.source}"] if plan.source else [])]
     return Section("Plan", "plan", [_headline(plan)], warning=warning, tables=[size], figures=figures, notes=notes)
+
+
+def _baselines(plan: Plan) -> Figure:
+    """What simpler mixtures of the same compute lose against the plan."""
+    rows = [
+        [row["name"], words.number(row["loss"], "+.4f"), words.interval(row["low"], row["high"])]
+        for row in baseline_rows(plan)
+    ]
+    table = Table("Loss above the plan's, each at its best size", ("mixture", "loses", "90 % interval"), rows, (1, 2))
+    reading = "Right of the line a simpler mixture of the same compute is worse than the plan, left of it better."
+    return Figure("plan-baselines", charts.plan_baselines(plan), reading, table)
 
 
 def limits(walk: Walk) -> Section:

@@ -1,7 +1,6 @@
 """Walk: what a study's runs gave; and its place on disk, written whole and read while nothing it rests on changes."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from babelscale import files
 from babelscale.fitting import Comparison, Fit
-from babelscale.planning import Expected, Plan
+from babelscale.planning import Plan
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix
 
@@ -95,33 +94,4 @@ def _comparison(path: Path) -> Comparison:
 
 def _plan(path: Path) -> Plan:
     """A plan as `Plan.save` wrote it."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    each = data["languages"]
-    return Plan(
-        params=data["params"],
-        tokens=data["tokens"],
-        unique_tokens={code: _else(row["unique_tokens"], math.inf) for code, row in each.items()},
-        losses={
-            code: Expected(*(_else(row[name], math.nan) for name in Expected._fields))
-            for code, row in data["losses"].items()
-        },
-        weights={code: row["weight"] for code, row in data["losses"].items()},
-        params_interval=_pair(data["params_interval"]),
-        tokens_interval={code: pair for code, row in each.items() if (pair := _pair(row["tokens_interval"]))},
-        objective=data["objective"],
-        compute=data["compute"],
-        metric=data["metric"],
-        extrapolation=data["extrapolation"],
-        notes=tuple(data["notes"]),
-        source=data["source"],
-        estimated=tuple(code for code, row in each.items() if row["unique_tokens_estimated"]),
-        pooled=tuple(code for code, row in data["losses"].items() if row["pooled"]),
-    )
-
-
-def _else(value: float | None, absent: float) -> float:
-    return absent if value is None else float(value)
-
-
-def _pair(value: list[float] | None) -> tuple[float, float] | None:
-    return None if value is None else (float(value[0]), float(value[1]))
+    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,346 @@
+"""Ask: what a plan is asked for, and the search over compute where compute is what is sought.
+
+compute             N and D_l of the least objective            params, tokens      the mixture alone
+compute, params     D_l at this N                               loss                the least compute that reaches it
+compute, tokens     the largest N, and the mixture              loss, params        the fewest tokens at this N
+params              the compute for which this N is the best    loss, tokens        the smallest N for these tokens
+tokens              the compute for which this D is the best
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale import published
+from babelscale.errors import InputError
+from babelscale.planning.problem import Problem
+from babelscale.planning.solve import Solution, centre, solve
+from babelscale.planning.wording import count
+
+Array = NDArray[np.float64]
+
+# N and D_tot are searched between this and whatever the other leaves of the budget.
+SMALLEST = 1e3
+# Bytes a parameter while training: weights, optimiser, gradients and half-width copies (docs/designs.md).
+BYTES_PER_PARAM = 22.0
+_LEAST, _MOST = 6 * SMALLEST**2, 1e40
+_START = 1e20
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The question, checked; see the module's table. `served` tokens of inference are charged at 2 N FLOPs each.
+
+    `low` and `high` bound N. `rungs` are the only sizes allowed, where given.
+    """
+
+    compute: float | None = None
+    params: float | None = None
+    tokens: float | None = None
+    loss: float | None = None
+    served: float = 0.0
+    low: float = SMALLEST
+    high: float = math.inf
+    rungs: tuple[float, ...] = ()
+
+    @classmethod
+    def of(
+        cls, compute: float | None, params: float | None, tokens: float | None, loss: float | None, served: float,
+        memory: float | None, bytes_per_param: float, ladder: bool | tuple[float, ...] | list[float],
+    ) -> "Ask":  # fmt: skip
+        """The question from `plan`'s arguments.
+
+        Raises:
+            InputError: a number is not positive, or the combination determines too much or nothing.
+        """
+        given = {"compute": compute, "params": params, "tokens": tokens, "loss": loss, "memory": memory}
+        for name, value in given.items():
+            if value is not None and not (_number(value) and value > 0):
+                unit = {"compute": " of FLOPs", "memory": " of bytes"}.get(name, "")
+                hint = "for example compute=1e21" if name == "compute" else f"give a positive {name}"
+                raise InputError(f"{name} {value} is not a positive number{unit}", hint=hint)
+        for name, value in (("served", served), ("bytes_per_param", bytes_per_param)):
+            if not (_number(value) and value >= 0) or (name == "bytes_per_param" and value == 0):
+                raise InputError(f"{name} is {value}", hint="give a number, 0 or more")
+        named = [name for name in ("compute", "params", "tokens", "loss") if given[name] is not None]
+        if not named:
+            raise InputError("no budget", hint="give compute, loss, params or tokens (or two of them)")
+        if len(named) > 2 or named == ["compute", "loss"]:
+            raise InputError(
+                f"{', '.join(named)} together leave nothing to plan", hint="give one of compute and loss, or two sizes"
+            )
+        if compute is not None and compute < _LEAST:
+            raise InputError(f"compute {compute:.3g} FLOPs trains nothing", hint=f"the least planned is {_LEAST:.0e}")
+        high = math.inf if memory is None else memory / bytes_per_param
+        rungs = _rungs(ladder, high)
+        if params is not None and (params > high or params < SMALLEST):
+            limit = f"{count(high)} parameters fit" if params > high else f"the least planned is {SMALLEST:.0f}"
+            raise InputError(f"params {params:.3g} is outside what can be planned", hint=limit)
+        if high < SMALLEST:
+            raise InputError(
+                f"memory {memory:.3g} bytes holds no model at {bytes_per_param:g} bytes a parameter",
+                hint=f"the least is {SMALLEST * bytes_per_param:.3g} bytes",
+            )
+        if rungs and named not in (["compute"], ["loss"]):
+            raise InputError("a ladder is for plans whose size is free", hint="leave out params, tokens or the ladder")
+        return cls(compute, params, tokens, loss, float(served), SMALLEST, high, rungs)
+
+    @property
+    def free(self) -> bool:
+        """Whether N is searched at a given compute."""
+        sizes = (self.params is not None) + (self.tokens is not None)
+        return sizes == 0 or (sizes == 1 and self.compute is None and self.loss is None)
+
+    @property
+    def kind(self) -> str:
+        names = [name for name in ("compute", "params", "tokens", "loss") if getattr(self, name) is not None]
+        return " and ".join(names)
+
+    def fixed(self, compute: Array) -> Array | None:
+        """log N of each row where the question fixes it; None where N is searched."""
+        if self.free:
+            return None
+        if self.params is not None:
+            return np.full(len(compute), math.log(self.params))
+        assert self.tokens is not None
+        return np.log(compute / (6 * self.tokens + 2 * self.served))
+
+    def box(self, compute: float) -> tuple[float, float]:
+        """The N searched: at least a thousand parameters and a thousand tokens, and what fits in memory.
+
+        Raises:
+            InputError: serving alone costs more than the budget.
+        """
+        high = min(compute / (6 * SMALLEST + 2 * self.served), self.high)
+        if high <= self.low * (1 + 1e-9):
+            raise InputError(
+                f"compute {compute:.3g} FLOPs does not pay for serving {self.served:.3g} tokens",
+                hint=f"the least is {self.low * (6 * SMALLEST + 2 * self.served) * 1.01:.3g} FLOPs",
+            )
+        return self.low, high
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _rungs(ladder: bool | tuple[float, ...] | list[float], high: float) -> tuple[float, ...]:
+    if ladder is False or ladder is None:
+        return ()
+    sizes = [scale.params for scale in published.model_scales()] if ladder is True else list(ladder)
+    if not sizes or not all(_number(size) and size >= SMALLEST for size in sizes):
+        raise InputError(f"ladder {sizes}", hint=f"list sizes of {SMALLEST:.0f} parameters or more")
+    fitting = tuple(sorted(float(size) for size in sizes if size <= high))
+    if not fitting:
+        raise InputError(
+            f"no size of the ladder fits in memory for {count(high)} parameters",
+            hint=f"the smallest has {count(min(sizes))}",
+        )
+    return fitting
+
+
+def optimum(
+    problem: Problem, ask: Ask, *, start: Solution | None = None, seed: int = 0, near: bool = False
+) -> Solution | None:
+    """The best shares and N at the compute of each row.
+
+    Args:
+        start: a solution nearby. near: it is a centre (`solve.centre`), and draws follow from it.
+    """
+    fixed = ask.fixed(problem.compute)
+    if fixed is not None:
+        return solve(problem, None, n=fixed, start=start, seed=seed, centred=near)
+    lows = [ask.box(float(C)) for C in np.unique(problem.compute)]
+    if len(lows) > 1:
+        return _rows(problem, ask, start, seed, near)
+    box = lows[0]
+    found = solve(problem, box, start=start, seed=seed, centred=near)
+    return found if found is None or not ask.rungs else _on_ladder(problem, ask.rungs, found, box, near, seed)
+
+
+def _rows(problem: Problem, ask: Ask, start: Solution | None, seed: int, near: bool) -> Solution | None:
+    """Rows of different compute: each has a box of its own."""
+    from babelscale.planning.newton import Box
+
+    high = np.minimum(problem.compute / (6 * SMALLEST + 2 * ask.served), ask.high)
+    box = Box(np.full(len(high), math.log(ask.low)), np.log(high))
+    return solve(problem, box, start=start, seed=seed, centred=near)
+
+
+def _on_ladder(
+    problem: Problem, rungs: tuple[float, ...], found: Solution, box: tuple[float, float], near: bool, seed: int
+) -> Solution:
+    """The best rung: all of them for one row, the two around the free optimum of each draw."""
+    sizes = np.log([rung for rung in rungs if rung <= box[1]] or [min(rungs)])
+    R = problem.draws
+    if R == 1:
+        rows, n = np.zeros(len(sizes), np.intp), sizes
+    else:
+        above = np.clip(np.searchsorted(sizes, found.n), 0, len(sizes) - 1)
+        rows = np.repeat(np.arange(R), 2)
+        n = np.stack([sizes[np.maximum(above - 1, 0)], sizes[above]], axis=1).ravel()
+    finite = np.isfinite(found.objective)[rows]
+    rows, n = rows[finite], n[finite]
+    many = solve(problem.at(rows), None, n=n, start=found.at(rows), levels=(1e-4, 1e-6, 1e-8) if near else None)
+    if many is None and not near:
+        many = solve(problem.at(rows), None, n=n, seed=seed)
+    if many is None:
+        raise InputError(
+            "no size of the ladder has an allocation within the constraints", hint="loosen them, or widen the ladder"
+        )
+    best = [np.flatnonzero(rows == r)[many.objective[rows == r].argmin()] for r in range(R) if (rows == r).any()]
+    kept = many.at(np.array(best))
+    return replace(kept, starts=found.starts, at_edge=np.zeros(len(best), bool))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A solution and the problem, with its compute, that it solves."""
+
+    problem: Problem
+    solution: Solution
+
+
+def answer(problem: Problem, ask: Ask, seed: int = 0, start: Solution | None = None) -> Found | None:
+    """The plan of a problem of one row; its compute is searched, from `start`, where the question leaves it open."""
+    C = _given_compute(ask)
+    if C is not None:
+        one = replace(problem, compute=np.array([C]))
+        solution = optimum(one, ask, seed=seed)
+        return None if solution is None else Found(one, solution)
+    best: list[Solution | None] = [start]
+
+    def solved(log_C: Array) -> Solution | None:
+        one = replace(problem, compute=np.exp(log_C))
+        solution = optimum(one, ask, start=best[0], seed=seed) if best[0] is not None else None
+        if solution is None or not np.isfinite(solution.objective).all():
+            solution = optimum(one, ask, seed=seed)
+        best[0] = solution or best[0]
+        return solution
+
+    target = _goal(ask)
+    log_C = _root(lambda x: target(solved(x), x), np.array([math.log(_START)]), 1e-11, ask, problem, seed)
+    one = replace(problem, compute=np.exp(log_C))
+    solution = solved(log_C)
+    return None if solution is None else Found(one, solution)
+
+
+def draws(problem: Problem, ask: Ask, point: Found, seed: int = 0) -> Found | None:
+    """The same question for every row of `problem`, from the answer for the fit."""
+    R, C = problem.draws, float(point.problem.compute[0])
+    free = ask.free and not ask.rungs
+    box = ask.box(C) if ask.free else None
+    middle = centre(point.problem, box, point.solution)
+    if _given_compute(ask) is not None:
+        many = replace(problem, compute=np.full(R, C))
+        solution = optimum(many, ask, start=middle, seed=seed, near=True)
+        return None if solution is None else Found(many, solution)
+    target = _goal(ask)
+    last: list[Solution | None] = [None]
+
+    def solved(log_C: Array) -> Solution | None:
+        many = replace(problem, compute=np.exp(log_C))
+        shift = np.zeros(R) if not free else (log_C - math.log(C)) / 2
+        near = replace(middle, n=middle.n + shift, shares=np.repeat(middle.shares, R, 0))
+        if ask.rungs:
+            last[0] = _rung_rows(many, ask, near)
+        else:
+            last[0] = optimum(many, ask, start=near, seed=seed, near=True)
+        return last[0]
+
+    log_C = _root(lambda x: target(solved(x), x), np.full(R, math.log(C)), 1e-5, ask, problem, seed, steps=8)
+    solution = solved(np.where(np.isfinite(log_C), log_C, math.log(C)))
+    if solution is None:
+        return None
+    C_rows = np.where(np.isfinite(log_C), np.exp(np.minimum(log_C, 600)), np.inf)
+    return Found(replace(problem, compute=C_rows), solution)
+
+
+def _rung_rows(problem: Problem, ask: Ask, start: Solution) -> Solution | None:
+    """Draws at different compute on a ladder: every rung, the best of them."""
+    sizes = np.log(ask.rungs)
+    rows = np.repeat(np.arange(problem.draws), len(sizes))
+    n = np.tile(sizes, problem.draws)
+    many = solve(problem.at(rows), None, n=n, start=start.at(rows), levels=(1e-4, 1e-6, 1e-8))
+    if many is None:
+        return None
+    best = np.arange(problem.draws) * len(sizes) + many.objective.reshape(-1, len(sizes)).argmin(1)
+    return many.at(best)
+
+
+def _given_compute(ask: Ask) -> float | None:
+    if ask.compute is not None:
+        return ask.compute
+    if ask.params is not None and ask.tokens is not None:
+        return 6 * ask.params * ask.tokens + 2 * ask.params * ask.served
+    return None
+
+
+def _goal(ask: Ask) -> Callable[[Solution | None, Array], Array]:
+    """What falls with compute and is 0 at the answer, by row."""
+
+    def goal(solution: Solution | None, log_C: Array) -> Array:
+        if solution is None:
+            return np.array([np.inf])
+        if ask.loss is not None:
+            return np.where(np.isfinite(solution.objective), solution.objective / ask.loss - 1, np.inf)
+        if ask.params is not None:
+            return math.log(ask.params) - solution.n
+        assert ask.tokens is not None
+        return math.log(ask.tokens) - np.log(np.exp(log_C - solution.n) / 6 - ask.served / 3)
+
+    return goal
+
+
+def _root(
+    goal: Callable[[Array], Array], start: Array, tolerance: float, ask: Ask, problem: Problem, seed: int,
+    steps: int = 60,
+) -> Array:  # fmt: skip
+    """log C at which the goal is 0, by bracketing and the Illinois rule; infinite where it stays above.
+
+    Raises:
+        InputError: (one row) no compute reaches it; the nearest loss that is reached is named.
+    """
+    x, low, high = start.copy(), np.full(len(start), math.log(_LEAST) + 1e-6), np.full(len(start), math.log(_MOST))
+    f = goal(x)
+    f = np.broadcast_to(f, x.shape).copy()
+    a, b, fa, fb = x.copy(), x.copy(), f.copy(), f.copy()
+    step = 1.0 if len(x) == 1 else 0.1
+    for _ in range(60):
+        up, down = (fb > 0) & (b < high), (fa < 0) & (a > low)
+        if not (up.any() or down.any()):
+            break
+        a, fa = np.where(up, b, a), np.where(up, fb, fa)
+        b, fb = np.where(down, a, b), np.where(down, fa, fb)
+        x = np.where(up, np.minimum(b + step, high), np.where(down, np.maximum(a - step, low), b))
+        f = np.broadcast_to(goal(x), x.shape)
+        b, fb = np.where(up, x, b), np.where(up, f, fb)
+        a, fa = np.where(down, x, a), np.where(down, f, fa)
+        step *= 2
+    lost = fb > 0
+    if lost.any() and len(x) == 1:
+        _unreached(ask, problem, float(fb[0]), seed)
+    for _ in range(steps):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            x = np.where(np.isfinite(fa), b - fb * (b - a) / (fb - fa), (a + b) / 2)
+        x = np.where(np.isfinite(x) & (x > a) & (x < b), x, (a + b) / 2)
+        f = np.broadcast_to(goal(x), x.shape)
+        left = f > 0
+        fa, fb = np.where(left, f, fa / 2), np.where(left, fb / 2, f)
+        a, b = np.where(left, x, a), np.where(left, b, x)
+        if ((np.abs(f) <= tolerance) | (b - a <= 1e-13 * np.abs(b)) | lost).all():
+            break
+    return np.where(lost, np.inf, x)
+
+
+def _unreached(ask: Ask, problem: Problem, excess: float, seed: int) -> None:
+    if ask.loss is None:
+        raise InputError(f"no compute makes {ask.kind} {ask.params or ask.tokens:.3g} the best choice")
+    raise InputError(
+        f"loss {ask.loss:.4g} is below what any compute reaches: the laws end at {ask.loss * (1 + excess):.4g} with "
+        "these languages and unique tokens",
+        hint=f"ask for more than {ask.loss * (1 + excess):.4g}, or add languages or unique tokens",
+    )

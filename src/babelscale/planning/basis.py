@@ -1,0 +1,197 @@
+"""Basis: the laws that a plan rests on, fitted or printed, in one shape for the planner."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale import languages as language_table
+from babelscale.allocation import Allocation
+from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.fitting.result import NORMAL
+from babelscale.planning.terms import Draws, Setting, languages_of, of_fit, problem
+
+Array = NDArray[np.float64]
+_MANY = 6
+Expectations = Mapping[str, tuple[float, float, float]]
+
+
+class Basis(Protocol):
+    """What the planner asks of laws; `targets` are the languages whose losses they give."""
+
+    @property
+    def targets(self) -> tuple[str, ...]: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def pooled(self) -> tuple[str, ...]: ...
+    def languages(self) -> tuple[str, ...]:
+        """The languages planned where none are named."""
+        ...
+
+    def unique(self, codes: Sequence[str]) -> dict[str, float]:
+        """U by language where it is known."""
+        ...
+
+    def only(self, targets: Sequence[str]) -> "Basis":
+        """The laws of some targets."""
+        ...
+
+    def point(self, setting: Setting) -> dict[str, Draws]:
+        """Every target's law, one row."""
+        ...
+
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
+        """Every target's law at `count` draws; None where nothing is known of the uncertainty."""
+        ...
+
+    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
+        """Loss, low and high (90 %) of every target for a new run."""
+        ...
+
+    def extrapolation(self, allocation: Allocation) -> str | None: ...
+    def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Fits of one's own, one a target."""
+
+    fits: Mapping[str, Fit]
+
+    @classmethod
+    def of(cls, fits: Fit | Sequence[Fit] | None) -> "Fitted":
+        """Fits by target, checked to be of one loss, one vocabulary and different languages.
+
+        Raises:
+            InputError: no fit, two of one target, different metrics or tokenizers.
+        """
+        if fits is None:
+            raise InputError("nothing to plan from", hint="pass one or several fits, or published=True")
+        several = [fits] if isinstance(fits, Fit) else list(fits)
+        if not several:
+            raise InputError("no fits given", hint="pass one fit a target language")
+        named: dict[str, Fit] = {}
+        for fit in several:
+            target = fit.target or fit.law.target or language_table.UNDETERMINED
+            if target in named:
+                raise InputError(f"two fits of target {target!r}", hint="pass one fit a target language")
+            named[target] = fit
+        if len(metrics := {fit.metric for fit in several}) > 1:
+            raise InputError(f"fits of different losses: {', '.join(sorted(metrics))}", hint="fit all with one metric")
+        _one_vocabulary(named)
+        return cls(named)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(self.fits)
+
+    @property
+    def metric(self) -> str:
+        return next(iter(self.fits.values())).metric or "the unit of the fits"
+
+    @property
+    def source(self) -> str:
+        names = ", ".join(sorted({fit.law.name for fit in self.fits.values()}))
+        return f"{len(self.fits)} fitted law{'s' if len(self.fits) > 1 else ''} ({names})"
+
+    @property
+    def pooled(self) -> tuple[str, ...]:
+        return ()
+
+    def languages(self) -> tuple[str, ...]:
+        return languages_of(list(self.fits.values()))
+
+    def unique(self, codes: Sequence[str]) -> dict[str, float]:
+        fits = self.fits.values()
+        return {c: max(U) for c in codes if (U := [f.unique_tokens[c] for f in fits if c in f.unique_tokens])}
+
+    def only(self, targets: Sequence[str]) -> "Fitted":
+        return Fitted({target: self.fits[target] for target in targets})
+
+    def point(self, setting: Setting) -> dict[str, Draws]:
+        return {
+            target: of_fit(fit, setting, np.array([[fit.parameters[name] for name in fit.law.parameter_names]]))
+            for target, fit in self.fits.items()
+        }
+
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
+        """Draws of different targets are independent; each target's are taken in an order of their own."""
+        if not all(len(fit.draws) for fit in self.fits.values()) or not count:
+            return None
+        found = {}
+        for target, fit in self.fits.items():
+            rng = np.random.default_rng([seed, *target.encode()])
+            rows = rng.permutation(len(fit.draws))[np.arange(count) % len(fit.draws)]
+            found[target] = of_fit(fit, setting, fit.draws[rows])
+        return found
+
+    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
+        """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
+        counts = {len(fit.draws) for fit in self.fits.values()}
+        if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
+            said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
+            return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
+        count = counts.pop()
+        total = float(allocation.total_tokens)
+        C = 6 * float(allocation.params) * (total + setting.served / 3)
+        one = replace(setting, compute=C, tokens={}, shares={})
+        shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
+        n = np.log(np.array([float(allocation.params)]))
+        value = problem(self.point(one), one).losses(shares, n)[0]
+        laws = {target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}
+        drawn = problem(laws, one).losses(np.repeat(shares, count, 0), np.repeat(n, count))
+        noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
+        spread = (np.log(drawn)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
+        last = len(spread) - 1
+        low, high = math.floor(0.05 * last), math.ceil(0.95 * last)
+        ends = np.exp(np.partition(spread, (low, high), axis=0)[[low, high]])
+        return {
+            target: (float(v), float(a), float(b))
+            for target, v, a, b in zip(self.fits, value, ends[0], ends[1], strict=True)
+        }
+
+    def extrapolation(self, allocation: Allocation) -> str | None:
+        """The fits' sentences as one; what holds for every target is said once."""
+        prefix = "extrapolated: "
+        parts: dict[str, list[str]] = {}
+        for target, fit in self.fits.items():
+            sentence = fit.extrapolation(allocation)
+            for part in sentence.removeprefix(prefix).split(", ") if sentence else ():
+                parts.setdefault(part, []).append(target)
+        everyone = len(self.fits)
+        said = [part if len(who) == everyone else f"{part} for {' and '.join(who)}" for part, who in parts.items()]
+        return f"{prefix}{', '.join(said)}" if said else None
+
+    def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]:
+        notes = []
+        without = [code for code in setting.languages if code not in setting.unique_tokens]
+        if without:
+            notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
+        blind = {f.law.name for f in self.fits.values()} - {"adaptive-transfer", "data-constrained"}
+        if blind and setting.unique_tokens:
+            notes.append(f"{', '.join(sorted(blind))} knows no repetition: repeated tokens count as new")
+        if any(fit.law.target is None for fit in self.fits.values()) and len(setting.languages) > 1:
+            notes.append("a law without a target does not tell languages apart: tokens are spread evenly")
+        if math.isfinite(float(allocation.params)) and not all(len(fit.draws) for fit in self.fits.values()):
+            notes.append("the fits hold no draws, so nothing is known of the uncertainty")
+        return tuple(notes)
+
+
+def _one_vocabulary(fits: Mapping[str, Fit]) -> None:
+    """Refuse fits whose runs were tokenised differently: their tokens, U and losses do not compare."""
+    named = {target: fit.provenance.get("tokenizer") for target, fit in fits.items()}
+    known = {target: name for target, name in named.items() if name}
+    if len(set(known.values())) > 1:
+        one, other = next(iter(known)), next(t for t, name in known.items() if name != next(iter(known.values())))
+        raise InputError(
+            f"fits of different vocabularies: {one!r} was fitted under tokenizer {str(known[one])[:12]}, {other!r} "
+            f"under {str(known[other])[:12]}",
+            hint="a plan counts tokens of one vocabulary; fit runs that share their tokenizer, or plan one at a time",
+        )

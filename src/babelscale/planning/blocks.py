@@ -1,0 +1,165 @@
+"""Blocks: what a model for some of the languages can reach with a part of the compute.
+
+A model's weighted loss is cap(N) + h(X), h(X) the least of the data's part over mixtures of X tokens, so a block is a
+table of h over X. Several models share compute C (and, where asked, room for sum N parameters):
+
+    minimise  sum_b cap_b(N_b) + h_b(X_b)   subject to   sum_b 6 N_b X_b <= C,   sum_b N_b <= M
+
+Without the second bound each block is its curve V_b(C_b) and the best split has one marginal -dV_b/dC_b for all.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.planning.basis import Basis
+from babelscale.planning.problem import Problem, saturated_size
+from babelscale.planning.solve import COLD, solve
+from babelscale.planning.terms import Setting, problem
+
+Array = NDArray[np.float64]
+Code = frozenset[str]
+_X = np.linspace(math.log(1e3), math.log(1e17), 49)
+_N = np.linspace(math.log(1e3), math.log(1e15), 140)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The languages of one model: the problem at one row, h and its slope by log X on the grid `_X`."""
+
+    codes: tuple[str, ...]
+    problem: Problem
+    setting: Setting
+    data: Array
+    slope: Array
+    curve: tuple[Array, Array]
+
+    def cap(self, n: Array) -> Array:
+        """sum_t w_t (E_t + A_t / S(N)^alpha_t) at each n of a vector."""
+        p = self.problem
+        N = saturated_size(n, np.broadcast_to(p.size_cap, (len(n), p.size_cap.shape[1])), p.size_lam)[0]
+        return (p.weights * (p.E + p.A * np.exp(-p.alpha * np.log(N)))).sum(1)
+
+    def h(self, x: Array) -> Array:
+        """The data's part at log X, by a cubic through values and slopes."""
+        return hermite(x, _X, self.data, self.slope)
+
+
+def hermite(x: Array, grid: Array, value: Array, slope: Array) -> Array:
+    """Cubic Hermite interpolation on an even grid, linear beyond it."""
+    step = grid[1] - grid[0]
+    i = np.clip(((x - grid[0]) / step).astype(int), 0, len(grid) - 2)
+    t = np.clip((x - grid[i]) / step, 0.0, 1.0)
+    a, b, m, k = value[i], value[i + 1], slope[i] * step, slope[i + 1] * step
+    inside = (2 * t**3 - 3 * t**2 + 1) * a + (t**3 - 2 * t**2 + t) * m + (3 * t**2 - 2 * t**3) * b + (t**3 - t**2) * k
+    return inside + np.where(x < grid[0], slope[0] * (x - grid[0]), 0.0)
+
+
+class Shop:
+    """Blocks made once and kept."""
+
+    def __init__(self, basis: Basis, weights: Mapping[str, float], unique: Mapping[str, float], helpers: Sequence[str]):
+        self.basis, self.weights, self.unique, self.helpers = basis, weights, unique, tuple(helpers)
+        self._made: dict[Code, Block | None] = {}
+
+    def __call__(self, codes: Code) -> Block | None:
+        """The block of some targets; None where no mixture lies in the domain of their laws."""
+        if codes not in self._made:
+            self._made[codes] = self._make(tuple(sorted(codes)))
+        return self._made[codes]
+
+    @property
+    def made(self) -> int:
+        return len(self._made)
+
+    def _make(self, codes: tuple[str, ...]) -> Block | None:
+        setting = Setting((*codes, *self.helpers), self.weights, self.unique, 1e20)
+        one = problem(self.basis.only(codes).point(setting), setting)
+        rows = np.zeros(len(_X), np.intp)
+        n = np.zeros(len(_X))
+        many = replace(one.at(rows), compute=6 * np.exp(_X))
+        found = solve(many, None, n=n, levels=COLD[:5], clean=False)
+        inside = np.zeros(len(_X), bool) if found is None else np.isfinite(found.objective)
+        if found is None or not inside.any():
+            return None
+        s = many.state(np.where(inside[:, None], found.shares, 1 / found.shares.shape[1]), n)
+        with np.errstate(invalid="ignore"):
+            data = (many.weights * (s.data * s.price + (s.inner - s.data) * (s.price - 1))).sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gains, _ = many.gradient(found.shares, n, many.weights)
+            slope = -(gains * found.shares).sum(1) * np.exp(_X) if not many.gamma.any() else np.gradient(data, _X)
+        # Outside the domain: fewer tokens are hopeless, more are left unspent.
+        first, last = np.flatnonzero(inside)[[0, -1]]
+        data[:first], slope[:first] = 1e6, 0.0
+        data[last + 1 :], slope[last + 1 :] = data[last], 0.0
+        if not inside[first : last + 1].all():
+            return None
+        block = Block(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
+        return replace(block, curve=_curve(block))
+
+
+def _curve(block: Block) -> tuple[Array, Array]:
+    """V(C) at N's grid spread over compute, and log of the marginal -dV/dC; both falling."""
+    log_C = np.linspace(math.log(1e12), math.log(1e30), 160)
+    n = _N[None, :] + 0 * log_C[:, None]
+    x = log_C[:, None] - math.log(6) - n
+    total = block.cap(_N)[None, :] + block.h(x.ravel()).reshape(x.shape)
+    best = total.argmin(1)
+    # The envelope: dV / dlog C = dh / dlog X at the best N.
+    x_best = x[np.arange(len(log_C)), best]
+    slope = (block.h(x_best + 1e-4) - block.h(x_best - 1e-4)) / 2e-4
+    marginal = np.log(np.maximum(-slope, 1e-300)) - log_C
+    return log_C, np.minimum.accumulate(marginal)
+
+
+def split(blocks: Sequence[Block], compute: float) -> Array:
+    """C_b of each block: one marginal for all, by bisection."""
+    low, high = -200.0, 50.0
+    log_C = np.zeros(len(blocks))
+    for _ in range(80):
+        middle = (low + high) / 2
+        log_C = np.array([np.interp(-middle, -block.curve[1], block.curve[0]) for block in blocks])
+        low, high = (middle, high) if np.exp(log_C).sum() > compute else (low, middle)
+    C = np.exp(log_C)
+    return C / C.sum() * compute
+
+
+def value(block: Block, compute: float) -> tuple[float, float]:
+    """V(C) from the tables, and log N there."""
+    n = _N
+    total = block.cap(n) + block.h(math.log(compute / 6) - n)
+    best = int(total.argmin())
+    fine = np.linspace(n[max(best - 1, 0)], n[min(best + 1, len(n) - 1)], 101)
+    total = block.cap(fine) + block.h(math.log(compute / 6) - fine)
+    return float(total.min()), float(fine[total.argmin()])
+
+
+def split_with_memory(blocks: Sequence[Block], compute: float, memory: float) -> tuple[Array, Array]:
+    """C_b and log N_b of each block where sum N_b is bounded too (in parameters), by SLSQP on the tables."""
+    from scipy.optimize import minimize
+
+    B = len(blocks)
+    C = split(blocks, compute)
+    n = np.array([min(value(b, c)[1], math.log(memory / B)) for b, c in zip(blocks, C, strict=True)])
+    start = np.concatenate([n, np.log(C / 6) - n])
+
+    def total(z: Array) -> float:
+        each = [float(b.cap(z[i : i + 1])[0] + b.h(z[B + i : B + i + 1])[0]) for i, b in enumerate(blocks)]
+        return math.fsum(each)
+
+    bounds: list[Callable[[Array], float]] = [
+        lambda z: 1 - float(np.exp(z[:B] + z[B:] + math.log(6 / compute)).sum()),
+        lambda z: 1 - float(np.exp(z[:B] - math.log(memory)).sum()),
+    ]
+    found = minimize(
+        total, start, method="SLSQP", constraints=[{"type": "ineq", "fun": bound} for bound in bounds],
+        options={"maxiter": 200, "ftol": 1e-10},
+    )  # fmt: skip
+    z = found.x if np.isfinite(found.fun) else start
+    n, x = z[:B], z[B:]
+    n = n - max(math.log(np.exp(n - math.log(memory)).sum()), 0.0)
+    C = 6 * np.exp(n + x)
+    return C * compute / C.sum(), n

@@ -1,0 +1,306 @@
+"""A bound from below that no allocation of the same budget can beat, so that a plan states how good it is.
+
+Let D0 be a plan at N0 with X0 tokens, q the weights of its targets (for a worst case, those of the dual) and
+mu_l = -d/dD_l sum_t q_t L_t. With every tau >= 0 each D_eff,t is concave in D, so at any D
+
+    sum_t q_t B_t D_eff,t^-beta_t >= sum_t q_t B_t D_eff,t0^-beta_t - c log(1 + sum_l mu_l (D_l - D_l0) / c),
+    c = sum_t q_t beta_t B_t D_eff,t0^-beta_t
+
+(B e^(-beta x) is convex in x = log D_eff; then Jensen's inequality). The largest sum mu_l D_l over all D that keep the
+bounds and spend at most X tokens is a linear program; its value at X0 exceeds the plan's by the duality gap, and grows
+with X by at most its multiplier nu. What is left is a function of N alone,
+
+    g(N) = sum_t q_t (E_t + A_t / S(N)^alpha_t) + data0 - c log(1 + (gap + nu (X(N) - X0)) / c),
+
+whose least value over all N is found by dividing the interval until the bound on its second derivative suffices. One
+cut is exact where nothing repeats; elsewhere further cuts, at other N, are added until the bound meets the plan.
+
+Where every target learns from its own tokens alone the same holds with c = sum_l mu_l D_l0, and one cut is exact too:
+the elasticity D S' / S falls with D, so B S(D)^-beta is convex in log D, and no first step by D_eff is needed. (For
+D = U (1 + r) and e = exp(-lambda r), the elasticity falls where 1 / (1 + r) <= lambda (lambda + 1) / (lambda + 1 - e),
+which 1 - e <= lambda r implies.)
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.planning.problem import Problem, saturated_size
+from babelscale.planning.solve import EXACT, Solution, centre, solve
+
+Array = NDArray[np.float64]
+Kind = Literal["global", "shares", "local"]
+
+ENOUGH = 1e-7
+# A point lower than the plan by this part of the loss starts the search anew, at most `_VALLEYS` times.
+_LOWER, _VALLEYS = 1e-9, 4
+_ROUNDS, _CUTS, _CELLS = 6, 12, 96
+_DEPTH, _MOST, _LARGE = 7, 2000, 150
+# First further cuts: at these distances in log N on both sides of the plan.
+_AROUND = tuple(0.01 * 1.7**k for k in range(14))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far from the best a plan can be.
+
+    Attributes:
+        gap: (objective - bound) / scale, relative to the mean loss; NaN where nothing bounds it.
+        bound: no allocation has a lower objective; minus infinity where nothing bounds it.
+        residual: the KKT residual: the largest relative amount by which moving a token (or changing N) would help.
+        kind: "global", the bound holds over shares and N; "shares", over the shares at this N; "local", none holds.
+    """
+
+    gap: float
+    bound: float
+    residual: float
+    kind: Kind
+    starts: int = 1
+
+    def __str__(self) -> str:
+        if self.kind == "local":
+            return (
+                f"not convex (negative transfer, or a reward for small shares): the best of {self.starts} starts, KKT "
+                f"residual {self.residual:.1e}; a better allocation cannot be ruled out"
+            )
+        over = "sizes and mixtures" if self.kind == "global" else "mixtures at this size"
+        return f"certified: no {over} within the constraints are better by more than {max(self.gap, 0):.1e} (relative)"
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """g(N) of the module's text: constants and the numbers of the capacity term."""
+
+    data: float
+    c: float
+    gap: float
+    nu: float
+    X: float
+
+
+def improved(problem: Problem, found: Solution, box: tuple[float, float] | None) -> tuple[Solution, Certificate]:
+    """A solution and its certificate; where a cut at another N shows a better plan, that one, solved from there.
+
+    For fixed N the problem is convex, over N it may have several valleys where languages help each other.
+    """
+    certificate, better = _certified(problem, found, box)
+    for _ in range(_VALLEYS):
+        again = None if better is None else solve(problem, box, start=better)
+        if again is None or not again.objective[0] < found.objective[0]:
+            break
+        found = replace(again, starts=found.starts)
+        certificate, better = _certified(problem, found, box)
+    return found, certificate
+
+
+def certify(problem: Problem, found: Solution, box: tuple[float, float] | None) -> Certificate:
+    """The certificate of a solved problem of one row; `box` is the interval of N searched, None where N is given."""
+    return _certified(problem, found, box)[0]
+
+
+def _certified(
+    problem: Problem, found: Solution, box: tuple[float, float] | None
+) -> tuple[Certificate, Solution | None]:
+    """The certificate, and a better point that its cuts came across."""
+    q, n = found.weights, found.n
+    gains, _ = problem.gradient(found.shares, n, q)
+    residual = _residual(problem, found, gains[0], box is None or bool(found.at_edge[0]))
+    losses = problem.losses(found.shares, n) - problem.offset
+    scale = float((problem.weights * (losses + problem.offset)).sum() / problem.weights.sum())
+    value = float(problem.objective(found.shares, n)[0])
+    if not problem.convex:
+        return Certificate(np.nan, -np.inf, residual, "local", found.starts), None
+    priced = bool(problem.gamma.any())
+    if box is None or priced:
+        first = _cut(problem, found, q)
+        bound = float((q * losses).sum()) - first.gap
+        return Certificate((value - bound) / scale, bound, residual, "shares", found.starts), None
+    low, high = np.log(box[0]), np.log(box[1])
+    needed = float(problem.limits.tokens_low.sum()) if problem.limits.any else 0.0
+    if needed + problem.served > 0:
+        high = min(high, float(np.log(problem.compute[0] / (6 * needed + 2 * problem.served))) - 1e-12)
+    cuts = [_cut(problem, found, q)]
+    base = -float((q * problem.offset).sum())
+    bound = -np.inf
+    for turn in range(_ROUNDS):
+        least, where = _least(problem, q, cuts, low, high, value - base, scale)
+        bound = max(bound, least + base)
+        if value - bound <= ENOUGH * scale or not len(where):
+            break
+        if turn == 0:
+            steps = np.array(_AROUND if len(problem.languages) <= _LARGE else _AROUND[::3])
+            around = float(n[0]) + np.concatenate([-steps, steps])
+            where = [float(x) for x in around if low < x < high]
+        more, solved = _nearby(problem, found, q, where)
+        if not more or solved is None:
+            break
+        there = problem.at(np.zeros(len(where), np.intp)).objective(solved.shares, solved.n)
+        best = int(np.nanargmin(np.where(np.isfinite(there), there, np.inf)))
+        if there[best] < value - _LOWER * scale:
+            return Certificate((value - bound) / scale, bound, residual, "global", found.starts), solved.at(
+                np.array([best])
+            )
+        cuts += more
+    return Certificate((value - bound) / scale, bound, residual, "global", found.starts), None
+
+
+def _residual(problem: Problem, found: Solution, gains: Array, fixed: bool) -> float:
+    """Largest relative violation of stationarity in the shares (token for token), and in N where it is free.
+
+    Bounds on tokens and shares are not read here; the gap covers them.
+    """
+    p, X = found.shares[0], float(problem.budget(found.n)[0][0])
+    trained = p > 1e-9
+    worth = float(gains @ p)
+    if not worth > 0:
+        return np.nan
+    violation = 0.0
+    if not problem.limits.any:
+        violation = max(float(np.abs(gains[trained] / worth - 1).max()), float((gains / worth).max() - 1))
+    if fixed or problem.gamma.any():
+        return violation
+    s = problem.state(found.shares, found.n)
+    pull = float((found.weights * problem.alpha * s.capacity * s.size_rate).sum())
+    push = worth * float(problem.budget(found.n)[1][0])
+    return max(violation, abs(pull - push) / max(pull, push)) if X > 0 else violation
+
+
+def _cut(problem: Problem, found: Solution, q: Array) -> _Cut:
+    gains, each = problem.gradient(found.shares, found.n, q)
+    X = float(problem.budget(found.n)[0][0])
+    most, nu = best_use(problem, gains[0], X)
+    spent = float(gains[0] @ found.shares[0]) * X
+    s = problem.state(found.shares, found.n)
+    c = spent if problem.separable and not problem.pooled.any() else float(each[0])
+    return _Cut(float((q * s.data).sum()), c, max(most - spent, 0.0), nu, X)
+
+
+def best_use(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
+    """The largest sum gains D over D >= 0 within the bounds that spend at most X, and its slope by X."""
+    limits = problem.limits
+    if not limits.any:
+        most = float(gains.max())
+        return float(most * X), most
+    if limits.by_share:
+        return _program(problem, gains, X)
+    low, high = limits.tokens_low.copy(), limits.tokens_high.copy()
+    left = X - low.sum()
+    value, slope = float(gains @ low), 0.0
+    for k in np.argsort(-gains, kind="stable"):
+        slope = float(gains[k])
+        step = min(high[k] - low[k], max(left, 0.0))
+        value, left = value + slope * step, left - step
+        if left <= 0:
+            break
+    return float(value), slope
+
+
+def _program(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
+    from scipy.optimize import linprog
+
+    limits, K = problem.limits, len(gains) - int(problem.limits.spare)
+    # In units of X: D = X d. share_low u <= d_l <= share_high u with u = sum d.
+    rows, right = [np.ones(K)], [1.0]
+    for k in range(K):
+        if limits.share_low[k] > 0:
+            rows.append(limits.share_low[k] - np.eye(K)[k])
+            right.append(0.0)
+        if limits.share_high[k] < 1:
+            rows.append(np.eye(K)[k] - limits.share_high[k])
+            right.append(0.0)
+    bounds = list(zip(limits.tokens_low[:K] / X, np.minimum(limits.tokens_high[:K] / X, 1.0), strict=True))
+    unit = float(gains.max())
+    if not unit > 0:
+        return 0.0, 0.0
+    solved = linprog(-gains[:K] / unit, A_ub=np.array(rows), b_ub=right, bounds=bounds, method="highs")
+    if solved.status != 0:
+        return np.inf, np.inf
+    # The row of the sum is the only one that X moves once tokens are counted in tokens again.
+    nu = -float(solved.ineqlin.marginals[0])
+    return -float(solved.fun) * unit * X, nu * unit
+
+
+def _capacity(problem: Problem, q: Array, n: Array) -> Array:
+    """sum_t q_t (E_t + A_t / S(N)^alpha_t) at each n of a vector."""
+    many = np.broadcast_to(problem.size_cap, (len(n), problem.size_cap.shape[1]))
+    N = saturated_size(n, many, problem.size_lam)[0]
+    return (q * (problem.E + problem.A * np.exp(-problem.alpha * np.log(N)))).sum(1)
+
+
+def _least(
+    problem: Problem, q: Array, cuts: list[_Cut], low: float, high: float, value: float, scale: float
+) -> tuple[float, list[float]]:
+    """A rigorous least value over n of the highest cut, and up to a few n where it is too low to be of use.
+
+    On a cell of width w a cut is at least the lower of its ends minus w^2 / 8 times a bound on its second derivative:
+    alpha^2 times the capacity's part (alpha (alpha + 1) where N saturates), and c (r^2 - r) for the logarithm, with r
+    its elasticity by the budget, which exceeds 1 only where inference is charged.
+    """
+    edges = np.linspace(low, high, _CELLS + 1)
+    left, right = edges[:-1], edges[1:]
+    held = _capacity(problem, q, edges)
+    ends = held[:-1], held[1:]
+    steep = problem.alpha * (problem.alpha + np.isfinite(problem.size_cap))
+    bare = replace(problem, E=0 * problem.E)
+    wanted, least, hopeless, bound = value - ENOUGH * scale / 4, np.inf, [], np.empty(0)
+    for _ in range(_DEPTH):
+        bend = _capacity(bare, q * steep, left)
+        middle = (left + right) / 2
+        bound, reach = np.full(len(left), -np.inf), np.full(len(left), -np.inf)
+        for cut in cuts:
+            (at_left, _), (at_right, r) = _data(problem, cut, left), _data(problem, cut, right)
+            most = bend + cut.c * np.maximum(r**2 - r, 0)
+            lowest = np.minimum(ends[0] + at_left, ends[1] + at_right)
+            # Capacity falls with N and the data's part rises: steep ends need no more than that.
+            bound = np.maximum(bound, np.maximum(lowest - (right - left) ** 2 / 8 * most, ends[1] + at_left))
+            reach = np.maximum(reach, _data(problem, cut, middle)[0])
+        # Smaller cells help where the highest cut suffices in the middle; elsewhere more cuts must.
+        enough, low_cut = bound >= wanted, _capacity(problem, q, middle) + reach < wanted
+        for cells in (enough, ~enough & low_cut):
+            least = min(least, float(bound[cells].min())) if cells.any() else least
+        hopeless += list(zip(bound[~enough & low_cut], middle[~enough & low_cut], strict=True))
+        left, right, bound = (part[~enough & ~low_cut] for part in (left, right, bound))
+        if not len(left) or len(left) > _MOST:
+            break
+        grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 9)
+        held = _capacity(problem, q, grid.ravel()).reshape(grid.shape)
+        left, right, ends = grid[:, :-1].ravel(), grid[:, 1:].ravel(), (held[:, :-1].ravel(), held[:, 1:].ravel())
+    if len(left):
+        least = min(least, float(bound.min()))
+    points = np.array([middle for _, middle in sorted(hopeless)])
+    return least, _spread_out(points) if len(points) else []
+
+
+def _data(problem: Problem, cut: _Cut, n: Array) -> tuple[Array, Array]:
+    """The cut of the data's part at each n, and its elasticity r by the budget."""
+    a = problem.compute[0] / 6 * np.exp(-n)
+    inside = np.maximum(1 + (cut.gap + cut.nu * (a - problem.served / 3 - cut.X)) / cut.c, 1e-300)
+    return cut.data - cut.c * np.log(inside), cut.nu * a / cut.c / inside
+
+
+def _spread_out(points: Array) -> list[float]:
+    """A few of the points, lowest first, that do not crowd together."""
+    chosen: list[float] = []
+    apart = (points.max() - points.min()) / (2 * _CUTS)
+    for point in points:
+        if all(abs(point - other) >= apart for other in chosen):
+            chosen.append(float(point))
+        if len(chosen) == _CUTS:
+            break
+    return chosen
+
+
+def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> tuple[list[_Cut], Solution | None]:
+    """Cuts at other sizes, each from the best shares there, and those."""
+    rows = np.zeros(len(where), np.intp)
+    many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())
+    middle = centre(problem, None, found)
+    solved = solve(many, None, n=np.array(where), start=middle, centred=True, levels=EXACT)
+    if solved is None:
+        return [], None
+    cuts = []
+    for i in np.flatnonzero(np.isfinite(solved.objective)):
+        cuts.append(_cut(problem, solved.at(np.array([i])), q))
+    return [cut for cut in cuts if cut.c > 0], solved

@@ -1,0 +1,70 @@
+"""Scenarios: the draws of a fit as one problem, for plans that answer to many possible laws; and worst languages.
+
+mean    minimise over (N, D) the mean of the objective over draws
+cvar    minimise its mean over the worst `tail` of draws
+worst   minimise the largest L_t, or the largest regret L_t - L_t*, L_t* the least loss of t for the same budget
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from babelscale.errors import InputError
+from babelscale.planning.ask import Ask, optimum
+from babelscale.planning.outer import Outer
+from babelscale.planning.problem import Problem
+
+Array = NDArray[np.float64]
+Objective = Literal["mean", "worst", "regret"]
+Robust = Literal["mean", "cvar"]
+_SCALARS = ("E", "A", "alpha", "B", "beta", "gamma", "pooled", "lam", "size_cap", "size_lam", "offset")
+
+
+def worst(problem: Problem) -> Problem:
+    """The same problem with the largest loss (less its offset) of any target as its objective."""
+    targets = np.arange(problem.weights.shape[1])
+    return replace(problem, weights=np.ones_like(problem.weights), outer=Outer(targets, 2.0))
+
+
+def with_regrets(problem: Problem, ask: Ask, seed: int) -> Problem:
+    """The problem with each target's least loss as its offset, shape (R, T).
+
+    Raises:
+        InputError: a target cannot be trained within the constraints.
+    """
+    R, T = problem.weights.shape
+    rows, targets = np.repeat(np.arange(R), T), np.tile(np.arange(T), R)
+    alone = replace(problem.at(rows), weights=np.eye(T)[targets])
+    found = optimum(alone, ask, seed=seed)
+    if found is None or not np.isfinite(found.objective).all():
+        raise InputError("the least loss of a target alone was not found", hint='plan with objective="worst"')
+    return replace(problem, offset=found.objective.reshape(R, T))
+
+
+def scenarios(drawn: Problem, robust: Robust, tail: float, objective: Objective) -> Problem:
+    """All draws of a problem as the targets of one row.
+
+    Raises:
+        InputError: a tail outside (0, 1], or CVaR of a worst language.
+    """
+    S, T = drawn.weights.shape
+    if robust == "cvar" and objective != "mean":
+        raise InputError(f"robust='cvar' with objective={objective!r}", hint="take robust='mean', or objective='mean'")
+    if not 0 < tail <= 1:
+        raise InputError(f"tail is {tail}", hint="a share of the draws, such as 0.1 for the worst tenth")
+    flat = {name: getattr(drawn, name).reshape(1, S * T) for name in _SCALARS}
+    worth = drawn.worth.reshape(1, S * T, *drawn.worth.shape[2:])
+    weights, outer = drawn.weights.reshape(1, S * T), Outer()
+    if robust == "cvar":
+        outer = Outer(np.repeat(np.arange(S), T), 1 / (tail * S))
+    elif objective == "mean":
+        weights = weights / S
+    else:
+        weights, outer = np.full((1, S * T), 1 / S), Outer(np.tile(np.arange(T), S), 2.0)
+    return replace(
+        drawn, **flat, worth=worth, weights=weights, outer=outer, members=np.tile(drawn.members, (S, 1)),
+        pooled_unique=np.tile(drawn.pooled_unique, S), own=np.tile(drawn.own, S), compute=drawn.compute[:1],
+        helps=None,
+    )  # fmt: skip
