@@ -117,6 +117,9 @@ def test_mixtures_that_end_too_early_are_refused(simulate, even):
     runs = simulate(log_worth, mixtures(even, 6, 6), longer=0.05)
     with pytest.raises(InputError, match="fall short of"):
         read(runs)
+    with pytest.raises(InputError, match="lies before the first checkpoint") as error:
+        read(simulate(log_worth, mixtures(even, 4, 6), longer=4.0), anchor=0.001)
+    assert "an anchor of 0.01" in str(error.value.hint)
 
 
 def test_states_of_the_learning_rate_are_never_mixed(simulate, even):

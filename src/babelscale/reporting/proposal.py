@@ -171,7 +171,7 @@ def _planned(design: "Design", size: str) -> set[frozenset[str]]:
 def _left(widest: int, languages: int, there: Collection[frozenset[str]]) -> dict[int, int]:
     """Mixtures that are neither trained nor planned yet, by width."""
     if not 2 <= widest <= languages:
-        raise InputError(f"mixtures of {widest} out of {languages} languages", hint="two at least")
+        raise InputError(f"mixtures of {widest} out of {languages} languages", hint=f"2 to {languages}")
     done = Counter(len(codes) for codes in there)
     return {width: math.comb(languages, width) - done[width] for width in (widest, max(2, widest // 2), 2)}
 

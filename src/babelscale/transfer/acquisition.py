@@ -42,7 +42,7 @@ def balanced(languages: Sequence[str], width: int, count: int, seed: int = 0) ->
         InputError: fewer languages than a mixture is to hold, or a width below two.
     """
     if not 2 <= width <= len(languages):
-        raise InputError(f"mixtures of {width} out of {len(languages)} languages", hint="two at least")
+        raise InputError(f"mixtures of {width} out of {len(languages)} languages", hint=f"2 to {len(languages)}")
     rng = np.random.default_rng(seed)
     found: list[tuple[str, ...]] = []
     queue: list[str] = []
@@ -77,7 +77,7 @@ def propose(
     codes = estimate.matrix.languages
     n = len(codes)
     if wrong := [width for width in widths if not 2 <= width <= n]:
-        raise InputError(f"mixtures of {wrong[0]} out of {n} languages", hint="two at least")
+        raise InputError(f"mixtures of {wrong[0]} out of {n} languages", hint=f"2 to {n}")
     if unknown := [code for code in targets or () if code not in codes]:
         raise InputError(f"{unknown[0]!r} is not among the languages", hint=f"there are {', '.join(codes)}")
     weight = np.array([1.0 if targets is None or code in targets else 0.0 for code in codes])

@@ -136,7 +136,13 @@ def read(
     ends = np.array([entry.mono.tokens_to(entry.mixture.at(float(entry.mixture.tokens[-1]))) for entry in entries])
     d_eff = most if anchor is not None else min(most, max(first, float(np.quantile(ends, _SHORT))))
     short = float(np.mean(ends < d_eff))
-    if d_eff < first or (anchor is None and short > _MOST_SHORT):
+    if d_eff < first:
+        shortest = most / (0.4 if anchor is None else anchor)
+        raise InputError(
+            f"the anchor of {d_eff:.3g} tokens lies before the first checkpoint of monolingual runs ({first:.3g})",
+            hint=f"an anchor of {first / shortest:.2g} or more, or monolingual runs that are measured earlier",
+        )
+    if anchor is None and short > _MOST_SHORT:
         raise InputError(
             f"at N = {size:.4g} {short:.0%} of the readings of mixtures fall short of {d_eff:.3g} tokens; monolingual "
             f"runs are measured from {first:.3g} tokens on",
