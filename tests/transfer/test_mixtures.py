@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from babelscale.errors import InputError
 from babelscale.runs import Runs, concat
 from babelscale.transfer import TransferMatrix, from_gain, to_gain
-from babelscale.transfer.acquisition import balanced, propose
+from babelscale.transfer.acquisition import _variance, balanced, propose
 from babelscale.transfer.mixtures import FORMS, estimate
 from babelscale.transfer.readings import Readings, read
 
@@ -240,6 +240,14 @@ def test_proposed_mixtures_shrink_what_is_uncertain():
     assert all("sv" in mixture for mixture in only.mixtures)
     with pytest.raises(InputError, match="'xx' is not among"):
         propose(found, [4], targets=["xx"])
+
+
+def test_a_form_that_dilutes_makes_wide_mixtures_tell_less():
+    parts = [planted(share_worth, w, 16, noise=0.02, seed=w) for w in (2, 3, 4)]
+    share, log = (estimate(together(*parts), forms=(form,)) for form in ("share", "log"))
+    assert _variance(share, 4, 0.05) == pytest.approx(4 * (0.05**2 + share.spread["rough"] ** 2 * math.log(2) ** 2))
+    assert _variance(log, 4, 0.05) == pytest.approx(0.05**2 + log.spread["rough"] ** 2 * math.log(2) ** 2)
+    assert _variance(share, 2, 0.05) == pytest.approx(0.05**2)
 
 
 def test_runs_of_another_tokenizer_are_no_baseline(simulate, even):

@@ -1,10 +1,10 @@
 """Which mixtures to train next: those whose readings would shrink the uncertainty of the gains most.
 
-A reading of target t in a mixture is y = h'g_t + noise, h the ratio of each source. With S the covariance of t's gains,
-it takes |S h|^2 / (h'S h + s^2) off the sum of their variances, and leaves S - S h h'S / (h'S h + s^2) (Gaussian
-conditioning; A-optimal design). A mixture's worth is the sum over its languages; mixtures are chosen one after another,
-each by exchange of single languages from several beginnings, knowing those before it. What targets learn from each
-other is left aside, so the promised reduction is on the careful side.
+A reading of target t in a mixture is y = h'g_t + noise, h the weight of each source in the form that was fitted. With S
+the covariance of t's gains, it takes |S h|^2 / (h'S h + s^2) off the sum of their variances, and leaves
+S - S h h'S / (h'S h + s^2) (Gaussian conditioning; A-optimal design). A mixture's worth is the sum over its languages;
+mixtures are chosen one after another, each by exchange of single languages from several beginnings, knowing those
+before it. What targets learn from each other is left aside, so the promised reduction is on the careful side.
 """
 
 import math
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
-from babelscale.transfer.mixtures import Estimate
+from babelscale.transfer import mixed
+from babelscale.transfer.mixtures import FORMS, Estimate
 
 Array = NDArray[np.float64]
 
@@ -82,11 +83,11 @@ def propose(
         raise InputError(f"{unknown[0]!r} is not among the languages", hint=f"there are {', '.join(codes)}")
     weight = np.array([1.0 if targets is None or code in targets else 0.0 for code in codes])
     S = np.nan_to_num(estimate.covariance)
-    variance = (estimate.reading_sd if noise is None else noise) ** 2
     rng = np.random.default_rng(seed)
     chosen, sd = [], [_rms(S, weight)]
     taken = {frozenset(codes.index(code) for code in mixture) for mixture in avoid if mixture <= set(codes)}
     for width in widths:
+        variance = _variance(estimate, width, noise)
         tried = [_climb(S, weight, variance, width, rng, taken) for _ in range(_BEGINNINGS)]
         worth, members = max(tried, key=lambda pair: pair[0])
         if worth == -math.inf:
@@ -99,6 +100,17 @@ def propose(
         chosen.append(tuple(codes[k] for k in sorted(members)))
         sd.append(_rms(S, weight))
     return Proposal(tuple(chosen), tuple(sd))
+
+
+def _variance(estimate: Estimate, width: int, noise: float | None) -> float:
+    """Variance of a reading in an even mixture, where each source is given the weight 1.
+
+    Forms weigh the sources of a mixture of k by w = (2 / k)^dilution and are rougher by (log 2/k)^2; a reading with
+    weights w and variance v tells as much as one with weights 1 and variance v / w^2.
+    """
+    held = (estimate.reading_sd if noise is None else noise) ** 2
+    rough = estimate.spread.get(mixed.ROUGH, 0.0) ** 2 * math.log(2 / width) ** 2
+    return (held + rough) / (2 / width) ** (2 * FORMS[estimate.form].dilution)
 
 
 def _climb(

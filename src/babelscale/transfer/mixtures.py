@@ -13,7 +13,8 @@ are positive whatever the tau, and linear in the log gains. In "log" every sourc
 "share" it adds by its part of all tokens, so that many sources average out. Each may have a term c_t log 2p, what it
 costs (or brings) t that there are many languages, whichever they are. It is told apart from the gains only where
 mixtures of several widths are there, pairs among them. So is how much rougher a form is for wide mixtures, by
-(log 2p)^2. Several forms can be fitted, and the evidence of the readings chooses.
+(log 2p)^2. Several forms can be fitted, and the evidence of the readings chooses. Tokens are counted as they are seen,
+as the score counts them: what repeats is not discounted.
 
 Gains are drawn towards what features, targets and sources have in common (`transfer.prediction`), as far as the
 readings themselves ask for it; what a pair has of its own is a part shared by the readings that hold the pair.
