@@ -1,4 +1,8 @@
-"""Charts of a plan: where the tokens go, what losses to expect, and what simpler mixtures would lose."""
+"""Charts of a plan: where the tokens go, what losses to expect, and what simpler mixtures would lose.
+
+Each is built from its rows alone, and nothing but the data of its spec depends on them: a page that follows a slider
+fills the same spec with new rows (see `live`).
+"""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,16 +10,26 @@ from typing import TYPE_CHECKING
 import altair as alt
 import numpy as np
 
-from babelscale.charts import style
+from babelscale.charts import live, style
 
 if TYPE_CHECKING:
     from babelscale.planning import Plan
+
+Drawn = alt.LayerChart | alt.FacetChart
+# The axis of tokens is this much longer than its longest bar: labels stand behind bars.
+_ROOM = 1.35
+_TOKENS, _LOSSES, _BASELINES = (
+    "Tokens by language",
+    "Expected losses, with 90 % intervals",
+    "What simpler mixtures lose",
+)
 
 
 def token_rows(plan: "Plan") -> list[style.Row]:
     """One row a language: tokens, share, unique tokens and epochs, most tokens first."""
     found: list[style.Row] = []
-    for code, tokens in sorted(plan.tokens.items(), key=lambda pair: -float(pair[1])):
+    most, total = max(map(float, plan.tokens.values())), math.fsum(plan.tokens.values())
+    for order, (code, tokens) in enumerate(sorted(plan.tokens.items(), key=lambda pair: -float(pair[1]))):
         unique = float(plan.unique_tokens.get(code, np.inf))
         epochs = float(tokens) / unique
         repeats = f"{epochs:.2g} {'epoch' if epochs == 1 else 'epochs'}" if np.isfinite(unique) else "epochs unknown"
@@ -23,7 +37,7 @@ def token_rows(plan: "Plan") -> list[style.Row]:
         found.append(
             {
                 "language": code, "name": style.name(code), "tokens": float(tokens),
-                "share": float(tokens) / float(sum(plan.tokens.values())),
+                "share": float(tokens) / total, "order": order, "span": _ROOM * most,
                 "unique": unique if np.isfinite(unique) else None,
                 "epochs": epochs if np.isfinite(unique) else None, "label": told,
             }
@@ -33,18 +47,26 @@ def token_rows(plan: "Plan") -> list[style.Row]:
 
 def plan_tokens(plan: "Plan") -> alt.TopLevelMixin:
     """Tokens by language as bars, labelled with epochs; a tick stands where the unique tokens end."""
-    told = "; ".join(f"{row['name']} {row['label']}" for row in token_rows(plan))
-    return style.finish(_tokens(plan), "Tokens by language", f"Tokens by language: {told}.")
-
-
-def _tokens(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
     data = token_rows(plan)
-    order = [str(row["name"]) for row in data]
-    top = max(row["tokens"] for row in data)
-    span = alt.Scale(domain=[0, top * 1.35], nice=False)
-    base = alt.Chart(style.rows(data)).encode(y=alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)))
+    return style.finish(tokens(data), _TOKENS, told_tokens(data))
+
+
+def tokens_spec(plan: "Plan") -> live.Spec:
+    """The spec of `plan_tokens`, from a template."""
+    data = token_rows(plan)
+    return live.filled(tokens, data, title=_TOKENS, description=told_tokens(data))
+
+
+def told_tokens(data: list[style.Row]) -> str:
+    told = "; ".join(f"{row['name']} {row['label']}" for row in data)
+    return f"Tokens by language: {told}."
+
+
+def tokens(data: list[style.Row]) -> Drawn:
+    base = alt.Chart(style.rows(data, "tokens")).encode(y=_names())
+    x = alt.X("tokens:Q", title="tokens", scale=alt.Scale(nice=False), axis=style.count_axis("tokens"))
     bars = base.mark_bar(color=style.PALETTE[0], height=16).encode(
-        x=alt.X("tokens:Q", scale=span, axis=style.count_axis("tokens")),
+        x=x,
         tooltip=[
             alt.Tooltip("name:N", title="language"),
             alt.Tooltip("tokens:Q", format=",.0f"),
@@ -53,34 +75,44 @@ def _tokens(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
             alt.Tooltip("epochs:Q", format=".3~g"),
         ],
     )
-    labels = base.mark_text(align="left", dx=6, color=style.INK).encode(x="tokens:Q", text="label:N")
+    labels = base.mark_text(align="left", dx=6, color=style.INK).encode(x=x, text="label:N")
     ends = (
-        base.transform_filter(f"datum.tokens > 0 && datum.unique !== null && datum.unique <= {top}")
+        base.transform_filter(f"datum.tokens > 0 && datum.unique !== null && datum.unique <= datum.span / {_ROOM}")
         .mark_tick(color=style.PALETTE[1], thickness=3, height=20)
-        .encode(x=alt.X("unique:Q"))
+        .encode(x=alt.X("unique:Q", title="tokens"))
     )
-    return alt.layer(bars, ends, labels).properties(width=520, height=alt.Step(26))
+    # Not seen: it makes room for the labels.
+    room = base.mark_point(opacity=0, tooltip=None).encode(x=alt.X("span:Q", title="tokens"))
+    return alt.layer(bars, ends, labels, room).properties(width=520, height=alt.Step(26))
 
 
 def loss_rows(plan: "Plan") -> list[style.Row]:
     """One row a target language: expected loss and its interval."""
     return [
-        {"language": code, "name": style.name(code), "loss": told.loss, "low": told.low, "high": told.high}
-        for code, told in plan.losses.items()
+        {"language": code, "name": style.name(code), "loss": told.loss, "low": told.low, "high": told.high, "order": k}
+        for k, (code, told) in enumerate(plan.losses.items())
     ]
 
 
 def plan_losses(plan: "Plan") -> alt.TopLevelMixin:
     """Expected loss by target language with its 90 % interval."""
-    told = "; ".join(f"{r['name']} {r['loss']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in loss_rows(plan))
-    return style.finish(_losses(plan), "Expected losses, with 90 % intervals", f"Expected losses: {told}.")
-
-
-def _losses(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
     data = loss_rows(plan)
-    base = alt.Chart(style.rows(data)).encode(
-        y=alt.Y("name:N", sort=[str(row["name"]) for row in data], title=None, axis=alt.Axis(labelLimit=220, grid=True))
-    )
+    return style.finish(losses(data, plan.metric), _LOSSES, told_losses(data))
+
+
+def losses_spec(plan: "Plan") -> live.Spec:
+    """The spec of `plan_losses`, from a template."""
+    data = loss_rows(plan)
+    return live.filled(losses, data, plan.metric, title=_LOSSES, description=told_losses(data))
+
+
+def told_losses(data: list[style.Row]) -> str:
+    told = "; ".join(f"{r['name']} {r['loss']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in data)
+    return f"Expected losses: {told}."
+
+
+def losses(data: list[style.Row], metric: str) -> Drawn:
+    base = alt.Chart(style.rows(data, "losses")).encode(y=_names(grid=True))
     tips = [
         alt.Tooltip("name:N", title="language"),
         alt.Tooltip("loss:Q", format=".4f"),
@@ -88,7 +120,7 @@ def _losses(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
         alt.Tooltip("high:Q", title="high (90 %)", format=".4f"),
     ]
     span = alt.Scale(zero=False, nice=True, padding=12)
-    axis = style.loss_axis(plan.metric, prefix="expected ")
+    axis = style.loss_axis(metric, prefix="expected ")
     bars = base.mark_rule(strokeWidth=3, opacity=0.5, color=style.PALETTE[0]).encode(
         x=alt.X("low:Q", scale=span, axis=axis), x2="high:Q", tooltip=tips
     )
@@ -101,46 +133,65 @@ def _losses(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
 def baseline_rows(plan: "Plan") -> list[style.Row]:
     """One row a simpler mixture: what it loses against the plan, with its interval."""
     return [
-        {"name": b.name, "loss": b.loss[0], "low": _else(b.loss[1], b.loss[0]), "high": _else(b.loss[2], b.loss[0])}
-        for b in plan.baselines
-    ]
+        {
+            "name": b.name, "loss": b.loss[0], "low": _else(b.loss[1], b.loss[0]), "high": _else(b.loss[2], b.loss[0]),
+            "order": order,
+        }
+        for order, b in enumerate(plan.baselines)
+    ]  # fmt: skip
 
 
 def plan_baselines(plan: "Plan") -> alt.TopLevelMixin:
     """What simpler mixtures of the same compute lose against the plan, with 90 % intervals; the line is the plan."""
-    told = "; ".join(f"{row['name']} {row['loss']:+.4f}" for row in baseline_rows(plan))
-    return style.finish(_baselines(plan), "What simpler mixtures lose", f"Loss above the plan's: {told}.")
-
-
-def _baselines(plan: "Plan") -> alt.LayerChart | alt.FacetChart:
     data = baseline_rows(plan)
-    base = alt.Chart(style.rows(data)).encode(
-        y=alt.Y("name:N", sort=[str(row["name"]) for row in data], title=None, axis=alt.Axis(labelLimit=220, grid=True))
-    )
+    return style.finish(baselines(data, plan.metric), _BASELINES, told_baselines(data))
+
+
+def baselines_spec(plan: "Plan") -> live.Spec:
+    """The spec of `plan_baselines`, from a template."""
+    data = baseline_rows(plan)
+    return live.filled(baselines, data, plan.metric, title=_BASELINES, description=told_baselines(data))
+
+
+def told_baselines(data: list[style.Row]) -> str:
+    told = "; ".join(f"{row['name']} {row['loss']:+.4f}" for row in data)
+    return f"Loss above the plan's: {told}."
+
+
+def baselines(data: list[style.Row], metric: str) -> Drawn:
+    base = alt.Chart(style.rows(data, "baselines")).encode(y=_names(grid=True))
     tips = [
         alt.Tooltip("name:N", title="mixture"),
         *(alt.Tooltip(f"{n}:Q", format="+.4f") for n in ("loss", "low", "high")),
     ]
-    axis = alt.Axis(title=f"loss above the plan's ({plan.metric.replace('_', ' ')})", titleLimit=520)
+    axis = alt.Axis(title=f"loss above the plan's ({metric.replace('_', ' ')})", titleLimit=520)
     bars = base.mark_rule(strokeWidth=3, opacity=0.5, color=style.PALETTE[1]).encode(
         x=alt.X("low:Q", axis=axis), x2="high:Q", tooltip=tips
     )
     points = base.mark_point(filled=True, size=80, opacity=1, color=style.PALETTE[1]).encode(
         x=alt.X("loss:Q", axis=axis), tooltip=tips
     )
-    zero = alt.Chart(style.rows([{"zero": 0}])).mark_rule(color=style.INK, opacity=0.6).encode(x="zero:Q")
+    zero = base.transform_aggregate(rows="count()").mark_rule(color=style.INK, opacity=0.6)
+    zero = zero.encode(x=alt.datum(0, type="quantitative"), y=alt.Undefined)
     return alt.layer(zero, bars, points).properties(width=520, height=alt.Step(26))
 
 
 def plan(plan: "Plan") -> alt.TopLevelMixin:
     """A whole plan as one chart: tokens, losses and simpler mixtures, one below the other."""
-    parts = [_tokens(plan).properties(title="Tokens by language")]
-    parts.append(_losses(plan).properties(title="Expected losses, with 90 % intervals"))
+    parts = [tokens(token_rows(plan)).properties(title=_TOKENS)]
+    parts.append(losses(loss_rows(plan), plan.metric).properties(title=_LOSSES))
     if plan.baselines:
-        parts.append(_baselines(plan).properties(title="What simpler mixtures lose"))
+        simpler = baselines(baseline_rows(plan), plan.metric)
+        parts.append(simpler.properties(title=_BASELINES))
     shares = ", ".join(f"{row['name']} {100 * row['share']:.0f} %" for row in token_rows(plan) if row["share"] > 0)
     title = f"A plan of {plan.compute:.3g} FLOPs: {style.human(plan.params)} parameters"
     return style.finish(alt.vconcat(*parts), title, f"{title}, tokens {shares}.")
+
+
+def _names(grid: bool = False) -> alt.Y:
+    """A row a name, in the order of the rows."""
+    by_order = alt.EncodingSortField("order", op="min")
+    return alt.Y("name:N", sort=by_order, title=None, axis=alt.Axis(labelLimit=220, grid=grid))
 
 
 def _else(value: float, absent: float) -> float:

@@ -36,9 +36,18 @@ _TICKS = (
 _SI = "replace(format(datum.value, '~s'), 'G', 'B')"
 
 
-def rows(data: Iterable[Row]) -> alt.InlineData:
-    """Rows as a chart's data; no limit on their number. What is not finite becomes null, as JSON asks."""
-    return alt.InlineData(values=[{key: _finite(value) for key, value in row.items()} for row in data])
+def rows(data: Iterable[Row], name: str | None = None) -> alt.InlineData:
+    """Rows as a chart's data; no limit on their number. What is not finite becomes null, as JSON asks.
+
+    Args:
+        name: by which a drawn chart takes new rows (see `babelscale.charts.live`).
+    """
+    return alt.InlineData(values=finite(data), name=alt.Undefined if name is None else name)
+
+
+def finite(data: Iterable[Row]) -> list[Row]:
+    """Rows whose values are ready for JSON."""
+    return [{key: _finite(value) for key, value in row.items()} for row in data]
 
 
 def name(code: str) -> str:

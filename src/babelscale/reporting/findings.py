@@ -6,8 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from babelscale import charts
-from babelscale.charts import style
+from babelscale.charts import plans, style
 from babelscale.charts.plans import baseline_rows, loss_rows, token_rows
 from babelscale.planning import Plan
 from babelscale.reporting import words
@@ -74,9 +73,9 @@ def plan_section(plan: Plan) -> Section:
         (1, 2),
     )
     reading = "Labels tell how often each language's text is repeated; an orange tick marks one epoch where it fits."
-    figures = [Figure("plan-tokens", charts.plan_tokens(plan), reading, tokens)]
+    figures = [Figure("plan-tokens", plans.tokens_spec(plan), reading, tokens)]
     reading = "Dots are expected losses after training as planned, bars their 90 % intervals."
-    figures.append(Figure("plan-losses", charts.plan_losses(plan), reading, losses))
+    figures.append(Figure("plan-losses", plans.losses_spec(plan), reading, losses))
     if plan.baselines:
         figures.append(_baselines(plan))
     warning = []
@@ -95,7 +94,7 @@ def _baselines(plan: Plan) -> Figure:
     ]
     table = Table("Loss above the plan's, each at its best size", ("mixture", "loses", "90 % interval"), rows, (1, 2))
     reading = "Right of the line a simpler mixture of the same compute is worse than the plan, left of it better."
-    return Figure("plan-baselines", charts.plan_baselines(plan), reading, table)
+    return Figure("plan-baselines", plans.baselines_spec(plan), reading, table)
 
 
 def limits(walk: Walk) -> Section:

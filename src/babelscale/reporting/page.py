@@ -42,16 +42,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, how to read it, and the numbers behind it; `half` ones stand two in a row where there is room."""
+    """A chart, how to read it, and the numbers behind it; `half` ones stand two in a row where there is room.
+
+    `chart` is an Altair chart or the Vega-Lite spec of one (see `babelscale.charts.live`).
+    """
 
     name: str
-    chart: alt.TopLevelMixin
+    chart: alt.TopLevelMixin | Mapping[str, Any]
     reading: str
     table: Table
     half: bool = False
 
     @functools.cached_property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Mapping[str, Any]:
+        if isinstance(self.chart, Mapping):
+            return self.chart
         # Specs are checked against the schema in the tests; at run time the check would cost more than the drawing.
         return self.chart.to_dict(validate=False)
 

@@ -1,0 +1,7 @@
+"""The pages, in the order of the menu, and the endpoints that several of them ask."""
+
+from babelscale.web.endpoints import Endpoint, Page
+from babelscale.web.pages import known, planning
+
+PAGES: tuple[Page, ...] = (planning.PAGE,)
+SHARED: tuple[Endpoint, ...] = known.ENDPOINTS

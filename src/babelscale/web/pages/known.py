@@ -1,0 +1,69 @@
+"""What every page may ask: the languages there are, and what is served."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from babelscale import languages
+from babelscale.web.endpoints import Endpoint
+from babelscale.web.questions import Question
+from babelscale.web.served import SERVED, Served
+
+
+class LanguagesQuestion(Question):
+    """Which languages."""
+
+    search: Annotated[str, Field(description="part of a name or code (default: all)", examples=["swa"])] = ""
+
+
+def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
+    """Languages by code, those with the most text first."""
+    sought = asked.search.casefold()
+    found = [
+        language
+        for language in languages.table().values()
+        if not sought or sought in language.name.casefold() or language.code.casefold().startswith(sought)
+    ]
+    found.sort(key=lambda language: (-(language.unique_tokens or 0), language.code))
+    return {
+        "languages": [
+            {
+                "code": each.code, "name": each.name, "script": each.script, "family": each.family,
+                "unique_tokens": each.unique_tokens, "unique_tokens_source": each.unique_tokens_source,
+            }
+            for each in found
+        ]
+    }  # fmt: skip
+
+
+class RunsQuestion(Question):
+    """Which runs."""
+
+    source: Annotated[str, Field(description="served, or the name of an uploaded table")] = SERVED
+
+
+def _runs(served: Served, asked: RunsQuestion) -> dict[str, Any]:
+    """What the runs of a source are, in a few numbers."""
+    walk = served.walk(asked.source)
+    table = walk.runs.table
+    return {
+        "title": walk.title,
+        "runs": len(walk.runs),
+        "languages": list(walk.runs.languages),
+        "targets": list(walk.runs.targets),
+        "params": [table["params"].min(), table["params"].max()],
+        "tokens": [table["tokens"].min(), table["tokens"].max()],
+        "metric": walk.runs.metric,
+        "hash": walk.runs.hash,
+        "laws": [{"law": fit.law.name, "target": fit.target} for fit in walk.fits],
+        "limits": list(walk.limits),
+    }
+
+
+ENDPOINTS = (
+    Endpoint("/api/runs", RunsQuestion, _runs, "Runs in a few numbers: languages, sizes, the laws fitted to them."),
+    Endpoint(
+        "/api/languages", LanguagesQuestion, _languages,
+        "Languages with their script, family and unique tokens. Those with the most text come first.",
+    ),
+)  # fmt: skip

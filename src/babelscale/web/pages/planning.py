@@ -1,0 +1,156 @@
+"""The page Plan: size and mixture for a budget, as the controls move; from scratch or from a checkpoint."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from babelscale.charts import style
+from babelscale.errors import InputError
+from babelscale.planning import Checkpoint, Decision, Plan, configuration, decide, plan
+from babelscale.reporting import words
+from babelscale.reporting.findings import plan_section
+from babelscale.reporting.page import Section, Table
+from babelscale.web.endpoints import Endpoint, Page
+from babelscale.web.questions import Bound, ByLanguage, Codes, NotNegative, Positive, Question, Sizes
+from babelscale.web.sections import sections
+from babelscale.web.served import PUBLISHED, Served
+
+# A plan over more languages than any study has trained on says nothing, and would keep the machine busy.
+MOST_LANGUAGES, MOST_DRAWS = 420, 400
+# Laws whose crossover is told one by one.
+_MOST_CROSSOVERS = 12
+
+_BOUND = "a number for every language, or by language as sw=1e9,yo=1e8"
+
+
+class PlanQuestion(Question):
+    """What `babelscale.plan` takes, and where its laws come from."""
+
+    languages: Annotated[Codes, Field(description="codes with commas between them, such as sw,yo,ha", min_length=1,
+                                      max_length=MOST_LANGUAGES, examples=["sw,yo,ha"])]  # fmt: skip
+    source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
+    compute: Annotated[Positive | None, Field(description="FLOPs, such as 1e21", examples=["1e21"])] = None
+    params: Annotated[Positive | None, Field(description="parameters (N), such as 2e9")] = None
+    tokens: Annotated[Positive | None, Field(description="tokens in all (D), such as 1e11")] = None
+    loss: Annotated[Positive | None, Field(description="the objective to reach, such as 0.95")] = None
+    helpers: Annotated[Codes, Field(description="with published figures: languages that may help, as codes")] = ()
+    weights: Annotated[ByLanguage | None, Field(description="how much each loss matters, such as sw=2,yo=1")] = None
+    unique: Annotated[ByLanguage | None, Field(description="unique tokens by language, such as sw=7.7e8")] = None
+    objective: Annotated[Literal["mean", "worst", "regret"], Field(description="mean, worst or regret")] = "mean"
+    robust: Annotated[Literal["mean", "cvar"] | None, Field(description="mean or cvar over draws of the laws")] = None
+    min_tokens: Annotated[Bound | None, Field(description=_BOUND)] = None
+    max_tokens: Annotated[Bound | None, Field(description=_BOUND)] = None
+    max_epochs: Annotated[Bound | None, Field(description=_BOUND)] = None
+    min_share: Annotated[Bound | None, Field(description=_BOUND)] = None
+    max_share: Annotated[Bound | None, Field(description=_BOUND)] = None
+    inference_tokens: Annotated[NotNegative, Field(description="tokens that will be served, 2 N FLOPs each")] = 0.0
+    memory: Annotated[Positive | None, Field(description="bytes that the model may fill in training")] = None
+    ladder: Annotated[Sizes | None, Field(description="atlas, or sizes such as 1e8,3e8,1e9")] = None
+    draws: Annotated[int, Field(ge=0, le=MOST_DRAWS, description=f"draws of the laws, 0 to {MOST_DRAWS}")] = 200
+    baselines: Annotated[bool, Field(description="true or false: compare with simpler mixtures")] = True
+
+
+class PageQuestion(PlanQuestion):
+    """A plan, and a checkpoint to go on from."""
+
+    start: Annotated[Literal["scratch", "checkpoint"], Field(description="scratch or checkpoint")] = "scratch"
+    checkpoint_params: Annotated[Positive | None, Field(description="parameters of the checkpoint, such as 1e9")] = None
+    checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
+
+
+class ConfigurationQuestion(PlanQuestion):
+    """A plan as a design to train."""
+
+    vocabulary: Annotated[int, Field(ge=256, le=2_000_000, description="rows of the tokenizer")] = 64_512
+
+
+def plan_of(served: Served, asked: PlanQuestion) -> Plan:
+    """The plan of a question."""
+    given: dict[str, Any] = {
+        name: getattr(asked, name)
+        for name in (
+            "compute", "params", "tokens", "loss", "languages", "weights", "objective", "robust", "min_tokens",
+            "max_tokens", "max_epochs", "min_share", "max_share", "inference_tokens", "memory", "draws", "baselines",
+        )
+    }  # fmt: skip
+    given["unique_tokens"] = asked.unique
+    given["ladder"] = True if asked.ladder == "atlas" else asked.ladder or False
+    source = asked.source or served.usual
+    if source == PUBLISHED:
+        return plan(**given, published=True, helpers=asked.helpers)
+    if asked.helpers:
+        given["languages"] = tuple(dict.fromkeys((*asked.languages, *asked.helpers)))
+    return plan(served.fits(source, asked.languages), **given)
+
+
+def _plan(served: Served, asked: PlanQuestion) -> dict[str, Any]:
+    return plan_of(served, asked).to_dict()
+
+
+def _configuration(served: Served, asked: ConfigurationQuestion) -> Response:
+    text = configuration.training_design(plan_of(served, asked), vocabulary=asked.vocabulary)
+    return Response(
+        text, media_type="application/toml", headers={"content-disposition": 'attachment; filename="plan.toml"'}
+    )
+
+
+def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
+    made = plan_of(served, asked)
+    parts = [plan_section(made)]
+    if asked.start == "checkpoint":
+        parts.append(_continued(served, asked, made))
+    return sections(parts)
+
+
+def _continued(served: Served, asked: PageQuestion, made: Plan) -> Section:
+    """Continuing a checkpoint against starting over, at the plan's compute."""
+    source = asked.source or served.usual
+    if source == PUBLISHED:
+        languages = [code for code in made.losses if made.losses]
+        found = [decide(made.params, compute=made.compute, language=code) for code in languages[:_MOST_CROSSOVERS]]
+        said = "The study's UniMax checkpoint over 420 languages, continued on each language alone."
+    else:
+        if asked.checkpoint_params is None or asked.checkpoint_tokens is None:
+            raise InputError(
+                "checkpoint: its parameters and its tokens by language are not given",
+                hint="such as 1e9 parameters, and sw=1e9,en=1e11",
+            )
+        checkpoint = Checkpoint(asked.checkpoint_params, asked.checkpoint_tokens)
+        fits = served.fits(source, asked.languages)[:_MOST_CROSSOVERS]
+        found = [decide(made.params, compute=made.compute, fit=fit, checkpoint=checkpoint) for fit in fits]
+        said = f"A checkpoint of {words.count(checkpoint.params)} parameters, continued on each language alone."
+    rows = [_crossover(each) for each in found]
+    columns = ("language", "better", "crossover (new tokens)", "interval", "crossover (FLOPs)", "gain of continuing")
+    table = Table(f"At {words.flops(made.compute)} FLOPs of new training", columns, rows, (2, 3, 4, 5))
+    notes = list(dict.fromkeys(note for each in found for note in each.notes))
+    warning = list(dict.fromkeys(each.extrapolation for each in found if each.extrapolation))
+    return Section(
+        "From a checkpoint or from scratch", "continued", [said], warning=warning, tables=[table], notes=notes
+    )
+
+
+_ANSWERS = {"finetune": "continue the checkpoint", "pretrain": "start over", "either": "either, within the interval"}
+
+
+def _crossover(found: Decision) -> list[str]:
+    gain = found.losses.get("gain")
+    told = "" if gain is None else f"{words.number(gain[0], '+.4f')} ({words.interval(gain[1], gain[2], '+.4f')})"
+    return [
+        style.name(found.language) if found.language else "all", _ANSWERS[found.answer],
+        words.count(found.crossover_tokens), " to ".join(words.count(end) for end in found.crossover_tokens_interval),
+        words.flops(found.crossover_compute), told,
+    ]  # fmt: skip
+
+
+PAGE = Page(
+    "plan", "Plan", "How big a model, how many tokens of which languages, from scratch or from a checkpoint.",
+    (
+        Endpoint("/api/plan", PlanQuestion, _plan, "A plan: size, tokens by language, expected losses, intervals."),
+        Endpoint(
+            "/api/plan.toml", ConfigurationQuestion, _configuration,
+            "A plan as a design that `babelscale study run` trains, with sampling rates for other trainers.",
+        ),
+        Endpoint("/view/plan", PageQuestion, _shown, "What the page Plan shows."),
+    ),
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""What is served: published figures, a study's folder or table of runs or saved fits, and uploaded tables.
+
+A question names its source: `published`, `served` (the path given to `babelscale serve`) or the name of an upload.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.reporting.result import Walk
+from babelscale.reporting.walk import analyse
+from babelscale.runs import Runs
+from babelscale.web.work import Work
+
+PUBLISHED, SERVED = "published", "served"
+
+
+class Served:
+    """Sources by name, and the long work on them.
+
+    Args:
+        path: a study's folder, a folder or table of runs, a saved fit or a folder of them; None: published figures.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.work = Work()
+
+    @property
+    def saved_fits(self) -> list[Path]:
+        """Fits as `babelscale fit --save` wrote them, where such are served."""
+        if self.path is None:
+            return []
+        if self.path.is_file():
+            return [self.path] if self.path.suffix == ".json" else []
+        if (self.path / "runs").exists() or any(self.path.glob("runs.*")):
+            return []
+        return sorted(self.path.glob("*.json"))
+
+    @property
+    def walks(self) -> bool:
+        """Whether runs are served, of which a report can be made."""
+        return self.path is not None and not self.saved_fits
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """Name and title of every source of laws that a page offers."""
+        own = [(SERVED, self.path.resolve().name)] if self.path is not None else []
+        return [*own, (PUBLISHED, "printed figures of the ATLAS study")]
+
+    @property
+    def usual(self) -> str:
+        """The source of a question that names none."""
+        return self.sources[0][0]
+
+    def place(self, source: str) -> Path:
+        """Where the runs of a source lie.
+
+        Raises:
+            InputError: no such source, or one without runs.
+        """
+        if source == SERVED and self.path is not None:
+            if self.saved_fits:
+                raise InputError("source: fits are served here, and no runs", hint="serve the folder of runs")
+            return self.path
+        known = ", ".join(name for name, _ in self.sources)
+        raise InputError(f"source: {source!r} holds no runs", hint=f"known: {known}; upload a table, or serve one")
+
+    def runs(self, source: str) -> Runs:
+        """The runs of a source, as they lie there now."""
+        return Runs.read(self.place(source))
+
+    def walk(self, source: str) -> Walk:
+        """The analysis of a source, made anew when its files change.
+
+        Raises:
+            InputError: the runs cannot be read. Working: the analysis is under way.
+        """
+        place = self.place(source)
+        return self.work.result(f"walk {source} {stamp(place)}", lambda progress: analyse(place, progress=progress))
+
+    def fits(self, source: str, languages: Sequence[str] = ()) -> list[Fit]:
+        """The fits to plan from, one a target: saved ones, or the best laws of a walk; of these languages, if any.
+
+        Raises:
+            InputError: none of the languages has a fit. Working: the laws are being fitted.
+        """
+        if source == SERVED and (saved := self.saved_fits):
+            found = [Fit.load(path) for path in saved]
+        else:
+            found = list(self.walk(source).best_fits)
+        chosen = [fit for fit in found if fit.target is None or not languages or fit.target in languages]
+        if not chosen:
+            known = ", ".join(fit.target or "all text" for fit in found) or "none"
+            asked = ", ".join(languages) or "any language"
+            raise InputError(f"no law was fitted for {asked}", hint=f"fitted targets: {known}")
+        return chosen
+
+
+def stamp(place: Path) -> str:
+    """Names, times and sizes of the files behind runs: the same while they stay the same."""
+    folder = place / "runs" if (place / "runs").is_dir() else place
+    files = [*folder.glob("*.parquet"), *folder.glob("*.csv"), place / "design.json", place]
+    found = sorted((str(file), file.stat()) for file in files if file.is_file())
+    return "; ".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in found)

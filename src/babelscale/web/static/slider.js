@@ -1,0 +1,27 @@
+// A slider over powers of ten beside the number that it moves: the number is the state, the slider follows.
+"use strict";
+
+export function sliders(form) {
+  for (const slider of form.querySelectorAll("input[type=range][data-moves]")) bind(form, slider);
+}
+
+function bind(form, slider) {
+  const number = form.elements[slider.dataset.moves];
+  const follow = () => {
+    const value = Number(number.value);
+    if (value > 0) slider.value = String(Math.log10(value));
+    slider.setAttribute("aria-valuetext", `${number.value || "nothing"} ${slider.dataset.unit ?? ""}`.trim());
+  };
+  slider.addEventListener("input", () => {
+    number.value = told(10 ** Number(slider.value));
+    follow();
+  });
+  number.addEventListener("input", follow);
+  form.addEventListener("restored", follow);
+  follow();
+}
+
+/** Three digits, as people write FLOPs: 1.26e21. */
+export function told(value) {
+  return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
+}

@@ -1,0 +1,148 @@
+// Sections to elements. Every text is set as text: nothing that comes from a table of runs is ever read as markup.
+"use strict";
+
+import { Chart, csv, keep, picture } from "./chart.js";
+
+/** An element with attributes and children; strings become text. */
+export function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+/** Shows answers in a place, and keeps what can be kept from one to the next. */
+export class View {
+  #charts = new Map(); // by name: {chart, figure, table}
+
+  constructor(place) {
+    this.place = place;
+  }
+
+  /** Draw the sections; with `partial` figures that they lack stay, marked as old. */
+  async show(sections, { partial = false } = {}) {
+    const open = new Set([...this.place.querySelectorAll("details[open]")].map((each) => each.dataset.name));
+    const fresh = new Set(sections.flatMap((section) => section.figures.map((figure) => figure.name)));
+    if (partial && this.#sameSections(sections)) {
+      await this.#follow(sections, fresh);
+      return;
+    }
+    for (const [name, held] of this.#charts) {
+      if (!fresh.has(name)) {
+        held.chart.remove();
+        this.#charts.delete(name);
+      }
+    }
+    const drawing = [];
+    this.place.replaceChildren(...sections.map((section) => this.#section(section, open, drawing)));
+    await Promise.all(drawing.map((draw) => draw()));
+  }
+
+  #sameSections(sections) {
+    const shown = [...this.place.querySelectorAll("section")].map((each) => each.dataset.name);
+    return sections.length > 0 && sections.every((section) => shown.includes(section.name));
+  }
+
+  /** New words, tables and data in the elements that stand there already. */
+  async #follow(sections, fresh) {
+    const drawing = [];
+    for (const section of sections) {
+      const old = this.place.querySelector(`section[data-name="${CSS.escape(section.name)}"]`);
+      old.querySelector(".words").replaceWith(words(section));
+      old.querySelector(".tables").replaceWith(tables(section, new Set()));
+      old.querySelector(".notes").replaceWith(notes(section));
+      for (const figure of section.figures) {
+        const held = this.#charts.get(figure.name);
+        if (!held) continue;
+        held.figure.classList.remove("old");
+        held.numbers(figure.table);
+        drawing.push(held.chart.show(figure.spec));
+      }
+    }
+    for (const [name, held] of this.#charts) if (!fresh.has(name)) held.figure.classList.add("old");
+    await Promise.all(drawing);
+  }
+
+  #section(section, open, drawing) {
+    const figures = section.figures.map((figure) => this.#figure(figure, open, drawing));
+    const title = el("h2", { id: section.name }, section.title);
+    return el("section", { "aria-labelledby": section.name, "data-name": section.name },
+      title, words(section), el("div", { class: "figures" }, figures), tables(section, open), notes(section));
+  }
+
+  #figure(figure, open, drawing) {
+    let held = this.#charts.get(figure.name);
+    if (!held) {
+      held = this.#made(figure);
+      this.#charts.set(figure.name, held);
+    }
+    held.figure.classList.toggle("half", figure.half);
+    held.figure.classList.remove("old");
+    held.caption.textContent = figure.reading;
+    held.numbers(figure.table);
+    held.details.open = open.has(figure.name);
+    drawing.push(() => held.chart.show(figure.spec));
+    return held.figure;
+  }
+
+  #made(figure) {
+    const place = el("div", { class: "chart" });
+    const chart = new Chart(place);
+    const caption = el("figcaption", { class: "reading" });
+    let table = figure.table;
+    const details = el("details", { "data-name": figure.name }, el("summary", {}, "The numbers behind this chart"));
+    const fill = () => {
+      details.querySelector(".scroll")?.remove();
+      if (details.open) details.append(tabulate(table));
+    };
+    details.addEventListener("toggle", fill);
+    const button = (text, label, act) => el("button", { type: "button", class: "small", "aria-label": label, onclick: act }, text);
+    const saving = el("div", { class: "saving", role: "group", "aria-label": `Download the chart ${figure.name}` },
+      button("PNG", "Download as PNG", async () => keep(await picture(chart.spec, "png"), `${figure.name}.png`)),
+      button("SVG", "Download as SVG", async () => keep(await picture(chart.spec, "svg"), `${figure.name}.svg`)),
+      button("CSV", "Download the data as CSV", () => keep(new Blob([csv(chart.spec)], { type: "text/csv" }), `${figure.name}.csv`)),
+      button("Spec", "Download the Vega-Lite specification", () =>
+        keep(new Blob([JSON.stringify(chart.spec, null, 1)], { type: "application/json" }), `${figure.name}.vl.json`)));
+    const scroll = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": figure.name }, place);
+    const whole = el("figure", { "data-name": figure.name }, scroll, caption, el("div", { class: "under" }, saving), details);
+    return { chart, figure: whole, caption, details, numbers: (next) => { table = next; fill(); } };
+  }
+}
+
+function words(section) {
+  const warning = section.warning.length
+    ? el("div", { class: "warning", role: "note" }, section.warning.map((line) => el("p", {}, line))) : null;
+  const lines = section.lines.length ? el("ul", {}, section.lines.map((line) => el("li", {}, line))) : null;
+  return el("div", { class: "words" }, warning, section.paragraphs.map((line) => el("p", {}, line)), lines);
+}
+
+function notes(section) {
+  return el("ul", { class: "notes" }, section.notes.map((line) => el("li", {}, line)));
+}
+
+const SHORT = 20; // longer tables stand behind a line that opens them
+
+function tables(section, open) {
+  return el("div", { class: "tables" }, section.tables.map((table) => {
+    if (table.rows.length <= SHORT) return tabulate(table);
+    const summary = el("summary", {}, `${table.caption} (${table.rows.length} rows)`);
+    const details = el("details", { "data-name": table.caption, open: open.has(table.caption) }, summary);
+    details.addEventListener("toggle", () => {
+      if (details.open && !details.querySelector(".scroll")) details.append(tabulate(table));
+    });
+    return details;
+  }));
+}
+
+/** A table with its caption, numbers to the right; cells keep the direction of their own script. */
+export function tabulate(table) {
+  const side = (k) => (table.numeric.includes(k) ? { class: "n" } : {});
+  const head = el("tr", {}, table.columns.map((name, k) => el("th", { scope: "col", ...side(k) }, name)));
+  const body = table.rows.map((row) => el("tr", {}, row.map((cell, k) => el("td", side(k), el("bdi", {}, String(cell))))));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": table.caption },
+    el("table", {}, el("caption", {}, table.caption), el("thead", {}, head), el("tbody", {}, body)));
+}
