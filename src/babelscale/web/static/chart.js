@@ -1,6 +1,7 @@
 // Charts: drawn once, then filled with new rows as long as their spec stays the same; and taken away as files.
 "use strict";
 
+const ERRORS = 1; // of Vega's levels of logging: its warnings are for who writes specs
 const PAPER = { ink: "#222222", background: "white", dots: 2 };
 
 /** A drawn chart in its place. */
@@ -42,7 +43,7 @@ export class Chart {
 function drawn(place, spec) {
   return window.vegaEmbed(place, spec, {
     mode: "vega-lite", renderer: "svg", ast: true, actions: false, defaultStyle: false,
-    tooltip: { disableDefaultStyle: true }, logLevel: window.vega.Error,
+    tooltip: { disableDefaultStyle: true }, logLevel: ERRORS,
   });
 }
 
