@@ -11,15 +11,16 @@ from babelscale.charts.laws import (
     measured_predicted,
     prediction_rows,
 )
-from babelscale.charts.pairs import asymmetry, asymmetry_rows, source_ranking, source_rows, transfer_along
+from babelscale.charts.pairs import asymmetry, asymmetry_rows, transfer_along
 from babelscale.charts.plans import plan, plan_baselines, plan_losses, plan_tokens
+from babelscale.charts.rankings import helpers, source_ranking, source_rows, target_ranking, target_rows
 from babelscale.charts.saving import save
 from babelscale.charts.training import final_losses, learning_curves
 from babelscale.charts.transfer import transfer_map
 
 __all__ = [
     "EXPANDING_BY", "HELD_OUT_BY", "asymmetry", "asymmetry_rows", "curve_rows", "expanding", "expanding_rows",
-    "final_losses", "held_out", "law_curves", "learning_curves", "measured_predicted", "plan", "plan_baselines",
-    "plan_losses", "plan_tokens", "prediction_rows", "save", "source_ranking", "source_rows", "transfer_along",
-    "transfer_map",
+    "final_losses", "held_out", "helpers", "law_curves", "learning_curves", "measured_predicted", "plan",
+    "plan_baselines", "plan_losses", "plan_tokens", "prediction_rows", "save", "source_ranking", "source_rows",
+    "target_ranking", "target_rows", "transfer_along", "transfer_map",
 ]  # fmt: skip
