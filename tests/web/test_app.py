@@ -114,6 +114,12 @@ def test_the_json_equals_the_python_answer(published) -> None:
     assert answer.json() == json.loads(json.dumps(made.to_dict()))
 
 
+def test_a_plus_in_an_address_is_no_space(published) -> None:
+    answers = [ask(published, "/api/plan", f"languages=sw,yo&compute={text}").json() for text in ("1e%2B21", "1e+21")]
+    assert answers[0] == answers[1]
+    assert answers[0]["compute"] == 1e21
+
+
 def test_the_design_of_a_plan_is_toml(published) -> None:
     answer = ask(published, "/api/plan.toml", "languages=sw,yo&compute=1e21")
     assert answer.status == 200

@@ -146,11 +146,12 @@ def _crossover(found: Decision) -> list[str]:
 PAGE = Page(
     "plan", "Plan", "How big a model, how many tokens of which languages, from scratch or from a checkpoint.",
     (
-        Endpoint("/api/plan", PlanQuestion, _plan, "A plan: size, tokens by language, expected losses, intervals."),
+        Endpoint("/api/plan", PlanQuestion, _plan, "A plan: size, tokens by language, expected losses.", heavy=True),
         Endpoint(
             "/api/plan.toml", ConfigurationQuestion, _configuration,
             "A plan as a design that `babelscale study run` trains, with sampling rates for other trainers.",
+            heavy=True,
         ),
-        Endpoint("/view/plan", PageQuestion, _shown, "What the page Plan shows."),
+        Endpoint("/view/plan", PageQuestion, _shown, "What the page Plan shows.", heavy=True),
     ),
 )  # fmt: skip
