@@ -23,7 +23,7 @@ from babelscale.reporting.page import Figure, Section, Table
 from babelscale.reporting.result import Walk
 from babelscale.transfer import TransferMatrix, analyse
 from babelscale.transfer.along import Along, along
-from babelscale.transfer.analysis import Gap
+from babelscale.transfer.analysis import Analysis, Gap
 from babelscale.transfer.prediction import Prediction
 
 # Fewer known scores than this make no ranking of sources, and no test.
@@ -208,9 +208,23 @@ def tested(matrix: TransferMatrix) -> Table | None:
     if int(np.isfinite(matrix.values).sum()) < _FEW:
         return None
     try:
-        found = analyse(matrix)
+        return _tests(analyse(matrix))
     except InputError:
         return None
+
+
+def told_tests(found: Analysis) -> Section:
+    """What an analysis tells of a whole matrix: contrasts, reciprocity, where the variance lies, clusters."""
+    said = [
+        f"{words.percent(found.target_variance)} % of the variance of the scores is the target's own mean, and "
+        f"{words.percent(found.source_variance)} % of the rest is the source's. Predicted and censored scores take no "
+        "part; languages that are hidden do."
+    ]
+    lines = [] if found.clusters is None else [f"{str(found.clusters)[:1].upper()}{str(found.clusters)[1:]}."]
+    return Section("What the scores say", "tests", said, lines, tables=[_tests(found)])
+
+
+def _tests(found: Analysis) -> Table:
     rows = [
         [f"same {c.trait} against different ({c.same_pairs} and {c.different_pairs} pairs)",
          *(_told(gap) for gap in (c.raw, c.centred, c.double))]

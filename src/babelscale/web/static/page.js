@@ -41,7 +41,7 @@ export function start({ quick = null, ready = () => true } = {}) {
 
   const whole = () => {
     const question = remember(form);
-    for (const link of document.querySelectorAll("a[data-api]")) link.href = `${link.dataset.api}?${question}`;
+    for (const link of document.querySelectorAll("a[data-api]")) link.href = `${link.dataset.api}?${asked(question, link)}`;
     if (ready(form)) asker.ask(question);
   };
   const moved = () => {
@@ -63,6 +63,13 @@ export function start({ quick = null, ready = () => true } = {}) {
   sliders(form);
   whole();
   return { form, view, ask: whole };
+}
+
+/** A question less what an address does not take, such as how the page shows the answer. */
+function asked(question, link) {
+  const kept = new URLSearchParams(question);
+  for (const name of (link.dataset.without ?? "").split(" ")) kept.delete(name);
+  return readable(kept);
 }
 
 async function copied() {
