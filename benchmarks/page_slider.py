@@ -72,11 +72,11 @@ def drive(moves: int) -> None:
         page.wait_for_selector("figure[data-name=plan-baselines] svg")
         # The first moves compile what later ones find ready.
         for k in range(5):
-            page.evaluate(_MOVE, 20 + 0.02 * k)
-        for name, pause, first in (("one move, then a look", 0.7, 20.005), ("a drag", 0.0, 20.015)):
+            page.evaluate(_MOVE, 17.5 + 0.02 * k)
+        for name, pause, first in (("one move, then a look", 0.7, 18.0), ("a drag", 0.0, 21.0)):
             each = []
             for k in range(moves):
-                each.append(page.evaluate(_MOVE, first + 0.02 * round(150 * k / moves)))
+                each.append(page.evaluate(_MOVE, first + 0.02 * (1 + k)))
                 time.sleep(pause)
             milliseconds = np.array(each)
             (median, asked), (high, asked_high) = (np.quantile(milliseconds, q, axis=0) for q in (0.5, 0.95))

@@ -109,6 +109,21 @@ def test_charts_and_plans_are_taken_away_as_files(serving, look, tmp_path: Path)
     assert set(design["analysis"]["sampling"]) == {"sw", "yo"}
 
 
+def test_hovering_tells_the_numbers_within_the_policy(serving, look, keep) -> None:
+    page = look("about:blank")
+    page.add_init_script(
+        """window.violations = []; document.addEventListener("securitypolicyviolation",
+        (event) => window.violations.push(event.violatedDirective));"""
+    )
+    page.goto(f"{serving()}/plan?languages=sw,yo&compute=1e20")
+    page.wait_for_selector(SVG)
+    page.hover(f"{SVG} .mark-rect.role-mark path >> nth=0")
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "unique tokens" in page.locator("#vg-tooltip-element").inner_text()
+    keep(page, "plan-hover")
+    assert page.evaluate("() => window.violations") == []
+
+
 def test_dark_and_narrow(serving, look, keep) -> None:
     page = look(f"{serving()}/plan?languages=sw,yo,ar,he&compute=1e20", width=390, height=800, dark=True)
     page.wait_for_selector(SVG)
