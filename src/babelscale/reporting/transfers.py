@@ -155,8 +155,7 @@ def helped(matrix: TransferMatrix, target: str) -> Section:
     table = Table(caption, ("source", "score", "90 % interval", "status"), rows, (1,))
     sure = [row["name"] for row in data if row["low"] is not None and row["low"] > 0]
     sure += [row["name"] for row in data if row["bound"] and row["score"] > 0]
-    best = [f"{row['name']} ({row['text']})" for row in data[:3]]
-    said = [f"{style.name(target)} is helped most by {', '.join(best)}." if best else "No source has a known score."]
+    said = [_best(style.name(target), data)]
     if sure:
         said.append(f"Help that is surely above 0 (90 %): {', '.join(dict.fromkeys(sure))}.")
     reading = (
@@ -164,6 +163,15 @@ def helped(matrix: TransferMatrix, target: str) -> Section:
     )
     figure = Figure("transfer-helpers", helpers_spec(matrix, target), reading, table)
     return Section(f"Who helps {style.name(target)}", "helpers", said, figures=[figure] if data else [])
+
+
+def _best(name: str, data: list[style.Row]) -> str:
+    if not data:
+        return f"No source of {name} has a known score."
+    helpers = [f"{row['name']} ({row['text']})" for row in data[:3] if row["score"] > 0]
+    if helpers:
+        return f"{name} is helped most by {', '.join(helpers)}."
+    return f"No source is known to help {name}; the best of them is {data[0]['name']} ({data[0]['text']})."
 
 
 def moving(moves: Along) -> Figure:
@@ -215,11 +223,13 @@ def tested(matrix: TransferMatrix) -> Table | None:
 
 def told_tests(found: Analysis) -> Section:
     """What an analysis tells of a whole matrix: contrasts, reciprocity, where the variance lies, clusters."""
-    said = [
-        f"{words.percent(found.target_variance)} % of the variance of the scores is the target's own mean, and "
-        f"{words.percent(found.source_variance)} % of the rest is the source's. Predicted and censored scores take no "
-        "part; languages that are hidden do."
-    ]
+    said = ["Predicted and censored scores take no part; languages that are hidden do."]
+    if math.isfinite(found.target_variance) and math.isfinite(found.source_variance):
+        said.insert(
+            0,
+            f"{100 * found.target_variance:.0f} % of the variance of the scores is the target's own mean, and "
+            f"{100 * found.source_variance:.0f} % of the rest is the source's.",
+        )
     lines = [] if found.clusters is None else [f"{str(found.clusters)[:1].upper()}{str(found.clusters)[1:]}."]
     return Section("What the scores say", "tests", said, lines, tables=[_tests(found)])
 
