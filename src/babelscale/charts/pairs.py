@@ -9,6 +9,8 @@ import polars as pl
 
 from babelscale.charts import live, style
 
+Drawn = alt.LayerChart | alt.FacetChart
+
 if TYPE_CHECKING:
     from babelscale.transfer import TransferMatrix
     from babelscale.transfer.along import Along
@@ -68,7 +70,7 @@ def _drawn(matrix: "TransferMatrix") -> tuple[list[style.Row], str, str]:
     return data, predicted, told
 
 
-def give_and_take(data: list[style.Row], predicted: str) -> alt.LayerChart:
+def give_and_take(data: list[style.Row], predicted: str) -> Drawn:
     """Pairs and the diagonal; a legend where some scores are `predicted`."""
     scale, axis = alt.Scale(nice=False, zero=False), alt.Axis(format="+.1f", tickCount=7)
     base = alt.Chart(style.rows(data, "pairs")).encode(

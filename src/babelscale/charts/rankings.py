@@ -12,6 +12,8 @@ import numpy as np
 
 from babelscale.charts import live, style
 
+Drawn = alt.LayerChart | alt.FacetChart
+
 if TYPE_CHECKING:
     from babelscale.transfer import TransferMatrix
 
@@ -76,7 +78,7 @@ def targets_spec(matrix: "TransferMatrix") -> live.Spec:
     return live.filled(ranking, rows, "target", title=_TARGETS, description=_told(rows, "target"))
 
 
-def ranking(rows: list[style.Row], side: str) -> alt.LayerChart:
+def ranking(rows: list[style.Row], side: str) -> Drawn:
     """A dot a score by its source or its target, whichever is the `side`, best mean first."""
     other = "target" if side == "source" else "source"
     value = "above" if side == "source" else "score"
@@ -138,7 +140,7 @@ def told_helpers(rows: list[style.Row], target: str) -> str:
     return f"Sources of {style.name(target)} by transfer score, best first: {best}."
 
 
-def one_target(rows: list[style.Row]) -> alt.LayerChart:
+def one_target(rows: list[style.Row]) -> Drawn:
     """Scores of `helper_rows` with their intervals; an arrow stands at a lower bound."""
     base = alt.Chart(style.rows(rows, "helpers")).encode(y=_by_order("name"))
     tips = [

@@ -9,6 +9,8 @@ import numpy as np
 
 from babelscale.charts import live, style
 
+Drawn = alt.LayerChart | alt.FacetChart
+
 if TYPE_CHECKING:
     from babelscale.transfer import TransferMatrix
 
@@ -103,7 +105,7 @@ def map_notes(data: list[style.Row]) -> list[str]:
     return [note for status, note in _NOTES.items() if any(cell["status"] == status for cell in data)]
 
 
-def heat_map(data: list[style.Row], shows: str, bound: str, step: str, font: str) -> alt.LayerChart:
+def heat_map(data: list[style.Row], shows: str, bound: str, step: str, font: str) -> Drawn:
     """The map of `cells` rows; colours end at `bound`, cells are `step` pixels and their numbers `font`, 0 for none."""
     scale = alt.Scale(padding=0.06)
     side = int(step)

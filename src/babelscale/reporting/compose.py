@@ -4,7 +4,7 @@ from pathlib import Path
 
 import babelscale
 from babelscale import files
-from babelscale.reporting import endings, findings, sections, transfers
+from babelscale.reporting import curse, endings, findings, sections, transfers
 from babelscale.reporting.page import render
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import Progress, analyse
@@ -38,6 +38,7 @@ def page(walk: Walk) -> str:
         sections.about(walk),
         sections.losses(walk),
         transfers.transfer(walk),
+        curse.curse(walk),
         endings.continued(walk),
         sections.laws(walk),
         sections.held_out(walk),

@@ -166,8 +166,8 @@ class TransferMatrix:
         """
         codes = tuple(dict.fromkeys(languages))
         kept = np.ix_(*2 * [np.array([self._index(code) for code in codes], np.int64)])
-        grids = (grid[kept] for grid in (self.values, self.low, self.high, self.status))
-        return TransferMatrix(codes, *grids, provenance=self.provenance)
+        values, low, high = (grid[kept] for grid in (self.values, self.low, self.high))
+        return TransferMatrix(codes, values, low, high, self.status[kept], self.provenance)
 
     def _index(self, language: str) -> int:
         if language not in self.languages:
