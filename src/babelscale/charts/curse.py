@@ -181,7 +181,7 @@ def addition_rows(first: "Sequence[Addition]") -> list[style.Row]:
 def additions_spec(first: "Sequence[Addition]") -> live.Spec:
     """Languages in the order in which to add them, from a template."""
     told = ", ".join(style.name(one.language) for one in first)
-    return live.filled(additions, addition_rows(first), title=_FIRST, description=f"In this order: {told or 'none'}.")
+    return live.filled(additions, addition_rows(first), title=_FIRST, description=f"Languages in the order in which to add them: {told or 'none'}.")
 
 
 def additions(rows: list[style.Row]) -> Drawn:

@@ -125,7 +125,7 @@ def _from_scratch(runs: Runs, follower: dict[str, Any]) -> str | None:
     alike = runs.table.filter(
         pl.col("start").fill_null("scratch") == "scratch",
         pl.col("params") == follower["params"],
-        pl.col("mixture") == follower["mixture"],
+        pl.col("mixture").eq_missing(follower["mixture"]),
         pl.col("tokens").is_between(follower["tokens"] / _EQUAL, follower["tokens"] * _EQUAL),
     )
     return alike.sort("run")["run"][0] if alike.height else None
