@@ -107,7 +107,7 @@ def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
     parts = [plan_section(made)]
     if asked.start == "checkpoint":
         parts.append(_continued(served, asked, made))
-    told = {name: ",".join(value) if name == "languages" else f"{value:.3g}" for name, value in filled.items()}
+    told = {name: ",".join(value) if name == "languages" else words.flops(value) for name, value in filled.items()}
     return {**sections(parts), "filled": told}
 
 
