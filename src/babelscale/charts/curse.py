@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FRONTIER, _MULTIPLIERS = "Equal loss with more languages", "What to multiply by"
 _FIRST, _LOSSES = "Which languages to add first", "Losses by the number of languages"
+# Below the chart: beside it a legend would take half of a narrow screen.
+_LEGEND = alt.Legend(symbolOpacity=1, orient="bottom", columns=3)
 QUANTITIES = {"params": "parameters N", "tokens": "tokens D in all", "compute": "compute C"}
 # A frontier is drawn as far as this many times the compute of its cheapest point.
 _DEAREST = 12.0
@@ -86,7 +88,7 @@ def iso_loss(rows: list[style.Row], unit: str) -> Drawn:
     x = alt.X("N:Q", title=_axis_title("parameters (N)", unit), scale=span, axis=_axis(unit))
     y = alt.Y("D:Q", title=_axis_title("tokens in all (D)", unit), scale=span, axis=_axis(unit))
     colour = alt.Color(
-        "languages:N", title=None, legend=alt.Legend(symbolOpacity=1), sort=alt.EncodingSortField("to", op="min"),
+        "languages:N", title=None, legend=_LEGEND, sort=alt.EncodingSortField("to", op="min"),
         scale=alt.Scale(range=list(style.PALETTE)),
     )  # fmt: skip
     tips = [
@@ -147,7 +149,7 @@ def growth(rows: list[style.Row]) -> Drawn:
     x = alt.X("languages:Q", title="number of languages", scale=span, axis=ticks)
     axis = alt.Axis(labelExpr="format(datum.value, '~g') + '×'", tickCount=6, labelOverlap="greedy")
     colour = alt.Color(
-        "quantity:N", title=None, legend=alt.Legend(symbolOpacity=1),
+        "quantity:N", title=None, legend=_LEGEND,
         scale=alt.Scale(domain=list(QUANTITIES.values()), range=[style.PALETTE[0], style.PALETTE[2], style.PALETTE[4]]),
     )  # fmt: skip
     title = "multiply by, at equal loss"
@@ -181,7 +183,8 @@ def addition_rows(first: "Sequence[Addition]") -> list[style.Row]:
 def additions_spec(first: "Sequence[Addition]") -> live.Spec:
     """Languages in the order in which to add them, from a template."""
     told = ", ".join(style.name(one.language) for one in first)
-    return live.filled(additions, addition_rows(first), title=_FIRST, description=f"Languages in the order in which to add them: {told or 'none'}.")
+    said = f"Languages in the order in which to add them: {told or 'none'}."
+    return live.filled(additions, addition_rows(first), title=_FIRST, description=said)
 
 
 def additions(rows: list[style.Row]) -> Drawn:
@@ -197,9 +200,14 @@ def additions(rows: list[style.Row]) -> Drawn:
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("score:Q", title=title, scale=span, axis=x),
         color=alt.Color(
-            "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[style.PALETTE[2], style.PALETTE[3]])
+            "kind:N",
+            title=None,
+            legend=_LEGEND,
+            scale=alt.Scale(domain=kinds, range=[style.PALETTE[2], style.PALETTE[3]]),
         ),
-        shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
+        shape=alt.Shape(
+            "kind:N", title=None, legend=_LEGEND, scale=alt.Scale(domain=kinds, range=["circle", "diamond"])
+        ),
         tooltip=[alt.Tooltip("name:N", title="language"), alt.Tooltip("kind:N"), alt.Tooltip("score:Q", format="+.2f")],
     )
     return alt.layer(bars, dots).properties(width=400, height=alt.Step(22))
