@@ -115,3 +115,25 @@ def test_published_helpers_join_only_where_they_help():
     id_, ms = (plan(published=True, languages=["ms"], helpers=h, compute=1e23, draws=0) for h in (None, ["id"]))
     assert ms.tokens.get("id", 0) > 0
     assert ms.objective < id_.objective
+
+
+def test_the_cheapest_point_of_the_frontier_is_told():
+    N, D = 1e9, 1e11
+    found = expand(4, 16, params=N, tokens=D, fit=fit(0), sizes=np.geomspace(0.02, 5, 900))
+    assert found.cheapest is not None
+    known = [point.compute.value for point in found.frontier if math.isfinite(point.tokens.value)]
+    assert found.cheapest.compute.value == pytest.approx(min(known), rel=1e-3)
+    # The printed exponents take the model of now as compute-optimal: both points are one.
+    printed = expand(4, 16)
+    assert printed.cheapest is not None
+    assert printed.cheapest.params == pytest.approx(printed.params.value)
+    assert printed.to_dict()["cheapest"]["compute"]["value"] == pytest.approx(printed.compute.value)
+
+
+def test_a_flat_draw_asks_for_more_than_a_float_holds_and_is_told_as_infinite():
+    flat = NUMBERS | {"alpha": 0.005, "phi": 1.0}
+    names = Multilinguality("sw").parameter_names
+    steep = Fit(Multilinguality("sw"), NUMBERS, draws=np.array([[flat[name] for name in names]] * 3), target="sw")
+    found = expand(1, 400, fit=steep)
+    assert math.isinf(found.params.high)
+    assert found.to_dict()["params"]["high"] is None

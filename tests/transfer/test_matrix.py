@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from babelscale import published
 from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix, analyse, from_tau
@@ -192,3 +193,14 @@ def test_censored_cells_are_in_no_mean(matrix: TransferMatrix):
     assert math.isnan(found.contrasts[0].raw.p)
     assert found.to_dict()["contrasts"][0]["raw"]["different"] is None
     assert "unknown" in str(found)
+
+
+def test_a_matrix_of_some_languages_keeps_their_scores():
+    printed = published.transfer_matrix()
+    some = printed.within(["sw", "no", "en", "sw"])
+    assert some.languages == ("sw", "no", "en")
+    for pair in (("no", "en"), ("en", "sw"), ("sw", "no")):
+        assert some.cell(*pair).value == printed.cell(*pair).value
+    assert some.provenance == printed.provenance
+    with pytest.raises(InputError, match="'qq' is not in the transfer matrix"):
+        printed.within(["sw", "qq"])

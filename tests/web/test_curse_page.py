@@ -121,6 +121,17 @@ def test_the_ends_of_what_may_be_asked_are_drawn(app, query: str) -> None:
     ]
 
 
+def test_the_frontier_of_a_model_far_from_optimal_reaches_its_cheapest_point(tmp_path: Path, runs: Runs) -> None:
+    fit(Multilinguality("sw"), runs, resamples=20).save(tmp_path / "sw.json")
+    app = create_app(tmp_path / "sw.json")
+    query = "languages=2&to=4&source=served&params=1e9&tokens=1e6"
+    shown = ask(app, "/view/curse", query).json()["sections"][0]["figures"][0]["spec"]["data"]["values"]
+    rows = [row for row in shown if row["to"] == 4]
+    best = next(row for row in rows if row["cheapest"])
+    assert min(row["N"] for row in rows) < best["N"] < max(row["N"] for row in rows)
+    assert best["C"] <= min(row["C"] for row in rows) * (1 + 1e-9)
+
+
 def settled(page, act) -> dict:
     page.evaluate(
         """() => { window.last = null;

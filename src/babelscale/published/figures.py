@@ -116,7 +116,7 @@ class Multilinguality:
 def power(base: float, exponent: float) -> float:
     """base^exponent of a positive base; infinite where a float cannot hold it, as draws of a flat law can ask."""
     try:
-        return base**exponent
+        return float(base) ** float(exponent)
     except OverflowError:
         return math.inf
 

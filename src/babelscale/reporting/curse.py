@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,15 +21,25 @@ from babelscale.runs import Runs
 LAW = "multilinguality"
 # Different numbers of languages that its exponents take: two give a step and no slope.
 ENOUGH = 3
-# A frontier from 0.6 to 5 times the size that leaves both terms as they were.
-FRONTIER = tuple(float(size) for size in np.geomspace(0.55, 5.0, 36))
-_MOST_ROWS = 1500
+_MOST_ROWS, _POINTS = 1500, 40
 
 
 def widths(runs: Runs, target: str) -> list[int]:
     """Numbers of languages of the runs from scratch with a final loss on a language that they train on."""
     found = drawn.width_frame(runs).filter(language=target)["languages"]
     return sorted(int(each) for each in found.unique())
+
+
+def frontier_to(languages: int, to: int, **given: Any) -> Expansion:
+    """An expansion whose frontier reaches beyond its cheapest point on both sides.
+
+    Args:
+        given: params, tokens and fit, as in `expand`.
+    """
+    found = expand(languages, to, **given)
+    cheap = 1.0 if found.cheapest is None else found.cheapest.params / found.params.value
+    ends = 0.55 * min(1.0, cheap), 5.0 * max(1.0, cheap)
+    return expand(languages, to, **given, sizes=tuple(float(size) for size in np.geomspace(*ends, _POINTS)))
 
 
 def priced(

@@ -147,7 +147,7 @@ def _shown(served: Served, asked: ExpandQuestion) -> dict[str, Any]:
     count, codes = _have(asked)
     fit, most = _law(served, asked)
     given: dict[str, Any] = {"params": asked.params, "tokens": asked.tokens, "fit": fit}
-    ends = [expand(count, to, **given, sizes=curse.FRONTIER) for to in _ends(count, asked.to)]
+    ends = [curse.frontier_to(count, to, **given) for to in _ends(count, asked.to)]
     curve = [expand(count, to, **given) for to in _curve(count, asked.to)]
     parts: list[Section] = [curse.priced(ends, curve, most=most)]
     if codes:
