@@ -1,7 +1,7 @@
 """The pages, in the order of the menu, and the endpoints that several of them ask."""
 
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.pages import known, planning
+from babelscale.web.pages import known, planning, study
 
-PAGES: tuple[Page, ...] = (planning.PAGE,)
+PAGES: tuple[Page, ...] = (planning.PAGE, study.PAGE)
 SHARED: tuple[Endpoint, ...] = known.ENDPOINTS

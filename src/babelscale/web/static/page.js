@@ -24,7 +24,8 @@ export function start({ quick = null, ready = () => true } = {}) {
       message.replaceChildren();
       answer.classList.remove("stale");
       await view.show(found.sections, { partial });
-      if (!partial) status.textContent = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      const said = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      if (!partial && status.textContent !== said) status.textContent = said;
       performance.mark("drawn", { detail: question });
       document.dispatchEvent(new CustomEvent("drawn", { detail: { question, found } }));
     },
