@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from babelscale.reporting.left import Left
     from babelscale.reporting.logs import Log
 
+_CAPTIONS = (
+    ("working", "Runs under way"), ("failed", "Failed runs"), ("waiting", "Runs that wait"),
+    ("finished", "Finished runs"),
+)  # fmt: skip
 # More curves than this are a thicket, more rows than this nobody reads: those that do something come first.
 MOST_CURVES, MOST_ROWS = 40, 500
 _POINTS, _METRIC = 60, "bits_per_byte"
 _HINT = "serve one: babelscale serve studies/NAME, while `babelscale study run NAME` trains it"
 _COLUMNS = (
-    "run", "state", "trained on", "parameters", "tokens", "step", "done", "loss (nats per token)", "tokens/s",
+    "run", "trained on", "parameters", "tokens", "step", "done", "loss (nats per token)", "tokens/s",
     "heard of", "remark",
 )  # fmt: skip
 
@@ -79,7 +83,7 @@ def _shown(served: Served, asked: StudyQuestion) -> dict[str, Any]:
         return sections([Section("No study to follow yet", "progress", said)]) | {"progress": None}
     chosen = _chosen(now, asked)
     logs = follower.logs([run.name for run in chosen if run.state != "waiting"][:MOST_CURVES])
-    parts = [_progress(now), _curves(chosen, logs), _speed(now), _table(now, chosen)]
+    parts = [_progress(now), _table(now, chosen), _curves(chosen, logs), _speed(now)]
     return sections(parts) | {"progress": {"done": now.done, "total": now.flops, "says": _bar(now)}}
 
 
@@ -224,19 +228,21 @@ def _speed(now: "Now") -> Section | None:
 
 
 def _table(now: "Now", chosen: Sequence["RunNow"]) -> Section:
-    rows = [_row(run) for run in chosen[:MOST_ROWS]]
-    table = Table("Runs as they are now", _COLUMNS, rows, (3, 4, 5, 6, 7, 8))
-    said = [] if rows else ["No run fits what is asked for."]
+    shown = chosen[:MOST_ROWS]
+    tables = [
+        Table(caption, _COLUMNS, rows, (2, 3, 4, 5, 6, 7))
+        for state, caption in _CAPTIONS
+        if (rows := [_row(run) for run in shown if run.state == state])
+    ]
+    said = [] if shown else ["No run fits what is asked for."]
     notes = [f"{len(chosen) - MOST_ROWS} more runs; choose fewer by state or text."] if len(chosen) > MOST_ROWS else []
-    return Section(
-        f"Runs ({len(chosen)} of {len(now.runs)})", "runs", said, tables=[table] if rows else [], notes=notes
-    )
+    return Section(f"Runs ({len(chosen)} of {len(now.runs)})", "runs", said, tables=tables, notes=notes)
 
 
 def _row(run: "RunNow") -> list[str]:
     spec, begun = run.spec, run.state != "waiting"
     return [
-        run.name, run.state, spec.mixture.name, words.count(spec.shape.params), words.count(spec.tokens),
+        run.name, spec.mixture.name, words.count(spec.shape.params), words.count(spec.tokens),
         f"{run.step:,} of {spec.steps:,}" if begun else f"{spec.steps:,}", _percent(run.done),
         words.number(run.loss, ".3f"), words.count(run.speed) if run.speed else "", _heard(run), run.reason,
     ]  # fmt: skip
