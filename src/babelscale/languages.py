@@ -23,7 +23,7 @@ _WELL_FORMED = re.compile(r"(?:[A-Za-z]{2,8}|[xX])(?:-[A-Za-z0-9]{1,8})*")
 class Language:
     """One language.
 
-    `branch` runs from the broadest subgroup under `family` to the narrowest. `unique_tokens` is U, the unique tokens
+    `autonym` is its name in itself and its own script, "" where CLDR has none. `branch` runs from the broadest subgroup under `family` to the narrowest. `unique_tokens` is U, the unique tokens
     available in a web corpus of MADLAD-400's kind under a 64k vocabulary, or None where nobody measured;
     `unique_tokens_source` says where the figure comes from, and whether it is an estimate.
     """
@@ -37,6 +37,7 @@ class Language:
     longitude: float | None
     unique_tokens: float | None
     unique_tokens_source: str
+    autonym: str = ""
 
 
 def _language(row: dict[str, str]) -> Language:
@@ -48,6 +49,7 @@ def _language(row: dict[str, str]) -> Language:
         family=row["family"],
         branch=tuple(part for part in row["branch"].split(" > ") if part),
         unique_tokens_source=row["unique_tokens_source"],
+        autonym=row["autonym"],
         **number,
     )
 

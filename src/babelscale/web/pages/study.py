@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from babelscale.reporting.left import Left
     from babelscale.reporting.logs import Log
 
+_NUMERIC = range(2, 9)
 _CAPTIONS = (
     ("working", "Runs under way"), ("failed", "Failed runs"), ("waiting", "Runs that wait"),
     ("finished", "Finished runs"),
@@ -170,7 +171,7 @@ def _curves(chosen: Sequence["RunNow"], logs: dict[str, "Log"]) -> Section | Non
                 _numbers("Held-out losses", held, ("name",)),
             )
         )  # fmt: skip
-    more = sum(run.state != "waiting" for run in chosen) - len(drawn)
+    more = sum(run.state != "waiting" for run in chosen) - MOST_CURVES
     notes = [f"{more} more runs are not drawn; choose fewer by state or text."] if more > 0 else []
     return Section("Learning curves so far", "curves", figures=figures, notes=notes)
 
@@ -230,13 +231,20 @@ def _speed(now: "Now") -> Section | None:
 def _table(now: "Now", chosen: Sequence["RunNow"]) -> Section:
     shown = chosen[:MOST_ROWS]
     tables = [
-        Table(caption, _COLUMNS, rows, (2, 3, 4, 5, 6, 7))
+        _of_state(caption, rows)
         for state, caption in _CAPTIONS
         if (rows := [_row(run) for run in shown if run.state == state])
     ]
     said = [] if shown else ["No run fits what is asked for."]
     notes = [f"{len(chosen) - MOST_ROWS} more runs; choose fewer by state or text."] if len(chosen) > MOST_ROWS else []
     return Section(f"Runs ({len(chosen)} of {len(now.runs)})", "runs", said, tables=tables, notes=notes)
+
+
+def _of_state(caption: str, rows: list[list[str]]) -> Table:
+    """Columns that say nothing of any of the rows are left out."""
+    told = [k for k in range(len(_COLUMNS)) if any(row[k] for row in rows)]
+    numeric = [place for place, k in enumerate(told) if k in _NUMERIC]
+    return Table(caption, [_COLUMNS[k] for k in told], [[row[k] for k in told] for row in rows], numeric)
 
 
 def _row(run: "RunNow") -> list[str]:

@@ -68,7 +68,7 @@ class Picker {
     const chosen = new Set(split(this.codes.value));
     const fits = (each) => each.code.toLowerCase() === sought ? 0
       : each.name.toLocaleLowerCase().startsWith(sought) || (each.autonym ?? "").toLocaleLowerCase().startsWith(sought) ? 1
-      : each.name.toLocaleLowerCase().includes(sought) || each.code.toLowerCase().startsWith(sought) ? 2 : 3;
+      : `${each.name} ${each.autonym ?? ""}`.toLocaleLowerCase().includes(sought) || each.code.toLowerCase().startsWith(sought) ? 2 : 3;
     const ranked = found.filter((each) => !chosen.has(each.code)).map((each, k) => [fits(each), k, each])
       .filter(([rank]) => rank < 3).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
     this.#options = ranked.slice(0, MOST_SHOWN).map(([, , each]) => each);
