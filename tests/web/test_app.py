@@ -15,6 +15,7 @@ import pytest
 from babelscale.errors import InputError
 from babelscale.planning import plan
 from babelscale.reporting.findings import plan_section
+from babelscale.reporting.walk import analyse
 from babelscale.runs import Runs
 from babelscale.web import create_app, serve
 from babelscale.web.pages import PAGES
@@ -95,7 +96,7 @@ def test_every_page_opens_and_loads_nothing_from_elsewhere(published, page) -> N
 def test_the_view_of_a_plan_is_the_section_of_the_report(published) -> None:
     shown = ask(published, "/view/plan", "languages=sw,yo,ha&compute=1e21").json()
     made = plan(compute=1e21, languages=["sw", "yo", "ha"], published=True)
-    assert shown == json.loads(json.dumps(sections([plan_section(made)])))
+    assert shown == json.loads(json.dumps({**sections([plan_section(made)]), "filled": {}}))
     names = [figure["name"] for figure in shown["sections"][0]["figures"]]
     assert names == ["plan-tokens", "plan-losses", "plan-baselines"]
 
@@ -112,6 +113,12 @@ def test_the_json_equals_the_python_answer(published) -> None:
     assert answer.headers["content-type"] == "application/json"
     made = plan(compute=1e21, languages=["sw", "yo"], weights={"sw": 2, "yo": 1}, max_epochs=8, published=True)
     assert answer.json() == json.loads(json.dumps(made.to_dict()))
+
+
+def test_a_plus_in_an_address_is_no_space(published) -> None:
+    answers = [ask(published, "/api/plan", f"languages=sw,yo&compute={text}").json() for text in ("1e%2B21", "1e+21")]
+    assert answers[0] == answers[1]
+    assert answers[0]["compute"] == 1e21
 
 
 def test_the_design_of_a_plan_is_toml(published) -> None:
@@ -250,3 +257,13 @@ def test_changed_runs_change_the_answers(folder: Path, runs: Runs, tmp_path: Pat
 def test_nothing_to_serve_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         serve(tmp_path / "absent")
+
+
+def test_a_view_without_a_question_asks_for_what_was_fitted(study, folder: Path) -> None:
+    shown = patiently(study, "/view/plan").json()
+    assert shown["filled"]["languages"] == "sv"
+    largest = max(fit.range["compute"][1] for fit in analyse(folder).best_fits)
+    assert float(shown["filled"]["compute"]) == pytest.approx(10 * largest, rel=0.01)
+    again = patiently(study, "/view/plan", "languages=sv&compute=" + shown["filled"]["compute"]).json()
+    assert again["sections"] == shown["sections"]
+    assert again["filled"] == {}

@@ -171,8 +171,8 @@ def baselines(data: list[style.Row], metric: str) -> Drawn:
     points = base.mark_point(filled=True, size=80, opacity=1, color=style.PALETTE[1]).encode(
         x=alt.X("loss:Q", axis=axis), tooltip=tips
     )
-    zero = base.transform_aggregate(rows="count()").mark_rule(color=style.INK, opacity=0.6)
-    zero = zero.encode(x=alt.datum(0, type="quantitative"), y=alt.Undefined)
+    once = alt.Chart(style.rows(data, "baselines")).transform_aggregate(rows="count()")
+    zero = once.mark_rule(color=style.INK, opacity=0.6).encode(x=alt.datum(0, type="quantitative"))
     return alt.layer(zero, bars, points).properties(width=520, height=alt.Step(26))
 
 

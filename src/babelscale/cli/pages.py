@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import bar
+from babelscale.cli.options import bar, codes_of
 
 
 def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None) -> None:
@@ -19,11 +19,27 @@ def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] =
     sys.stdout.write(f"{reporting.report(path, out=out, progress=bar())}\n")
 
 
-def serve(path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1") -> None:
-    """Serve the report of a study, or a form that plans from published figures, on this machine.
+def serve(
+    path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1", name: str | None = None
+) -> None:  # fmt: skip
+    """Open the page on this machine: plans, transfer, laws, what more languages cost, a study under way.
 
-    Example: babelscale serve studies/quickstart --port 8765
+    Examples:
+        babelscale serve
+        babelscale serve studies/quickstart --port 8765
+        babelscale serve fits/ --host 0.0.0.0 --name gpu-box.lan
+
+    Parameters
+    ----------
+    path
+        A study's folder, a folder or table of runs, a saved fit or a folder of them (default: published figures alone).
+    port
+        Where it listens.
+    host
+        127.0.0.1 is this machine alone; whoever reaches another address can read all that is served.
+    name
+        Names by which browsers on other machines ask for this one, separated by commas; others are refused.
     """
     from babelscale.web import serve as run_server
 
-    run_server(path, host=host, port=port)
+    run_server(path, host=host, port=port, names=tuple(codes_of(name) or ()))

@@ -6,7 +6,8 @@ GET /api/...                                   the functions of the Python API; 
 GET /report                                    the report of what is served, as one file
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -23,11 +24,11 @@ from babelscale.errors import DomainError, InputError
 from babelscale.reporting.compose import page as page_of
 from babelscale.reporting.page import content_policy
 from babelscale.web import assets
-from babelscale.web.endpoints import Endpoint, Page, json_response, openapi, refusal
+from babelscale.web.endpoints import Desk, Page, json_response, openapi, refusal
 from babelscale.web.headers import SafeHeaders
-from babelscale.web.pages import PAGES, SHARED
+from babelscale.web.pages import ENDPOINTS, PAGES
 from babelscale.web.served import SERVED, Served
-from babelscale.web.work import Busy, Working
+from babelscale.web.work import Working
 
 LOCAL = ("localhost", "127.0.0.1")
 
@@ -39,20 +40,28 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
         hosts: names by which a browser may ask for it; every other Host is refused.
     """
     served = Served(None if path is None else Path(path))
-    endpoints = [*SHARED, *(endpoint for page in PAGES for endpoint in page.endpoints)]
+    desk = Desk()
     routes = [
-        Route("/", _home), assets.ROUTE, _described(endpoints),
+        Route("/", _home), assets.ROUTE, _described(),
         Route("/report", _report(served)), *(_shown(page, served) for page in PAGES),
-        *(endpoint.route(served) for endpoint in endpoints),
+        *(endpoint.route(served, desk) for endpoint in ENDPOINTS),
     ]  # fmt: skip
     middleware = [
         Middleware(SafeHeaders, hosts=hosts),
         Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
     ]
     handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
-        Busy: _busy, InputError: _refused, DomainError: _refused, HTTPException: _http_error,
+        InputError: _refused, DomainError: _refused, HTTPException: _http_error,
     }  # fmt: skip
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)  # pyright: ignore[reportArgumentType]
+
+    @asynccontextmanager
+    async def whole_life(app: Starlette) -> AsyncIterator[None]:
+        desk.apart.start()
+        yield
+        desk.close()
+        served.close()
+
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=whole_life)  # pyright: ignore[reportArgumentType]
 
 
 def serve(
@@ -72,7 +81,9 @@ def serve(
         raise InputError(f"{path}: no such file or folder", hint="name a study's folder, or a folder or table of runs")
     every = host in ("0.0.0.0", "::")
     hosts = (*LOCAL, *names) if host in LOCAL or every else (*LOCAL, host, *names)
-    uvicorn.run(create_app(path, hosts=hosts), host=host, port=port, log_level="info", server_header=False)
+    uvicorn.run(
+        create_app(path, hosts=hosts), host=host, port=port, log_level="info", access_log=False, server_header=False
+    )
 
 
 _TEMPLATES = jinja2.Environment(
@@ -93,8 +104,8 @@ def _shown(page: Page, served: Served) -> Route:
     return Route(f"/{page.name}", show)
 
 
-def _described(endpoints: list[Endpoint]) -> Route:
-    return Route("/api/openapi.json", lambda request: json_response(openapi(endpoints)))
+def _described() -> Route:
+    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS)))
 
 
 def _report(served: Served) -> Callable[[Request], Response]:
@@ -119,11 +130,6 @@ def _home(request: Request) -> Response:
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, InputError | DomainError)
     return refusal(error.message, error.hint, 400)
-
-
-def _busy(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Busy)
-    return refusal(error.message, error.hint, 503)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

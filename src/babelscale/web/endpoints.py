@@ -1,7 +1,8 @@
 """Endpoints: an address, the question it takes and the function that answers; as routes, and as OpenAPI."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import babelscale
+from babelscale.errors import DomainError, InputError
+from babelscale.web.apart import Apart
 from babelscale.web.questions import Question
-from babelscale.web.served import Served
-from babelscale.web.work import Working
+from babelscale.web.served import PUBLISHED, Served
+from babelscale.web.work import Busy, Working
 
-# Answers at once: more threads than CPUs would only make every one of them late.
+# Answers of this process at once: more threads than CPUs would only make every one of them late.
 _AT_ONCE = 2
+# Answers that are kept, and the bytes of the longest of these.
+_KEPT, _LONGEST = 256, 400_000
 
 
 @dataclass(frozen=True)
@@ -24,23 +29,59 @@ class Endpoint:
     """One address of the API.
 
     `answer(served, question)` gives what becomes JSON, or a whole Response. `says` is told in the documentation.
+    `heavy` ones are answered in a process of their own where they rest on published figures alone.
     """
 
     path: str
     question: type[Question]
     answer: Callable[[Served, Any], Any]
     says: str
+    heavy: bool = False
 
-    def route(self, served: Served) -> Route:
+    def respond(self, served: Served, query: Mapping[str, str]) -> Response:
+        """The answer to a query, refusals included."""
+        try:
+            found = self.answer(served, self.question.read(query))
+        except Working as busy:
+            return json_response({"working": {"what": busy.what, "done": busy.done, "total": busy.total}}, 202)
+        except Busy as error:
+            return refusal(error.message, error.hint, 503)
+        except (InputError, DomainError) as error:
+            return refusal(error.message, error.hint, 400)
+        return found if isinstance(found, Response) else json_response(found)
+
+    def route(self, served: Served, desk: "Desk") -> Route:
         async def respond(request: Request) -> Response:
-            asked = self.question.read(request.query_params)
-            try:
-                found = await anyio.to_thread.run_sync(self.answer, served, asked, limiter=_limiter(request))
-            except Working as busy:
-                return json_response({"working": {"what": busy.what, "done": busy.done, "total": busy.total}}, 202)
-            return found if isinstance(found, Response) else json_response(found)
+            return await desk.respond(self, served, dict(request.query_params))
 
         return Route(self.path, respond, methods=["GET"])
+
+
+class Desk:
+    """Who answers: a process apart, a thread of this one, or an answer that was kept."""
+
+    def __init__(self) -> None:
+        self.apart = Apart()
+        self._here = anyio.CapacityLimiter(_AT_ONCE)
+        self._there = anyio.CapacityLimiter(self.apart.count)
+        self._kept: OrderedDict[str, Response] = OrderedDict()
+
+    async def respond(self, endpoint: Endpoint, served: Served, query: dict[str, str]) -> Response:
+        if not (endpoint.heavy and (query.get("source") or served.usual) == PUBLISHED):
+            return await anyio.to_thread.run_sync(endpoint.respond, served, query, limiter=self._here)
+        key = json.dumps([endpoint.path, sorted(query.items())])
+        if (found := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            return found
+        found = await anyio.to_thread.run_sync(self.apart.ask, endpoint.path, query, limiter=self._there)
+        if found.status_code == 200 and len(found.body) <= _LONGEST:
+            self._kept[key] = found
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def close(self) -> None:
+        self.apart.close()
 
 
 @dataclass(frozen=True)
@@ -61,13 +102,6 @@ def json_response(value: Any, status: int = 200) -> Response:
     """Strict JSON; NaN has no place in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(text.encode(), status, media_type="application/json")
-
-
-def _limiter(request: Request) -> anyio.CapacityLimiter:
-    state = request.app.state
-    if not hasattr(state, "limiter"):
-        state.limiter = anyio.CapacityLimiter(_AT_ONCE)
-    return state.limiter
 
 
 def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def _codes(value: Any) -> Any:
 
 def _number(text: str) -> float:
     try:
-        value = float(text)
+        # An address turns the plus of 1e+21 into a space.
+        value = float(text.strip().replace("e ", "e+"))
     except ValueError:
         raise ValueError(f"{_short(text.strip())!r} is not a number") from None
     if not math.isfinite(value):

@@ -27,6 +27,10 @@ class Served:
         self.path = path
         self.work = Work()
 
+    def close(self) -> None:
+        """Leave what is being worked on."""
+        self.work.close()
+
     @property
     def saved_fits(self) -> list[Path]:
         """Fits as `babelscale fit --save` wrote them, where such are served."""

@@ -4,4 +4,4 @@ from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages import known, planning, study
 
 PAGES: tuple[Page, ...] = (planning.PAGE, study.PAGE)
-SHARED: tuple[Endpoint, ...] = known.ENDPOINTS
+ENDPOINTS: tuple[Endpoint, ...] = (*known.ENDPOINTS, *(endpoint for page in PAGES for endpoint in page.endpoints))

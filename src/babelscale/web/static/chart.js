@@ -2,6 +2,7 @@
 "use strict";
 
 const ERRORS = 1; // of Vega's levels of logging: its warnings are for who writes specs
+const MARGIN = 110; // pixels left of a plot for the names on its axis
 const PAPER = { ink: "#222222", background: "white", dots: 2 };
 
 /** A drawn chart in its place. */
@@ -69,7 +70,11 @@ function parted(spec) {
 function fitted(spec, place) {
   const single = "layer" in spec || "mark" in spec;
   if (!single || typeof spec.width !== "number") return structuredClone(spec);
-  return { ...structuredClone(spec), width: "container" };
+  const fits = structuredClone(spec);
+  // Titles longer than a narrow chart would push it out of its place.
+  const room = Math.max(120, Math.min(spec.width, place.clientWidth) - MARGIN);
+  fits.config = { ...fits.config, axisX: { ...fits.config?.axisX, titleLimit: room } };
+  return { ...fits, width: "container" };
 }
 
 /** PNG or SVG of a spec as it would be printed: dark ink on white. */

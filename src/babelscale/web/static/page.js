@@ -23,6 +23,7 @@ export function start({ quick = null, ready = () => true } = {}) {
       const partial = quick !== null && question !== readable(query(form));
       message.replaceChildren();
       answer.classList.remove("stale");
+      if (found.filled) fill(form, found.filled);
       await view.show(found.sections, { partial });
       const said = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
       if (!partial && status.textContent !== said) status.textContent = said;
@@ -42,7 +43,7 @@ export function start({ quick = null, ready = () => true } = {}) {
 
   const whole = () => {
     const question = remember(form);
-    for (const link of document.querySelectorAll("a[data-api]")) link.href = `${link.dataset.api}?${question}`;
+    link(question);
     if (ready(form)) asker.ask(question);
   };
   const moved = () => {
@@ -64,6 +65,20 @@ export function start({ quick = null, ready = () => true } = {}) {
   sliders(form);
   whole();
   return { form, view, ask: whole };
+}
+
+/** What the server chose where nothing was asked for stands in the form from then on. */
+function fill(form, filled) {
+  const empty = Object.entries(filled).filter(([name]) => form.elements[name]?.value === "");
+  if (!empty.length) return;
+  for (const [name, value] of empty) form.elements[name].value = value;
+  form.dispatchEvent(new CustomEvent("restored"));
+  link(remember(form));
+}
+
+/** Links to the API ask what the page asks. */
+function link(question) {
+  for (const each of document.querySelectorAll("a[data-api]")) each.href = `${each.dataset.api}?${question}`;
 }
 
 async function copied() {

@@ -117,6 +117,7 @@ class Picker {
 
   #add(...codes) {
     this.codes.value = [...new Set([...split(this.codes.value), ...codes])].join(",");
+    for (const name of Object.keys(this.numbers)) for (const code of codes) this.#set(name, code, "");
     this.search.value = "";
     this.#close();
     this.#changed();
@@ -133,6 +134,10 @@ class Picker {
     const held = pairs(this.form.elements[name].value);
     if (value === "") held.delete(code);
     else held.set(code, value);
+    // A weight that is not given would count as none: where one is given all are.
+    const told = [...held.values()].some((each) => each !== "1");
+    if (name === "weights" && told) for (const each of split(this.codes.value)) held.set(each, held.get(each) ?? "1");
+    if (name === "weights" && !told) held.clear();
     this.form.elements[name].value = [...held].map((pair) => pair.join("=")).join(",");
   }
 
