@@ -23,9 +23,10 @@ _WELL_FORMED = re.compile(r"(?:[A-Za-z]{2,8}|[xX])(?:-[A-Za-z0-9]{1,8})*")
 class Language:
     """One language.
 
-    `autonym` is its name in itself and its own script, "" where CLDR has none. `branch` runs from the broadest subgroup under `family` to the narrowest. `unique_tokens` is U, the unique tokens
+    `branch` runs from the broadest subgroup under `family` to the narrowest. `unique_tokens` is U, the unique tokens
     available in a web corpus of MADLAD-400's kind under a 64k vocabulary, or None where nobody measured;
-    `unique_tokens_source` says where the figure comes from, and whether it is an estimate.
+    `unique_tokens_source` says where the figure comes from, and whether it is an estimate. `autonym` is its name in
+    itself and the script of this table, "" where CLDR has none.
     """
 
     code: str

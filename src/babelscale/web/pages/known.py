@@ -36,8 +36,9 @@ def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
     return {
         "languages": [
             {
-                "code": each.code, "name": each.name, "autonym": each.autonym, "script": each.script, "family": each.family,
-                "unique_tokens": each.unique_tokens, "unique_tokens_source": each.unique_tokens_source,
+                "code": each.code, "name": each.name, "autonym": each.autonym, "script": each.script,
+                "family": each.family, "unique_tokens": each.unique_tokens,
+                "unique_tokens_source": each.unique_tokens_source,
             }
             for each in found
         ]
