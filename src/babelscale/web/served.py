@@ -11,6 +11,7 @@ from babelscale.fitting import Fit
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import analyse
 from babelscale.runs import Runs
+from babelscale.web.uploads import Uploads
 from babelscale.web.work import Work
 
 PUBLISHED, SERVED = "published", "served"
@@ -26,10 +27,12 @@ class Served:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.work = Work()
+        self.uploads = Uploads()
 
     def close(self) -> None:
-        """Leave what is being worked on."""
+        """Leave what is being worked on, and remove what was uploaded."""
         self.work.close()
+        self.uploads.close()
 
     @property
     def saved_fits(self) -> list[Path]:
@@ -51,12 +54,13 @@ class Served:
     def sources(self) -> list[tuple[str, str]]:
         """Name and title of every source of laws that a page offers."""
         own = [(SERVED, self.path.resolve().name)] if self.path is not None else []
-        return [*own, (PUBLISHED, "printed figures of the ATLAS study")]
+        uploaded = [(each.source, f"uploaded: {each.name}") for each in self.uploads.kept]
+        return [*own, *uploaded, (PUBLISHED, "printed figures of the ATLAS study")]
 
     @property
     def usual(self) -> str:
         """The source of a question that names none."""
-        return self.sources[0][0]
+        return PUBLISHED if self.path is None else SERVED
 
     def place(self, source: str) -> Path:
         """Where the runs of a source lie.
@@ -68,6 +72,10 @@ class Served:
             if self.saved_fits:
                 raise InputError("source: fits are served here, and no runs", hint="serve the folder of runs")
             return self.path
+        if (upload := self.uploads.find(source)) is not None:
+            return upload.place
+        if source.startswith("upload-"):
+            raise InputError("source: this upload is not here any more", hint="upload the table again")
         known = ", ".join(name for name, _ in self.sources)
         raise InputError(f"source: {source!r} holds no runs", hint=f"known: {known}; upload a table, or serve one")
 
