@@ -82,7 +82,9 @@ def serve(
         raise InputError(f"{path}: no such file or folder", hint="name a study's folder, or a folder or table of runs")
     every = host in ("0.0.0.0", "::")
     hosts = (*LOCAL, *names) if host in LOCAL or every else (*LOCAL, host, *names)
-    uvicorn.run(create_app(path, hosts=hosts), host=host, port=port, log_level="info", access_log=False, server_header=False)
+    uvicorn.run(
+        create_app(path, hosts=hosts), host=host, port=port, log_level="info", access_log=False, server_header=False
+    )
 
 
 _TEMPLATES = jinja2.Environment(

@@ -55,7 +55,7 @@ class Served:
         """Name and title of every source of laws that a page offers."""
         own = [(SERVED, self.path.resolve().name)] if self.path is not None else []
         uploaded = [(each.source, f"uploaded: {each.name}") for each in self.uploads.kept]
-        return [*own, *uploaded, (PUBLISHED, "printed figures of the ATLAS study")]
+        return [*own, (PUBLISHED, "printed figures of the ATLAS study"), *uploaded]
 
     @property
     def usual(self) -> str:

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class Uploads:
                 raise
             size = sum(each.stat().st_size for each in into.iterdir())
             held = Upload(source, name, into, about, size)
+        held = replace(held, name=name)
         with self._lock:
             self._kept[source] = held
             self._kept.move_to_end(source)

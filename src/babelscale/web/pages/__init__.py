@@ -1,7 +1,7 @@
 """The pages, in the order of the menu, and the endpoints that several of them ask."""
 
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.pages import known, planning
+from babelscale.web.pages import known, laws, planning
 
-PAGES: tuple[Page, ...] = (planning.PAGE,)
+PAGES: tuple[Page, ...] = (planning.PAGE, laws.PAGE)
 ENDPOINTS: tuple[Endpoint, ...] = (*known.ENDPOINTS, *(endpoint for page in PAGES for endpoint in page.endpoints))
