@@ -103,7 +103,9 @@ def test_a_profile_and_a_comparison_by_keyboard(serving, look, keep, folder: Pat
 
 
 def test_dark_and_narrow(serving, look, keep, folder: Path) -> None:
-    page = look(f"{serving(folder)}/laws?targets=sv,sw&laws=chinchilla&parameter=alpha", width=390, height=800, dark=True)
+    page = look(
+        f"{serving(folder)}/laws?targets=sv,sw&laws=chinchilla&parameter=alpha", width=390, height=800, dark=True
+    )
     page.wait_for_selector("figure[data-name=profile-chinchilla-sw] svg")
     keep(page, "laws-narrow-dark")
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
