@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.planning.problem import Problem, saturated_size
-from babelscale.planning.solve import EXACT, Solution, centre, solve
+from babelscale.planning.solve import Solution, Solved, solve, solve_near
 
 Array = NDArray[np.float64]
 Kind = Literal["global", "shares", "local"]
@@ -296,8 +296,7 @@ def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> 
     """Cuts at other sizes, each from the best shares there, and those."""
     rows = np.zeros(len(where), np.intp)
     many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())
-    middle = centre(problem, None, found)
-    solved = solve(many, None, n=np.array(where), start=middle, centred=True, levels=EXACT)
+    solved = solve_near(many, None, Solved(problem, None, found), n=np.array(where), exact=True)
     if solved is None:
         return [], None
     cuts = []
