@@ -30,7 +30,7 @@ class Box(NamedTuple):
     low: Array
     high: Array
 
-    def at(self, rows: NDArray[np.intp]) -> "Box":
+    def at(self, rows: NDArray[np.intp] | slice) -> "Box":
         return Box(self.low[rows], self.high[rows])
 
 

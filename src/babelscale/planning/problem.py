@@ -135,7 +135,7 @@ class Problem:
         """Convex in the shares for fixed N: no source takes anything away, and no reward for a small share."""
         return bool((self.worth >= 0).all() and (self.pooled >= 0).all() and (self.gamma >= 0).all())
 
-    def at(self, rows: NDArray[np.intp]) -> "Problem":
+    def at(self, rows: NDArray[np.intp] | slice) -> "Problem":
         """The problems of some rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in (*ROWS, "compute")})
 

@@ -162,7 +162,7 @@ def _by_newton(
 ) -> tuple[Solution, NDArray[np.bool_]]:
     """Rows solved by `nearby`, and which they are."""
 
-    def part(rows: NDArray[np.intp]) -> Near:
+    def part(rows: slice) -> Near:
         return near(problem.at(rows), p[rows], n[rows], None if box is None else box.at(rows), short)
 
     parts = _in_pieces(problem, part)
@@ -178,7 +178,7 @@ def _from_centre(
     if problem.limits.any or not free:
         p, n = _interior(problem, p, n, box)
 
-    def part(rows: NDArray[np.intp]) -> Solution:
+    def part(rows: slice) -> Solution:
         edges = None if box is None else box.at(rows)
         quick = not problem.limits.any
         how = levels if quick else BOUNDED
@@ -190,12 +190,13 @@ def _from_centre(
     return replace(parts[0], **whole) if np.isfinite(whole["objective"]).any() else None
 
 
-def _in_pieces(problem: Problem, work: Callable[[NDArray[np.intp]], Part]) -> list[Part]:
+def _in_pieces(problem: Problem, work: Callable[[slice], Part]) -> list[Part]:
     """Work done on few enough rows at a time that their matrices stay in the caches, in threads where it is much; never
     by the number of cores, so that a plan has the same bytes on every machine of a kind."""
     R, K, T = problem.draws, len(problem.languages), problem.weights.shape[1]
     rows_at_once = max(2, int(_LARGE / K) if problem.separable else int(_CACHED / (K * max(T, 1))))
-    chunks = np.array_split(np.arange(R), -(-R // rows_at_once))
+    pieces = -(-R // rows_at_once)
+    chunks = [slice(R * i // pieces, R * (i + 1) // pieces) for i in range(pieces)]
     if len(chunks) == 1:
         return [work(chunks[0])]
     with ThreadPoolExecutor(_threads(problem)) as pool:

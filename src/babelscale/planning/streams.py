@@ -2,12 +2,14 @@
 
     f(p, n) = sum_t q_t (E_t + A_t / S(N)^alpha_t + B_t D_eff,t^-beta_t),    D = p X(n)
 
-With v_tl = dD_eff,t / dD_l, f' and f'' the derivatives of q_t B_t D_eff^-beta_t by D_eff,t and H_D the Hessian by D,
+With r_l = max(D_l / U_l - 1, 0) repeats, S' = exp(-lambda_t r_l), S'' = -lambda_t S' / U_l where tokens repeat, and
+S = min(D_l, U_l) + U_l (1 - S') / lambda_t: one array of T x K exponentials, v_tl = W_tl S' = dD_eff,t / dD_l, holds all
+that saturates. With f' and f'' the derivatives of q_t B_t D_eff^-beta_t by D_eff,t and H_D the Hessian by D,
 
-    H_D = sum_t f''_t v_t v_t' + diag(sum_t f'_t W_tl S''(D_l)) + sum_t f'_t V_t S''(pool_t) m_t m_t'
+    H_D = sum_t f''_t v_t v_t' - diag(sum_t f'_t lambda_t v_tl / U_l) + sum_t f'_t V_t S''(pool_t) m_t m_t'
     df/dp = X v'f',    d2f/dp2 = X^2 H_D,    d2f/dp dn = -a X H_D p - a v'f'      (X' = -a, X'' = a)
 
-Most laws name few helpers: only their pairs are worked out, not all T x K. For laws without a price on the share.
+Most laws name few helpers: then only their pairs are worked out, not all T x K. For laws without a price on the share.
 """
 
 from dataclasses import dataclass, replace
@@ -19,51 +21,63 @@ from numpy.typing import NDArray
 from babelscale.planning.problem import Problem, saturated, saturated_size
 
 Array = NDArray[np.float64]
-# exp is vectorised in NumPy and expm1 is not; their difference rounds at 1e-16 / lambda of a stream's tokens.
+Rows = NDArray[np.intp] | slice
+# Below this lambda (1 - S') / lambda loses digits; there it is computed with expm1, which NumPy does not vectorise.
 _SMALL_LAMBDA = 1e-3
+# Pairs are worked out one by one where they are at most this part of all.
+_SPARSE = 0.05
 
 
 class Point(NamedTuple):
-    """Value (R,) and gradient (R, K), (R,) at shares and n, and what the Hessian needs of that point."""
+    """Value (R,) and gradient (R, K), (R,) at shares and n, and what the Hessian needs of that point.
+
+    `v` are the slopes of D_eff by pairs; `second` (R, T) f''; `bent` (R, K) the diagonal of H_D; `pool_slope` and
+    `pool_bent` (R, T) what pools add to v and to H_D; `corner` (R,) the part of d2f/dn2 beside H_D.
+    """
 
     value: Array
     by_p: Array
     by_n: Array
-    D: Array
-    first: Array
+    v: Array
     second: Array
-    slope: Array
-    pull: Array
+    bent: Array
     pool_slope: Array
-    pool_pull: Array
+    pool_bent: Array
     corner: Array
 
 
 @dataclass(frozen=True)
 class Streams:
-    """R rows of a problem by pairs: `target`, `language` (M,) sorted by target; `worth`, `lam` (R, M)."""
+    """R rows of a problem. Numbers of pairs are (R, T, K), or (R, M) for the M pairs `target`, `language`."""
 
     problem: Problem
+    worth: Array
     target: NDArray[np.intp]
     language: NDArray[np.intp]
-    worth: Array
-    lam: Array
 
     @classmethod
     def of(cls, problem: Problem) -> "Streams":
-        target, language = np.nonzero(np.asarray(problem.helps))
-        return cls(problem, target, language, problem.worth[:, target, language], problem.lam[:, target])
+        helps = np.asarray(problem.helps)
+        target, language = np.nonzero(helps)
+        if problem.separable:
+            return cls(problem, problem.worth, np.arange(len(problem.own)), problem.own)
+        if len(target) > _SPARSE * helps.size:
+            return cls(problem, problem.worth, target, language)
+        return cls(problem, problem.worth[:, target, language], target, language)
 
-    def at(self, rows: NDArray[np.intp]) -> "Streams":
-        return replace(self, problem=self.problem.at(rows), worth=self.worth[rows], lam=self.lam[rows])
+    def at(self, rows: Rows) -> "Streams":
+        return replace(self, problem=self.problem.at(rows), worth=self.worth[rows])
+
+    @property
+    def dense(self) -> bool:
+        return self.worth.ndim == 3
 
     def point(self, p: Array, n: Array) -> Point:
         """Value and derivatives; rows outside the laws' domain have an infinite value and no meaning else."""
         one = self.problem
         X, a = one.budget(n)
         D = p * X[:, None]
-        S, slope, curve = self._saturated(D)
-        effective = self._by_target(self.worth * S)
+        v, effective, over = self._effective(D)
         pool_slope = pool_curve = np.zeros((len(p), 1))
         if one.pooled.any():
             pool, pool_slope, pool_curve = saturated(D @ one.members.T, one.pooled_unique, one.lam)
@@ -71,72 +85,84 @@ class Streams:
         inside = (effective > 0).all(1) & (X > 0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             data = one.weights * one.B * np.exp(-one.beta * np.log(np.maximum(effective, 1e-300)))
-            N, by_n, curve_n = saturated_size(n, one.size_cap, one.size_lam)
+            N, N_slope, N_curve = saturated_size(n, one.size_cap, one.size_lam)
             capacity = one.weights * one.A * np.exp(-one.alpha * np.log(N))
             value = (one.weights * (one.E - one.offset) + capacity + data).sum(1)
             first = -one.beta * data / effective
             second = -first * (one.beta + 1) / effective
-        slope, pull = self.worth * slope, first[:, self.target] * self.worth * curve
-        by_D = self._by_language(first[:, self.target] * slope)
+        by_D, bent = self._by_language(first, v), np.zeros_like(D)
+        if over.any():
+            bent = np.where(over, -self._by_language(first * one.lam, v) / one.unique, 0.0)
         if one.pooled.any():
-            by_D += (first * one.pooled * pool_slope) @ one.members
-        along, rate = (by_D * p).sum(1), by_n / N
+            by_D = by_D + (first * one.pooled * pool_slope) @ one.members
+        along, rate = (by_D * p).sum(1), N_slope / N
         size_n = -(one.alpha * capacity * rate).sum(1)
-        size_nn = (one.alpha * capacity * ((one.alpha + 1) * rate**2 - curve_n / N)).sum(1)
+        size_nn = (one.alpha * capacity * ((one.alpha + 1) * rate**2 - N_curve / N)).sum(1)
         return Point(
-            np.where(inside & np.isfinite(value), value, np.inf), X[:, None] * by_D, size_n - a * along, D, first,
-            second, slope, pull, one.pooled * pool_slope, first * one.pooled * pool_curve, size_nn + a * along,
+            np.where(inside & np.isfinite(value), value, np.inf), X[:, None] * by_D, size_n - a * along, v, second,
+            bent, one.pooled * pool_slope, first * one.pooled * pool_curve, size_nn + a * along,
         )  # fmt: skip
+
+    def _effective(self, D: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """v by pairs, D_eff of single streams (R, T), and which tokens repeat (R, K)."""
+        U, lam = self.problem.unique, self.problem.lam
+        over = U < D
+        if not over.any():
+            return self.worth, self._by_target(self.worth, D), over
+        repeats, held = np.where(over, D / U - 1, 0.0), np.where(over, U, 0.0)
+        v = self._outer(lam, -repeats)
+        if lam.min() < _SMALL_LAMBDA:
+            more = np.where(v < 0, np.expm1(v) / self._outer(-np.where(lam > 0, lam, 1.0), np.ones_like(D)), 0.0)
+            more = np.where(self._outer(lam, np.ones_like(D)) > 0, more, self._outer(np.ones_like(lam), repeats))
+            again = self._by_target(self.worth * more, held)
+            v = self.worth * np.exp(v)
+        else:
+            np.exp(v, out=v)
+            v *= self.worth
+            again = (self._by_target(self.worth, held) - self._by_target(v, held)) / lam
+        return v, self._by_target(self.worth, np.minimum(D, U)) + again, over
 
     def hessian(self, at: Point, p: Array, n: Array) -> tuple[Array, Array, Array]:
         """By the shares (R, K, K), between them and n (R, K), and by n (R,)."""
-        one, (R, K) = self.problem, p.shape
-        T = one.weights.shape[1]
+        one, K = self.problem, p.shape[1]
         X, a = one.budget(n)
         # X v sqrt(f''), so that the first sum is one product of a matrix with itself.
         root = np.sqrt(at.second) * X[:, None]
-        v = np.zeros((R, T, K))
+        if self.dense:
+            J = at.v * root[:, :, None]
+        else:
+            J = np.zeros((*root.shape, K))
+            J[:, self.target, self.language] = root[:, self.target] * at.v
         if at.pool_slope.any():
-            np.multiply((root * at.pool_slope)[:, :, None], one.members, out=v)
-        v.reshape(R, T * K)[:, self.target * K + self.language] += root[:, self.target] * at.slope
-        H = np.matmul(v.swapaxes(1, 2), v)
-        if at.pool_pull.any():
-            H += np.matmul((one.members * (X[:, None] ** 2 * at.pool_pull)[:, :, None]).swapaxes(1, 2), one.members)
+            J += (root * at.pool_slope)[:, :, None] * one.members
+        H = np.matmul(J.swapaxes(1, 2), J)
+        if at.pool_bent.any():
+            bent = one.members * (X[:, None] ** 2 * at.pool_bent)[:, :, None]
+            H += np.matmul(bent.swapaxes(1, 2), one.members)
         k = np.arange(K)
-        H[:, k, k] += X[:, None] ** 2 * self._by_language(at.pull)
-        Hp = np.matmul(H, p[:, :, None])[:, :, 0]
-        r = a / X
+        H[:, k, k] += X[:, None] ** 2 * at.bent
+        Hp, r = np.matmul(H, p[:, :, None])[:, :, 0], a / X
         return H, -r[:, None] * (Hp + at.by_p), r**2 * (Hp * p).sum(1) + at.corner
 
-    def _saturated(self, D: Array) -> tuple[Array, Array, Array]:
-        """S, S' and S'' of every pair, (R, M)."""
-        U, D = self.problem.unique[self.language], D[:, self.language]
-        S, slope, curve = D.copy(), np.ones(D.shape), np.zeros(D.shape)
-        m = np.flatnonzero((U < D).any(0))
-        if not len(m):
-            return S, slope, curve
-        U, D, lam = U[m], D[:, m], self.lam[:, m]
-        repeats = np.maximum(D / U - 1, 0.0)
-        if lam.min() < _SMALL_LAMBDA:
-            S[:, m], slope[:, m], curve[:, m] = saturated(D, U, lam)
-            return S, slope, curve
-        kept = np.exp(-lam * repeats)
-        S[:, m] = np.where(repeats > 0, U * (1 + (1 - kept) / lam), D)
-        slope[:, m] = kept
-        curve[:, m] = np.where(repeats > 0, -lam / U * kept, 0.0)
-        return S, slope, curve
+    def _outer(self, y: Array, x: Array) -> Array:
+        """y_t x_l of every pair."""
+        return y[:, :, None] * x[:, None, :] if self.dense else y[:, self.target] * x[:, self.language]
 
-    def _by_target(self, values: Array) -> Array:
+    def _by_target(self, values: Array, x: Array) -> Array:
+        """sum_l values_tl x_l, shape (R, T)."""
+        if self.dense:
+            return np.matmul(values, x[:, :, None])[:, :, 0]
         t, starts = np.unique(self.target, return_index=True)
-        found = np.zeros(self.problem.weights.shape)
-        if len(t):
-            found[:, t] = np.add.reduceat(values, starts, axis=1)
+        found = np.zeros((len(x), len(self.problem.own)))
+        found[:, t] = np.add.reduceat(values * x[:, self.language], starts, axis=1) if len(t) else 0.0
         return found
 
-    def _by_language(self, values: Array) -> Array:
+    def _by_language(self, y: Array, values: Array) -> Array:
+        """sum_t y_t values_tl, shape (R, K)."""
+        if self.dense:
+            return np.matmul(y[:, None, :], values)[:, 0]
         order = np.argsort(self.language, kind="stable")
         k, starts = np.unique(self.language[order], return_index=True)
-        found = np.zeros((len(values), len(self.problem.languages)))
-        if len(k):
-            found[:, k] = np.add.reduceat(values[:, order], starts, axis=1)
+        found = np.zeros((len(y), len(self.problem.languages)))
+        found[:, k] = np.add.reduceat((y[:, self.target] * values)[:, order], starts, axis=1) if len(k) else 0.0
         return found
