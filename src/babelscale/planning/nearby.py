@@ -3,10 +3,11 @@
     minimise  f(p, n)   subject to  sum p = 1,  p >= 0;   at the best, with nu = p'g and g = df/dp,
     g_k = nu where p_k > 0,   g_k >= nu where p_k = 0
 
-From the optimum of a problem nearby only a few languages join or leave, so no barrier is needed: an idle language with
-g_k >= nu stays idle, the others take a Newton step together, and what would fall below nothing is set to nothing (the
-primal-dual active set, a semismooth Newton method: Hintermueller, Ito and Kunisch 2002). Rows whose last whole step was
-short are solved, and their error is about that step's square; the others are handed back for the barrier's path.
+From the optimum of a problem nearby only a few languages join or leave, so no barrier is needed: languages with
+p_k < (g_k - nu) / H_kk, whose own Newton step ends below nothing, are set to nothing, and the others take a Newton step
+together (the primal-dual active set, a semismooth Newton method: Hintermueller, Ito and Kunisch 2002). Rows whose last
+whole step was short are solved, and their error is about that step's square; the others are handed back for the
+barrier's path.
 """
 
 from typing import NamedTuple
@@ -19,9 +20,12 @@ from babelscale.planning.problem import Problem
 from babelscale.planning.streams import Point, Streams
 
 Array = NDArray[np.float64]
-_STEPS, _CUTS = 9, 3
-# A share larger than this falls to a tenth at most in a step: power laws are steep, and Newton's model is not.
-_TINY, _FALL = 1e-4, 0.1
+_STEPS, _TRIES = 12, 5
+# Where a whole step raises the value, shares fall to this part at most: power laws are steep near nothing.
+_FALL, _SHORTER = 0.3, 0.4
+# Tokens grow to this many times themselves, or their unique ones, in a step. Languages whose step leaves its bounds are
+# held there and the others solved for again, this often.
+_GROW, _EPOCHS, _SOLVES = 4.0, 2.0, 4
 _REACH, _ROUNDING = 1.5, 1e-13
 
 
@@ -42,9 +46,14 @@ def suits(problem: Problem) -> bool:
     )  # fmt: skip
 
 
-def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float) -> Near:
-    """Follow every row from shares and n nearby. `box`: of n; None: n stays. `short`: the last step's largest change
-    of a share (and of n)."""
+def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float, gap: float = np.inf) -> Near:
+    """Follow every row from shares and n nearby.
+
+    Args:
+        box: of n; None: n stays.
+        short: the last step's largest change of a share (and of n).
+        gap: max_k(nu - g_k), which bounds what any mixture at this n could gain (see `certificate`), relative.
+    """
     every = Streams.of(problem)
     p, n = p.copy(), n.copy()
     solved, value = np.zeros(len(n), bool), np.full(len(n), np.inf)
@@ -55,7 +64,7 @@ def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float) ->
         p_new, n_new, at, whole = _moved(part, at, p[rows], n[rows], dp, dn)
         size = np.maximum(np.abs(p_new - p[rows]).max(1), np.abs(n_new - n[rows]))
         p[rows], n[rows], value[rows] = p_new, n_new, at.value
-        done = whole & (size <= short)
+        done = whole & (size <= short) & (_gap(at, p_new) <= gap * np.abs(at.value))
         solved[rows[done]] = True
         left = ~done & np.isfinite(at.value)
         if not left.any():
@@ -68,51 +77,70 @@ def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float) ->
     return Near(p, n, value, solved & np.isfinite(value))
 
 
+def _gap(at: Point, p: Array) -> Array:
+    return (at.by_p * p).sum(1) - at.by_p.min(1)
+
+
 def _direction(part: Streams, at: Point, p: Array, n: Array, free: bool) -> tuple[Array, Array]:
-    """The Newton step of the trained languages and n; NaN where there is none or it goes uphill."""
+    """The Newton step of shares and n that stays within 0 and `_ceiling`; NaN where there is none or it goes uphill."""
     H, border, corner = part.hessian(at, p, n)
     R, K = p.shape
     # Less nu, which the sum of the step multiplies by nothing: rounding then matters less.
     g = at.by_p - (at.by_p * p).sum(1, keepdims=True)
-    idle = (p <= 0) & (g >= 0)
+    k, curved = np.arange(K), np.einsum("rkk->rk", H)
     A, right = np.zeros((R, K + 2, K + 2)), np.zeros((R, K + 2))
-    trained = ~idle
-    A[:, :K, :K] = H * trained[:, :, None] * trained[:, None, :]
-    k = np.arange(K)
+    A[:, :K, :K], A[:, :K, K + 1], A[:, K + 1, :K] = H, 1.0, 1.0
     # A ridge far below the curvature decides between languages that do the same.
-    A[:, k, k] += np.where(idle, 1.0, 1e-10 * H[:, k, k].max(1, keepdims=True))
-    A[:, :K, K + 1] = A[:, K + 1, :K] = trained
-    right[:, :K] = -g * trained
+    A[:, k, k] += 1e-10 * curved
+    A[:, K, K], right[:, :K] = 1.0, -g
     if free:
-        A[:, :K, K] = A[:, K, :K] = border * trained
+        A[:, :K, K] = A[:, K, :K] = border
         A[:, K, K], right[:, K] = corner, -at.by_n
-    else:
-        A[:, K, K] = 1.0
-    try:
-        step = np.linalg.solve(A, right[:, :, None])[:, :, 0]
-    except np.linalg.LinAlgError:
-        step = np.full(right.shape, np.nan)
-    uphill = ~((step[:, : K + 1] * right[:, : K + 1]).sum(1) > -_ROUNDING * np.abs(at.value))
-    step[uphill] = np.nan
+    # Held languages keep their column and have an equation of their own, dp_k = right_k.
+    held = (g > 0) & (p * curved <= g)
+    right[:, :K] = np.where(held, -p, right[:, :K])
+    step, rows, newly, low, high = np.zeros_like(right), np.arange(R), held, -p, _ceiling(part.problem, p, n) - p
+    for _ in range(_SOLVES):
+        A[:, :K][newly] = 0.0
+        A[:, k, k] = np.where(newly, 1.0, A[:, k, k])
+        try:
+            step[rows] = np.linalg.solve(A, right[rows, :, None])[:, :, 0]
+        except np.linalg.LinAlgError:
+            step[rows] = np.nan
+        out = ~held[rows] & ((step[rows, :K] < low[rows]) | (step[rows, :K] > high[rows]))
+        again = out.any(1)
+        if not again.any():
+            break
+        A, rows, newly = A[again], rows[again], out[again]
+        held[rows] |= newly
+        right[rows, :K] = np.where(newly, np.clip(step[rows, :K], low[rows], high[rows]), right[rows, :K])
+    descent = -(step[:, :K] * g).sum(1) - (step[:, K] * at.by_n if free else 0.0)
+    step[~(descent > -_ROUNDING * np.abs(at.value))] = np.nan
     return step[:, :K], step[:, K]
+
+
+def _ceiling(problem: Problem, p: Array, n: Array) -> Array:
+    """How far a share may grow in a step: the model of languages below their unique tokens does not see them run out."""
+    return np.maximum(_GROW * p, _EPOCHS * problem.unique / problem.budget(n)[0][:, None])
 
 
 def _moved(
     part: Streams, at: Point, p: Array, n: Array, dp: Array, dn: Array
 ) -> tuple[Array, Array, Point, NDArray[np.bool_]]:
     """Shares and n after the step, or the part of it that does not raise the value; where that was all of it."""
-    t = np.minimum(1.0, _REACH / np.maximum(np.abs(dn), 1e-300))
+    t, floor = np.minimum(1.0, _REACH / np.maximum(np.abs(dn), 1e-300)), np.zeros_like(p)
     whole = t == 1
-    for _ in range(_CUTS):
-        p_new = np.maximum(p + t[:, None] * dp, np.where(p > _TINY, _FALL * p, 0.0))
-        p_new /= p_new.sum(1, keepdims=True)
-        n_new = n + t * dn
+    p_new, n_new, after = p, n, at
+    for turn in range(_TRIES):
+        p_new = np.maximum(p + t[:, None] * dp, floor)
+        p_new, n_new = p_new / p_new.sum(1, keepdims=True), n + t * dn
         after = part.point(p_new, n_new)
         worse = ~(after.value <= at.value + _ROUNDING * np.abs(at.value))
         if not worse.any():
             break
-        t = np.where(worse, 0.3 * t, t)
         whole &= ~worse
+        floor = np.where(worse[:, None], _FALL * p, floor)
+        t = np.where(worse & (turn > 0), _SHORTER * t, t)
     else:
         after = after._replace(value=np.where(worse, np.inf, after.value))
     return p_new, n_new, after, whole

@@ -34,6 +34,8 @@ BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
 _CACHED, _LARGE = 160_000, 40_000
 _SIZES, _FEW_ROWS = 33, 4
+# The last step of Newton's method in shares and log N, and the gap it leaves (see `near`): what draws need, and cuts.
+BRIEFLY, EXACTLY = (1e-4, np.inf), (1e-3, 1e-9)
 STARTS = 48
 BY_ROW = ("shares", "n", "objective", "weights", "at_edge")
 # Smaller shares than this are the barrier's shadow and are planned as none.
@@ -143,7 +145,7 @@ def solve_near(
     p, sizes = np.broadcast_to(first.shares, (R, K)), np.broadcast_to(first.n, R) if n is None else n
     found, rest = _blank(problem), np.arange(R)
     if suits(problem):
-        found, solved = _by_newton(problem, box, p, sizes, min(1e-3, 0.05 / K) if not exact else 1e-6)
+        found, solved = _by_newton(problem, box, p, sizes, *(EXACTLY if exact else BRIEFLY))
         rest = np.flatnonzero(~solved)
     if len(rest):
         centre = known.centre
@@ -158,14 +160,16 @@ def solve_near(
 
 
 def _by_newton(
-    problem: Problem, box: Box | None, p: Array, n: Array, short: float
+    problem: Problem, box: Box | None, p: Array, n: Array, short: float, gap: float
 ) -> tuple[Solution, NDArray[np.bool_]]:
     """Rows solved by `nearby`, and which they are."""
 
     def part(rows: slice) -> Near:
-        return near(problem.at(rows), p[rows], n[rows], None if box is None else box.at(rows), short)
+        return near(problem.at(rows), p[rows], n[rows], None if box is None else box.at(rows), short, gap)
 
-    parts = _in_pieces(problem, part)
+    # Small matrices spend their time in NumPy's calls, which threads only contend for.
+    threads = _threads(problem) if problem.weights.shape[1] * len(problem.languages) > _LARGE else 1
+    parts = _in_pieces(problem, part, threads)
     shares, n, value, solved = (np.concatenate(each) for each in zip(*parts, strict=True))
     edge = np.zeros(len(n), bool)
     return Solution(shares, n, np.where(solved, value, np.inf), problem.weights, 1, edge), solved
@@ -185,21 +189,21 @@ def _from_centre(
         some = problem.at(rows)
         return _finish(some, p[rows], n[rows], edges, how, 1, levels is NEAR, quick=quick) or _blank(some)
 
-    parts = _in_pieces(problem, part)
+    parts = _in_pieces(problem, part, _threads(problem))
     whole = {name: np.concatenate([getattr(each, name) for each in parts]) for name in BY_ROW}
     return replace(parts[0], **whole) if np.isfinite(whole["objective"]).any() else None
 
 
-def _in_pieces(problem: Problem, work: Callable[[slice], Part]) -> list[Part]:
+def _in_pieces(problem: Problem, work: Callable[[slice], Part], threads: int) -> list[Part]:
     """Work done on few enough rows at a time that their matrices stay in the caches, in threads where it is much; never
     by the number of cores, so that a plan has the same bytes on every machine of a kind."""
-    R, K, T = problem.draws, len(problem.languages), problem.weights.shape[1]
+    (R, T), K = problem.weights.shape, len(problem.languages)
     rows_at_once = max(2, int(_LARGE / K) if problem.separable else int(_CACHED / (K * max(T, 1))))
     pieces = -(-R // rows_at_once)
     chunks = [slice(R * i // pieces, R * (i + 1) // pieces) for i in range(pieces)]
-    if len(chunks) == 1:
-        return [work(chunks[0])]
-    with ThreadPoolExecutor(_threads(problem)) as pool:
+    if len(chunks) == 1 or threads == 1:
+        return [work(chunk) for chunk in chunks]
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, chunks))
 
 
