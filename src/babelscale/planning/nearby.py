@@ -20,7 +20,7 @@ from babelscale.planning.problem import Problem
 from babelscale.planning.streams import Point, Streams
 
 Array = NDArray[np.float64]
-_STEPS, _TRIES = 12, 5
+_STEPS, _TRIES = 15, 5
 # Where a whole step raises the value, shares fall to this part at most: power laws are steep near nothing.
 _FALL, _SHORTER = 0.3, 0.4
 # Tokens grow to this many times themselves, or their unique ones, in a step. Languages whose step leaves its bounds are
@@ -41,8 +41,7 @@ class Near(NamedTuple):
 def suits(problem: Problem) -> bool:
     """Whether the method holds: a convex mean of losses, without bounds or a price on the share."""
     return (
-        problem.convex and problem.outer.scenario is None and not problem.separable and not problem.limits.any
-        and not problem.gamma.any()
+        problem.convex and problem.outer.scenario is None and not problem.limits.any and not problem.gamma.any()
     )  # fmt: skip
 
 
@@ -84,39 +83,69 @@ def _gap(at: Point, p: Array) -> Array:
 def _direction(part: Streams, at: Point, p: Array, n: Array, free: bool) -> tuple[Array, Array]:
     """The Newton step of shares and n that stays within 0 and `_ceiling`; NaN where there is none or it goes uphill."""
     H, border, corner = part.hessian(at, p, n)
-    R, K = p.shape
     # Less nu, which the sum of the step multiplies by nothing: rounding then matters less.
     g = at.by_p - (at.by_p * p).sum(1, keepdims=True)
-    k, curved = np.arange(K), np.einsum("rkk->rk", H)
-    A, right = np.zeros((R, K + 2, K + 2)), np.zeros((R, K + 2))
-    A[:, :K, :K], A[:, :K, K + 1], A[:, K + 1, :K] = H, 1.0, 1.0
-    # A ridge far below the curvature decides between languages that do the same.
-    A[:, k, k] += 1e-10 * curved
-    A[:, K, K], right[:, :K] = 1.0, -g
-    if free:
-        A[:, :K, K] = A[:, K, :K] = border
-        A[:, K, K], right[:, K] = corner, -at.by_n
-    # Held languages keep their column and have an equation of their own, dp_k = right_k.
+    low, high = -p, _ceiling(part.problem, p, n) - p
+    curved = H if part.diagonal else np.einsum("rkk->rk", H)
+    if not free:
+        border, corner = np.zeros_like(border), np.ones_like(corner)
     held = (g > 0) & (p * curved <= g)
-    right[:, :K] = np.where(held, -p, right[:, :K])
-    step, rows, newly, low, high = np.zeros_like(right), np.arange(R), held, -p, _ceiling(part.problem, p, n) - p
+    system = _System(H, border, corner, g, at.by_n if free else np.zeros_like(n))
+    dp, dn = np.where(held, low, 0.0), np.zeros_like(n)
+    rows = np.arange(len(n))
     for _ in range(_SOLVES):
-        A[:, :K][newly] = 0.0
-        A[:, k, k] = np.where(newly, 1.0, A[:, k, k])
-        try:
-            step[rows] = np.linalg.solve(A, right[rows, :, None])[:, :, 0]
-        except np.linalg.LinAlgError:
-            step[rows] = np.nan
-        out = ~held[rows] & ((step[rows, :K] < low[rows]) | (step[rows, :K] > high[rows]))
-        again = out.any(1)
-        if not again.any():
+        some = system if len(rows) == len(n) else _System(*(each[rows] for each in system))
+        dp[rows], dn[rows] = (_solved_diagonal if part.diagonal else _solved)(some, held[rows], dp[rows])
+        out = ~held & ((dp < low) | (dp > high))
+        rows = np.flatnonzero(out.any(1))
+        if not len(rows):
             break
-        A, rows, newly = A[again], rows[again], out[again]
-        held[rows] |= newly
-        right[rows, :K] = np.where(newly, np.clip(step[rows, :K], low[rows], high[rows]), right[rows, :K])
-    descent = -(step[:, :K] * g).sum(1) - (step[:, K] * at.by_n if free else 0.0)
-    step[~(descent > -_ROUNDING * np.abs(at.value))] = np.nan
+        held |= out
+        dp = np.where(out, np.clip(dp, low, high), dp)
+    descent = -(dp * g).sum(1) - dn * system.g_n
+    uphill = ~(descent > -_ROUNDING * np.abs(at.value))
+    dp[uphill], dn[uphill] = np.nan, np.nan
+    return dp, dn
+
+
+class _System(NamedTuple):
+    """H dp + border dn + nu = -g,  border'dp + corner dn = -g_n,  sum dp = 0; held languages have their dp instead."""
+
+    H: Array
+    border: Array
+    corner: Array
+    g: Array
+    g_n: Array
+
+
+def _solved(s: _System, held: NDArray[np.bool_], dp: Array) -> tuple[Array, Array]:
+    R, K = s.g.shape
+    A, right, k = np.zeros((R, K + 2, K + 2)), np.zeros((R, K + 2)), np.arange(K)
+    A[:, :K, :K], A[:, :K, K], A[:, K, :K], A[:, K, K] = s.H, s.border, s.border, s.corner
+    A[:, :K, K + 1], A[:, K + 1, :K] = 1.0, 1.0
+    # A ridge far below the curvature decides between languages that do the same.
+    A[:, k, k] *= 1 + 1e-10
+    A[:, :K][held] = 0.0
+    A[:, k, k] = np.where(held, 1.0, A[:, k, k])
+    right[:, :K], right[:, K] = np.where(held, dp, -s.g), -s.g_n
+    try:
+        step = np.linalg.solve(A, right[:, :, None])[:, :, 0]
+    except np.linalg.LinAlgError:
+        step = np.full(right.shape, np.nan)
     return step[:, :K], step[:, K]
+
+
+def _solved_diagonal(s: _System, held: NDArray[np.bool_], dp: Array) -> tuple[Array, Array]:
+    """dp = -(g + border dn + nu) / H of the others; the two sums that are left give dn and nu."""
+    fixed, b = np.where(held, dp, 0.0), s.border
+    with np.errstate(divide="ignore", invalid="ignore"):
+        w = np.where(held, 0.0, 1 / s.H)
+        one, by_b, by_bb = w.sum(1), (w * b).sum(1), (w * b * b).sum(1)
+        # by_b dn + one nu = left and (corner - by_bb) dn - by_b nu = right
+        left, right = fixed.sum(1) - (w * s.g).sum(1), (w * b * s.g).sum(1) - s.g_n - (b * fixed).sum(1)
+        dn = (right * one + by_b * left) / ((s.corner - by_bb) * one + by_b**2)
+        nu = (left - by_b * dn) / one
+        return np.where(held, dp, -w * (s.g + b * dn[:, None] + nu[:, None])), dn
 
 
 def _ceiling(problem: Problem, p: Array, n: Array) -> Array:

@@ -35,7 +35,7 @@ _STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
 _CACHED, _LARGE = 160_000, 40_000
 _SIZES, _FEW_ROWS = 33, 4
 # The last step of Newton's method in shares and log N, and the gap it leaves (see `near`): what draws need, and cuts.
-BRIEFLY, EXACTLY = (1e-4, np.inf), (1e-3, 1e-9)
+BRIEFLY, EXACTLY = (1e-4, 1e-3), (1e-3, 1e-9)
 STARTS = 48
 BY_ROW = ("shares", "n", "objective", "weights", "at_edge")
 # Smaller shares than this are the barrier's shadow and are planned as none.

@@ -72,6 +72,11 @@ class Streams:
     def dense(self) -> bool:
         return self.worth.ndim == 3
 
+    @property
+    def diagonal(self) -> bool:
+        """Whether no language's worth depends on another's tokens."""
+        return self.problem.separable and not self.problem.pooled.any()
+
     def point(self, p: Array, n: Array) -> Point:
         """Value and derivatives; rows outside the laws' domain have an infinite value and no meaning else."""
         one = self.problem
@@ -123,9 +128,13 @@ class Streams:
         return v, self._by_target(self.worth, np.minimum(D, U)) + again, over
 
     def hessian(self, at: Point, p: Array, n: Array) -> tuple[Array, Array, Array]:
-        """By the shares (R, K, K), between them and n (R, K), and by n (R,)."""
+        """By the shares (R, K, K), or (R, K) where it is a diagonal; between them and n (R, K), and by n (R,)."""
         one, K = self.problem, p.shape[1]
         X, a = one.budget(n)
+        r = a / X
+        if self.diagonal:
+            H = X[:, None] ** 2 * (self._by_language(at.second, at.v**2) + at.bent)
+            return H, -r[:, None] * (H * p + at.by_p), r**2 * (H * p**2).sum(1) + at.corner
         # X v sqrt(f''), so that the first sum is one product of a matrix with itself.
         root = np.sqrt(at.second) * X[:, None]
         if self.dense:
@@ -141,7 +150,7 @@ class Streams:
             H += np.matmul(bent.swapaxes(1, 2), one.members)
         k = np.arange(K)
         H[:, k, k] += X[:, None] ** 2 * at.bent
-        Hp, r = np.matmul(H, p[:, :, None])[:, :, 0], a / X
+        Hp = np.matmul(H, p[:, :, None])[:, :, 0]
         return H, -r[:, None] * (Hp + at.by_p), r**2 * (Hp * p).sum(1) + at.corner
 
     def _outer(self, y: Array, x: Array) -> Array:
