@@ -13,6 +13,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
+from babelscale.planning.solve import losses_at
 from babelscale.planning.terms import Draws, Setting, languages_of, of_fit, problem
 
 Array = NDArray[np.float64]
@@ -138,7 +139,6 @@ class Fitted:
         if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
             said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
             return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
-        count = counts.pop()
         total = float(allocation.total_tokens)
         C = 6 * float(allocation.params) * (total + setting.served / 3)
         one = replace(setting, compute=C, tokens={}, shares={})
@@ -146,7 +146,7 @@ class Fitted:
         n = np.log(np.array([float(allocation.params)]))
         value = problem(self.point(one), one).losses(shares, n)[0]
         laws = {target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}
-        drawn = problem(laws, one).losses(np.repeat(shares, count, 0), np.repeat(n, count))
+        drawn = losses_at(problem(laws, one), shares, n)
         noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
         spread = (np.log(drawn)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
         last = len(spread) - 1

@@ -102,7 +102,8 @@ def _direction(part: Streams, at: Point, p: Array, n: Array, free: bool) -> tupl
             break
         held |= out
         dp = np.where(out, np.clip(dp, low, high), dp)
-    descent = -(dp * g).sum(1) - dn * system.g_n
+    with np.errstate(invalid="ignore"):
+        descent = -(dp * g).sum(1) - dn * system.g_n
     uphill = ~(descent > -_ROUNDING * np.abs(at.value))
     dp[uphill], dn[uphill] = np.nan, np.nan
     return dp, dn
@@ -149,7 +150,7 @@ def _solved_diagonal(s: _System, held: NDArray[np.bool_], dp: Array) -> tuple[Ar
 
 
 def _ceiling(problem: Problem, p: Array, n: Array) -> Array:
-    """How far a share may grow in a step: the model of languages below their unique tokens does not see them run out."""
+    """How far a share may grow in a step: below its unique tokens a language's curvature does not tell of repeats."""
     return np.maximum(_GROW * p, _EPOCHS * problem.unique / problem.budget(n)[0][:, None])
 
 

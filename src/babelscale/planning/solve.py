@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from babelscale.planning.nearby import Near, near, suits
 from babelscale.planning.newton import Box, barriered, follow
 from babelscale.planning.problem import Problem
+from babelscale.planning.streams import Streams
 
 Array = NDArray[np.float64]
 Part = TypeVar("Part")
@@ -205,6 +206,17 @@ def _in_pieces(problem: Problem, work: Callable[[slice], Part], threads: int) ->
         return [work(chunk) for chunk in chunks]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, chunks))
+
+
+def losses_at(problem: Problem, shares: Array, n: Array) -> Array:
+    """Losses of every row at one allocation, shape (R, T); `shares` (1, K), `n` (1,)."""
+
+    def part(rows: slice) -> Array:
+        some = problem.at(rows)
+        at = np.repeat(shares, some.draws, 0), np.repeat(n, some.draws)
+        return some.losses(*at) if some.gamma.any() else Streams.of(some).losses(*at)
+
+    return np.concatenate(_in_pieces(problem, part, 1))
 
 
 def _wide(box: tuple[float, float] | Box | None, R: int) -> Box | None:

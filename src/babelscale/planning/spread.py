@@ -48,8 +48,9 @@ class Spread:
 
 def _between(values: Array, own: Array) -> list[tuple[float, float]]:
     """90 % intervals of every column that hold the plan's `own` as well."""
-    low, high = np.quantile(values, [0.05, 0.95], axis=0)
-    for k in np.flatnonzero(np.isinf(values).any(0)):
+    endless = np.isinf(values).any(0)
+    low, high = np.quantile(np.where(endless, 0.0, values), [0.05, 0.95], axis=0)
+    for k in np.flatnonzero(endless):
         low[k] = np.quantile(values[:, k], 0.05, method="lower")
         high[k] = np.quantile(values[:, k], 0.95, method="higher")
     return list(zip(np.minimum(low, own).tolist(), np.maximum(high, own).tolist(), strict=True))

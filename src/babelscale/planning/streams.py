@@ -3,8 +3,8 @@
     f(p, n) = sum_t q_t (E_t + A_t / S(N)^alpha_t + B_t D_eff,t^-beta_t),    D = p X(n)
 
 With r_l = max(D_l / U_l - 1, 0) repeats, S' = exp(-lambda_t r_l), S'' = -lambda_t S' / U_l where tokens repeat, and
-S = min(D_l, U_l) + U_l (1 - S') / lambda_t: one array of T x K exponentials, v_tl = W_tl S' = dD_eff,t / dD_l, holds all
-that saturates. With f' and f'' the derivatives of q_t B_t D_eff^-beta_t by D_eff,t and H_D the Hessian by D,
+S = min(D_l, U_l) + U_l (1 - S') / lambda_t: one array of T x K exponentials, v_tl = W_tl S' = dD_eff,t / dD_l, holds
+all that saturates. With f' and f'' the derivatives of q_t B_t D_eff^-beta_t by D_eff,t and H_D the Hessian by D,
 
     H_D = sum_t f''_t v_t v_t' - diag(sum_t f'_t lambda_t v_tl / U_l) + sum_t f'_t V_t S''(pool_t) m_t m_t'
     df/dp = X v'f',    d2f/dp2 = X^2 H_D,    d2f/dp dn = -a X H_D p - a v'f'      (X' = -a, X'' = a)
@@ -77,24 +77,33 @@ class Streams:
         """Whether no language's worth depends on another's tokens."""
         return self.problem.separable and not self.problem.pooled.any()
 
+    def losses(self, p: Array, n: Array) -> Array:
+        """Loss by target, shape (R, T); infinite outside a law's domain."""
+        one = self.problem
+        D = p * one.budget(n)[0][:, None]
+        effective = self._effective(D)[1] + one.pooled * self._pools(D)[0]
+        N = saturated_size(n, one.size_cap, one.size_lam)[0]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            found = one.E + one.A * np.exp(-one.alpha * np.log(N)) + one.B * np.exp(-one.beta * np.log(effective))
+        return np.where((effective > 0) & np.isfinite(found), found, np.inf)
+
+    @np.errstate(over="ignore", invalid="ignore")
     def point(self, p: Array, n: Array) -> Point:
         """Value and derivatives; rows outside the laws' domain have an infinite value and no meaning else."""
         one = self.problem
         X, a = one.budget(n)
         D = p * X[:, None]
         v, effective, over = self._effective(D)
-        pool_slope = pool_curve = np.zeros((len(p), 1))
-        if one.pooled.any():
-            pool, pool_slope, pool_curve = saturated(D @ one.members.T, one.pooled_unique, one.lam)
-            effective = effective + one.pooled * pool
+        pool, pool_slope, pool_curve = self._pools(D)
+        effective = effective + one.pooled * pool
         inside = (effective > 0).all(1) & (X > 0)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            data = one.weights * one.B * np.exp(-one.beta * np.log(np.maximum(effective, 1e-300)))
-            N, N_slope, N_curve = saturated_size(n, one.size_cap, one.size_lam)
-            capacity = one.weights * one.A * np.exp(-one.alpha * np.log(N))
-            value = (one.weights * (one.E - one.offset) + capacity + data).sum(1)
-            first = -one.beta * data / effective
-            second = -first * (one.beta + 1) / effective
+        effective = np.where(effective > 0, effective, 1.0)
+        data = one.weights * one.B * np.exp(-one.beta * np.log(effective))
+        N, N_slope, N_curve = saturated_size(n, one.size_cap, one.size_lam)
+        capacity = one.weights * one.A * np.exp(-one.alpha * np.log(N))
+        value = (one.weights * (one.E - one.offset) + capacity + data).sum(1)
+        first = -one.beta * data / effective
+        second = -first * (one.beta + 1) / effective
         by_D, bent = self._by_language(first, v), np.zeros_like(D)
         if over.any():
             bent = np.where(over, -self._by_language(first * one.lam, v) / one.unique, 0.0)
@@ -107,6 +116,14 @@ class Streams:
             np.where(inside & np.isfinite(value), value, np.inf), X[:, None] * by_D, size_n - a * along, v, second,
             bent, one.pooled * pool_slope, first * one.pooled * pool_curve, size_nn + a * along,
         )  # fmt: skip
+
+    def _pools(self, D: Array) -> tuple[Array, Array, Array]:
+        """S, S' and S'' of the pooled streams, shape (R, T)."""
+        one = self.problem
+        if not one.pooled.any():
+            nothing = np.zeros_like(one.pooled)
+            return nothing, nothing, nothing
+        return saturated(D @ one.members.T, one.pooled_unique, one.lam)
 
     def _effective(self, D: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         """v by pairs, D_eff of single streams (R, T), and which tokens repeat (R, K)."""
