@@ -189,7 +189,7 @@ def _on_ladder(
     finite = np.isfinite(found.objective)[rows]
     rows, n = rows[finite], n[finite]
     if known is not None:
-        many = solve_near(problem.at(rows), None, known, n=n, start=found.at(rows))
+        many = solve_near(problem.at(rows), None, known, n=n)
     else:
         many = solve(problem.at(rows), None, n=n, start=found.at(rows)) or solve(problem.at(rows), None, n=n, seed=seed)
     if many is None:

@@ -157,6 +157,9 @@ def solve_near(
         if others is None:
             return found if len(rest) < R else None
         found = found.with_rows(rest, others)
+        if suits(problem):
+            sharper, solved = _by_newton(problem.at(rest), edges, others.shares, others.n, *BRIEFLY)
+            found = found.with_rows(rest[solved], sharper.at(np.flatnonzero(solved)))
     return found
 
 
