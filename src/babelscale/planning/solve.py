@@ -268,10 +268,11 @@ def _finish(
             steps = _FEW
         p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
     end = _value(part, p_end, n_end)
+    # The dual's weights are read off differences as small as mu, which cleaning would drown.
+    losses = part.losses(p_end, n_end) - part.offset
     if clean:
         p_end = _cleaned(part, p_end, n_end, end, scale)
         end = _value(part, p_end, n_end)
-    losses = part.losses(p_end, n_end) - part.offset
     shares, found_n, best, weights, _, _ = vars(_blank(problem)).values()
     shares[rows], found_n[rows], best[rows] = p_end, n_end, end
     weights[rows] = part.outer.multipliers(part.weights, losses, levels[-1] * scale)
