@@ -133,7 +133,7 @@ def _solved(s: _System, held: NDArray[np.bool_], dp: Array) -> tuple[Array, Arra
         step = np.linalg.solve(A, right[:, :, None])[:, :, 0]
     except np.linalg.LinAlgError:
         step = np.full(right.shape, np.nan)
-    return step[:, :K], step[:, K]
+    return np.asarray(step[:, :K], np.float64), np.asarray(step[:, K], np.float64)
 
 
 def _solved_diagonal(s: _System, held: NDArray[np.bool_], dp: Array) -> tuple[Array, Array]:
@@ -159,7 +159,7 @@ def _moved(
 ) -> tuple[Array, Array, Point, NDArray[np.bool_]]:
     """Shares and n after the step, or the part of it that does not raise the value; where that was all of it."""
     t, floor = np.minimum(1.0, _REACH / np.maximum(np.abs(dn), 1e-300)), np.zeros_like(p)
-    whole = t == 1
+    whole, worse = t == 1, np.ones(len(n), bool)
     p_new, n_new, after = p, n, at
     for turn in range(_TRIES):
         p_new = np.maximum(p + t[:, None] * dp, floor)
@@ -171,6 +171,4 @@ def _moved(
         whole &= ~worse
         floor = np.where(worse[:, None], _FALL * p, floor)
         t = np.where(worse & (turn > 0), _SHORTER * t, t)
-    else:
-        after = after._replace(value=np.where(worse, np.inf, after.value))
-    return p_new, n_new, after, whole
+    return p_new, n_new, after._replace(value=np.where(worse, np.inf, after.value)), whole
