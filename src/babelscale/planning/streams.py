@@ -18,12 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.problem import Problem, saturated, saturated_size
+from babelscale.planning.problem import SMALL_LAMBDA, Problem, saturated, saturated_size
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp] | slice
-# Below this lambda (1 - S') / lambda loses digits; there it is computed with expm1, which NumPy does not vectorise.
-_SMALL_LAMBDA = 1e-3
 # Pairs are worked out one by one where they are at most this part of all.
 _SPARSE = 0.05
 
@@ -133,7 +131,7 @@ class Streams:
             return self.worth, self._by_target(self.worth, D), over
         repeats, held = np.where(over, D / U - 1, 0.0), np.where(over, U, 0.0)
         v = self._outer(lam, -repeats)
-        if lam.min() < _SMALL_LAMBDA:
+        if lam.min() < SMALL_LAMBDA:
             more = np.where(v < 0, np.expm1(v) / self._outer(-np.where(lam > 0, lam, 1.0), np.ones_like(D)), 0.0)
             more = np.where(self._outer(lam, np.ones_like(D)) > 0, more, self._outer(np.ones_like(lam), repeats))
             again = self._by_target(self.worth * more, held)
