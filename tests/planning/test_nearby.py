@@ -14,7 +14,7 @@ from babelscale.planning.nearby import near, suits
 from babelscale.planning.newton import Box, barriered
 from babelscale.planning.outer import Outer
 from babelscale.planning.problem import Problem
-from babelscale.planning.solve import Solution, Solved, solve, solve_near
+from babelscale.planning.solve import Solution, Solved, losses_at, solve, solve_near
 from babelscale.planning.streams import Streams
 from babelscale.planning.tokens_step import advance
 
@@ -172,3 +172,13 @@ def test_draws_are_worked_off_in_pieces_that_change_nothing(monkeypatch):
     assert whole is not None
     assert pieces is not None
     np.testing.assert_allclose(pieces.shares, whole.shares, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [{}, {"pool": True}, {"alone": True}, {"price": True}])
+def test_losses_of_many_rows_at_one_place_and_of_one_row_at_many(kind: dict):
+    P, rng = random_problem(8, R=5, **kind), np.random.default_rng(0)
+    p, n = rng.dirichlet(np.ones(4), 5), np.log(10 ** rng.uniform(8, 10, 5))
+    wanted = P.losses(np.repeat(p[:1], 5, 0), np.repeat(n[:1], 5))
+    np.testing.assert_allclose(losses_at(P, p[:1], n[:1]), wanted, rtol=1e-11)
+    one = P.at(np.zeros(1, np.intp))
+    np.testing.assert_allclose(losses_at(one, p, n), P.at(np.zeros(5, np.intp)).losses(p, n), rtol=1e-11)

@@ -100,8 +100,7 @@ def best_size(one: Problem, p: Array, ask: Ask) -> float:
         return float(fixed[0])
 
     def values(n: Array) -> Array:
-        rows = one.at(np.zeros(len(n), np.intp))
-        found = rows.objective(np.broadcast_to(p, (len(n), len(p))), n)
+        found = _over(one, losses_at(one, np.broadcast_to(p, (len(n), len(p))), n))
         return np.where(np.isfinite(found), found, np.inf)
 
     box = ask.box(float(one.compute[0]))
@@ -204,4 +203,5 @@ def _sizes(one: Alone, ask: Ask) -> Array:
 
 def _over(many: Problem, losses: Array) -> Array:
     """The objective of losses by target, shape (R, T)."""
-    return many.outer.value(many.weights, losses - many.offset)
+    rows = len(losses), losses.shape[1]
+    return many.outer.value(np.broadcast_to(many.weights, rows), losses - many.offset)

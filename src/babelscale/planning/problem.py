@@ -364,8 +364,8 @@ def _worth(repeats: Array, lam: Array) -> Array:
 
 
 def saturated_size(n: Array, cap: Array, lam: Array) -> tuple[Array, Array, Array]:
-    """S(N) and its first two derivatives by n = log N, shape (R, T)."""
-    N = np.broadcast_to(np.exp(n)[:, None], cap.shape)
+    """S(N) and its first two derivatives by n = log N, shape (R, T); one row of caps stands for all."""
+    cap, N = np.broadcast_arrays(cap, np.exp(n)[:, None])
     over = cap < N
     if not over.any():
         return N, N, N

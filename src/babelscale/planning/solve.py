@@ -212,14 +212,19 @@ def _in_pieces(problem: Problem, work: Callable[[slice], Part], threads: int) ->
 
 
 def losses_at(problem: Problem, shares: Array, n: Array) -> Array:
-    """Losses of every row at one allocation, shape (R, T); `shares` (1, K), `n` (1,)."""
+    """Losses of every row at one allocation, or of one row at several; `shares` (1, K) or (R, K), `n` alike."""
 
-    def part(rows: slice) -> Array:
-        some = problem.at(rows)
-        at = np.repeat(shares, some.draws, 0), np.repeat(n, some.draws)
-        return some.losses(*at) if some.gamma.any() else Streams.of(some).losses(*at)
+    def losses(some: Problem, rows: slice) -> Array:
+        at = shares[rows if len(n) > 1 else slice(1)], n[rows if len(n) > 1 else slice(1)]
+        if some.gamma.any():
+            R = max(some.draws, len(at[1]))
+            same = some if some.draws == R else some.at(np.zeros(R, np.intp))
+            return same.losses(np.broadcast_to(at[0], (R, shares.shape[1])), np.broadcast_to(at[1], R))
+        return Streams.of(some).losses(*at)
 
-    return np.concatenate(_in_pieces(problem, part, 1))
+    if problem.draws == 1:
+        return losses(problem, slice(None))
+    return np.concatenate(_in_pieces(problem, lambda rows: losses(problem.at(rows), rows), 1))
 
 
 def _wide(box: tuple[float, float] | Box | None, R: int) -> Box | None:
