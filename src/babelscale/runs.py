@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +122,7 @@ class Runs:
         flat = tables.check_columns(frame, columns, where, extra=False)
         if not flat.height:
             raise InputError(f"{where}: no rows", hint="a run table has one row a run")
-        flat = flat.with_row_index("_row", offset=2 if where.endswith(".csv") else 1)
+        flat = flat.with_row_index("_row", offset=2 if where.lower().endswith(".csv") else 1)
         alike = flat.filter(pl.struct(pl.exclude("_row")).is_duplicated())
         if alike.height and not repeated:
             first = alike.row(0, named=True)
@@ -147,22 +146,19 @@ class Runs:
     def read(cls, path: str | Path) -> "Runs":
         """Runs from a folder of three tables (or a study's folder that holds one), or from one flat table.
 
+        Tables that are being written are read again until all are of one writing.
+
         Raises:
-            InputError: naming the file, the row and the field.
+            InputError: naming the file, the row and the field; or the tables change all the time.
         """
         path = Path(path)
         if path.is_dir() and (path / "runs").is_dir():
             path = path / "runs"
         if not path.exists():
             raise InputError(f"{path}: no such file or folder", hint="name a folder of runs, a study's or one table")
-        if not path.is_dir():
-            return cls.from_flat(tables.read_frame(path), str(path))
-        try:
-            return cls._read_folder(path)
-        except InputError:
-            # A study may be moving its three tables into place just now; what is wrong for good is wrong twice.
-            time.sleep(0.2)
-            return cls._read_folder(path)
+        if path.is_dir():
+            return tables.steadily(path, lambda: cls._read_folder(path))
+        return tables.steadily(path, lambda: cls.from_flat(tables.read_frame(path), str(path)))
 
     @classmethod
     def _read_folder(cls, folder: Path) -> "Runs":
@@ -170,7 +166,7 @@ class Runs:
         return cls._of({table: (tables.read_frame(path), str(path)) for table, path in paths.items()})
 
     def write(self, folder: str | Path, ending: Literal["parquet", "csv"] = "parquet") -> Path:
-        """Write the three tables into a folder, each file atomically, the runs last."""
+        """Write the three tables into a folder; `read` sees the old ones or the new ones, never some of each."""
         frames = (("losses", self.losses), ("exposure", self.exposure), ("runs", self.table))
         tables.write_all(Path(folder), frames, ending)
         return Path(folder)

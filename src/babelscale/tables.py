@@ -8,9 +8,11 @@ A folder holds them as `runs`, `exposure` and `losses` with the ending .parquet 
 once; an error names the file, the row (counted as an editor would) and the field.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import polars as pl
 
@@ -20,6 +22,11 @@ from babelscale.languages import is_well_formed
 
 LRState = Literal["warmup", "stable", "decayed"]
 TABLES = ("runs", "exposure", "losses")
+Read = TypeVar("Read")
+# Stands in a folder while its tables change places one after the other.
+_MOVING = ".moving"
+# Seconds between attempts to read tables that change.
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 Check = Literal["positive", "not negative", "any"]
 # (type, required, check). A column that is not required may be left out or hold nulls.
@@ -171,7 +178,7 @@ def _check_states(losses: pl.DataFrame, where: str) -> None:
 
 def _first_row(where: str) -> int:
     """Rows of a text table are counted as an editor does: the header is line 1."""
-    return 2 if where.endswith(".csv") else 1
+    return 2 if where.lower().endswith(".csv") else 1
 
 
 def read_frame(path: Path) -> pl.DataFrame:
@@ -201,10 +208,59 @@ def find(folder: Path, table: str) -> Path:
 
 
 def write_all(folder: Path, frames: Iterable[tuple[str, pl.DataFrame]], ending: Literal["parquet", "csv"]) -> None:
-    """Write each table; a reader sees the old file or the new one."""
-    for table, frame in frames:
-        with new_file(folder / f"{table}.{ending}") as partial:
+    """Write the tables together; a reader (see `steadily`) sees all of the old ones or all of the new ones.
+
+    All are on disk before the first takes its place, so a full disk leaves the old ones. What interrupts the moves
+    themselves leaves a sign, by which the folder is refused until its tables are written again.
+    """
+    sign = folder / _MOVING
+    with ExitStack() as places:
+        # The last to be prepared is the first to be moved.
+        for table, frame in reversed(list(frames)):
+            partial = places.enter_context(new_file(folder / f"{table}.{ending}"))
             if ending == "parquet":
                 frame.write_parquet(partial)
             else:
                 frame.write_csv(partial)
+        sign.touch()
+    sign.unlink(missing_ok=True)
+
+
+def steadily(place: Path, read: Callable[[], Read]) -> Read:
+    """What `read()` makes of the tables at `place`, a folder or one file, none of which changed meanwhile.
+
+    Raises:
+        InputError: they kept changing, or a write of theirs was interrupted; whatever is wrong with tables at rest.
+    """
+    for pause in (*_PAUSES, 0.0):
+        before = _state(place)
+        try:
+            found = read()
+        except InputError:
+            if before is not None and _state(place) == before:
+                raise
+        else:
+            if before is not None and _state(place) == before:
+                return found
+        time.sleep(pause)
+    if _state(place) is None:
+        raise InputError(f"{place}: its tables are half written", hint="ask again, or write them again")
+    raise InputError(f"{place}: its tables change faster than they are read", hint="ask again in a moment")
+
+
+def _state(place: Path) -> list[tuple[str, int, int, int]] | None:
+    """Which files the tables are, None while they change places. Another file differs in time, size or number."""
+    if not place.is_dir():
+        files = [place]
+    elif (place / _MOVING).exists():
+        return None
+    else:
+        files = [place / f"{table}.{ending}" for table in TABLES for ending in ("parquet", "csv")]
+    found = []
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        found.append((path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return found

@@ -130,9 +130,11 @@ def test_the_design_of_a_plan_is_toml(published) -> None:
 def test_openapi_describes_every_parameter(published) -> None:
     told = ask(published, "/api/openapi.json").json()
     assert told["openapi"].startswith("3.1")
-    for path, operation in told["paths"].items():
-        for parameter in operation["get"]["parameters"]:
-            assert parameter["description"], (path, parameter["name"])
+    for path, operations in told["paths"].items():
+        for operation in operations.values():
+            for parameter in operation["parameters"]:
+                assert parameter["description"], (path, parameter["name"])
+    assert "requestBody" in told["paths"]["/api/tables"]["post"]
     assert {"/api/plan", "/api/plan.toml", "/api/runs", "/api/languages"} <= set(told["paths"])
 
 

@@ -3,6 +3,7 @@
 GET /plan, /transfer, /laws, /curse, /study    the pages; their state stands in the address
 GET /view/PAGE                                 what a page shows, as sections in JSON
 GET /api/...                                   the functions of the Python API; /api/openapi.json describes them
+POST /api/tables                               takes a table of runs (see `arriving`)
 GET /report                                    the report of what is served, as one file
 """
 
@@ -23,7 +24,7 @@ from starlette.routing import Route
 from babelscale.errors import DomainError, InputError
 from babelscale.reporting.compose import page as page_of
 from babelscale.reporting.page import content_policy
-from babelscale.web import assets
+from babelscale.web import arriving, assets
 from babelscale.web.endpoints import Desk, Page, json_response, openapi, refusal
 from babelscale.web.headers import SafeHeaders
 from babelscale.web.pages import ENDPOINTS, PAGES
@@ -43,7 +44,7 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
     desk = Desk()
     routes = [
         Route("/", _home), assets.ROUTE, _described(),
-        Route("/report", _report(served)), *(_shown(page, served) for page in PAGES),
+        Route("/report", _report(served)), arriving.route(served.uploads), *(_shown(page, served) for page in PAGES),
         *(endpoint.route(served, desk) for endpoint in ENDPOINTS),
     ]  # fmt: skip
     middleware = [
@@ -105,7 +106,7 @@ def _shown(page: Page, served: Served) -> Route:
 
 
 def _described() -> Route:
-    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS)))
+    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS, arriving.OPERATION)))
 
 
 def _report(served: Served) -> Callable[[Request], Response]:

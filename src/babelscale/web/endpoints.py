@@ -104,8 +104,10 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(text.encode(), status, media_type="application/json")
 
 
-def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The API as an OpenAPI 3.1 document."""
+def openapi(endpoints: Sequence[Endpoint], upload: dict[str, Any]) -> dict[str, Any]:
+    """The API as an OpenAPI 3.1 document; `upload` is the operation that takes tables."""
+    paths: dict[str, dict[str, Any]] = {endpoint.path: {"get": _operation(endpoint)} for endpoint in endpoints}
+    paths.setdefault("/api/tables", {})["post"] = upload
     return {
         "openapi": "3.1.0",
         "info": {
@@ -115,7 +117,7 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             "with their progress: ask again.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {endpoint.path: {"get": _operation(endpoint)} for endpoint in endpoints},
+        "paths": paths,
         "components": {"schemas": {"Refusal": _REFUSAL, "Working": _WORKING}},
     }
 

@@ -12,6 +12,7 @@ from babelscale.reporting.matrices import holds_matrix
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import analyse
 from babelscale.runs import Runs
+from babelscale.web.uploads import Uploads
 from babelscale.web.work import Work
 
 PUBLISHED, SERVED = "published", "served"
@@ -28,12 +29,14 @@ class Served:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.work = Work()
+        self.uploads = Uploads()
         # The file of a transfer matrix, where one is served.
         self.matrix = path if path is not None and holds_matrix(path) else None
 
     def close(self) -> None:
-        """Leave what is being worked on."""
+        """Leave what is being worked on, and remove what was uploaded."""
         self.work.close()
+        self.uploads.close()
 
     @property
     def saved_fits(self) -> list[Path]:
@@ -55,12 +58,13 @@ class Served:
     def sources(self) -> list[tuple[str, str]]:
         """Name and title of every source of laws that a page offers."""
         own = [(SERVED, self.path.resolve().name)] if self.path is not None and self.matrix is None else []
-        return [*own, (PUBLISHED, "printed figures of the ATLAS study")]
+        uploaded = [(each.source, f"uploaded: {each.name}") for each in self.uploads.kept]
+        return [*own, (PUBLISHED, "printed figures of the ATLAS study"), *uploaded]
 
     @property
     def usual(self) -> str:
         """The source of a question that names none."""
-        return self.sources[0][0]
+        return PUBLISHED if self.path is None or self.matrix is not None else SERVED
 
     @property
     def scores(self) -> list[tuple[str, str]]:
@@ -94,6 +98,10 @@ class Served:
             if self.saved_fits:
                 raise InputError("source: fits are served here, and no runs", hint="serve the folder of runs")
             return self.path
+        if (upload := self.uploads.find(source)) is not None:
+            return upload.place
+        if source.startswith("upload-"):
+            raise InputError("source: this upload is not here any more", hint="upload the table again")
         known = ", ".join(name for name, _ in self.sources)
         raise InputError(f"source: {source!r} holds no runs", hint=f"known: {known}; upload a table, or serve one")
 

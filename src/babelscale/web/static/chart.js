@@ -28,12 +28,16 @@ export class Chart {
     }
     this.#view?.finalize();
     this.#view = null;
+    // While it is drawn anew the page below stays where it is.
+    this.place.style.minHeight = `${this.place.clientHeight}px`;
     try {
       this.#view = (await drawn(this.place, fitted(spec, this.place))).view;
       this.#shape = shape;
       near(this.place);
     } catch (error) {
       this.place.textContent = `This chart cannot be drawn here (${error.message}). Its numbers are in the table below.`;
+    } finally {
+      this.place.style.minHeight = "";
     }
   }
 

@@ -25,7 +25,8 @@ export function start({ quick = null, ready = () => true } = {}) {
       answer.classList.remove("stale");
       if (found.filled) fill(form, found.filled);
       await view.show(found.sections, { partial });
-      if (!partial) status.textContent = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      const said = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      if (!partial && status.textContent !== said) status.textContent = said;
       performance.mark("drawn", { detail: question });
       document.dispatchEvent(new CustomEvent("drawn", { detail: { question, found } }));
     },

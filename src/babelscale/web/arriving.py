@@ -1,0 +1,203 @@
+"""How a table arrives: streamed under a limit, looked at for what it is, then read (see `reading`) and kept.
+
+POST /api/tables?name=runs.csv takes one flat table as the body. Its source is the hash of its content, so the same file
+is the same source and a link to it works while the server has it. What the sender calls the file is shown and never
+used as a path.
+"""
+
+import codecs
+import hashlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from babelscale.web import reader
+from babelscale.web.endpoints import json_response, refusal
+from babelscale.web.reading import Refused
+from babelscale.web.uploads import Upload, Uploads
+
+# Bytes of one upload, seconds until it is here and between two parts of it, uploads on their way at once.
+LIMIT, _SECONDS, _SILENCE, _AT_ONCE = 32 * 1024 * 1024, 180.0, 30.0, 4
+ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
+_TAKES = "one table as .csv, .parquet or .jsonl, unpacked"
+_PACKED = {
+    b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x89PNG": "PNG", b"%PDF": "PDF",
+    b"\xd0\xcf\x11\xe0": "Excel", b"ORC": "ORC", b"ARROW1": "Arrow", b"SQLite": "SQLite",
+}  # fmt: skip
+_PARQUET = b"PAR1"
+# Control characters other than tab, line feed and carriage return.
+_CONTROLS = bytes(sign for sign in range(32) if sign not in b"\t\n\r")
+
+
+def named(given: str) -> tuple[str, str]:
+    """The name to show and the ending of a file that its sender calls `given`.
+
+    Raises:
+        Refused: no name, or of another kind.
+    """
+    name = given.replace("\\", "/").rpartition("/")[2].strip()
+    if not name:
+        raise Refused(400, "name: not given", hint="POST /api/tables?name=runs.csv")
+    if len(name) > 200 or not name.isprintable():
+        raise Refused(400, "name: longer than 200 characters, or not printable", hint="rename the file")
+    ending = Path(name.lower()).suffix
+    if ending not in ENDINGS:
+        raise Refused(415, f"{name}: {ending or 'no ending'} is not taken", hint=_TAKES)
+    return name, ending
+
+
+class _Arrival:
+    """The bytes of one upload as they come: written, counted, hashed, and looked at for what they are."""
+
+    def __init__(self, place: BinaryIO, name: str, ending: str) -> None:
+        self._place, self._name, self._text = place, name, ending != ".parquet"
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._hash = hashlib.sha256(ending.encode() + b"\x00")
+        self.size, self._head, self._tail = 0, b"", b""
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        if self.size > LIMIT:
+            raise too_large(self._name)
+        if len(self._head) < 512:
+            self._head += part[: 512 - len(self._head)]
+        self._tail = (self._tail + part[-4:])[-4:]
+        if self._text:
+            self._check_text(part)
+        self._hash.update(part)
+        self._place.write(part)
+
+    def _check_text(self, part: bytes, last: bool = False) -> None:
+        self._check_packed()
+        try:
+            self._decoder.decode(part, last)
+        except UnicodeDecodeError:
+            raise Refused(415, f"{self._name}: not text in UTF-8", hint="save it as CSV in UTF-8") from None
+        if part.translate(None, _CONTROLS) != part:
+            raise Refused(415, f"{self._name}: holds control characters, so it is no text", hint=_TAKES)
+
+    def _check_packed(self) -> None:
+        for magic, kind in _PACKED.items():
+            if self._head.startswith(magic):
+                raise Refused(415, f"{self._name}: this is {kind}", hint=_TAKES)
+        if self._head[257:262] == b"ustar":
+            raise Refused(415, f"{self._name}: this is a tar archive", hint=_TAKES)
+
+    def end(self) -> str:
+        """The source's name, once all is here."""
+        if not self.size:
+            raise Refused(400, f"{self._name}: empty", hint="send the table as the request's body")
+        self._check_packed()
+        if self._text:
+            self._check_text(b"", last=True)
+            if self._head.startswith(_PARQUET):
+                raise Refused(415, f"{self._name}: this is Parquet", hint="call it .parquet")
+        elif not self._head.startswith(_PARQUET) or self._tail != _PARQUET:
+            raise Refused(415, f"{self._name}: not a whole Parquet file", hint="it begins and ends with PAR1")
+        return f"upload-{self._hash.hexdigest()[:32]}"
+
+
+def too_large(name: str) -> Refused:
+    return Refused(413, f"{name}: more than {LIMIT >> 20} MB", hint="leave out columns or rows, or serve the table")
+
+
+async def receive(uploads: Uploads, request: Request) -> Upload:
+    """Take an upload; what is refused or breaks off leaves nothing behind.
+
+    Raises:
+        Refused: with its status. ClientDisconnect: it broke off.
+    """
+    name, ending = named(request.query_params.get("name", ""))
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refused(415, f"{name}: a packed body is not taken", hint=_TAKES)
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > LIMIT:
+        raise too_large(name)
+    if uploads.arriving >= _AT_ONCE:
+        raise Refused(503, f"{_AT_ONCE} uploads are on their way", hint="try again in a minute")
+    handle, place = tempfile.mkstemp(prefix="arriving-", suffix=ending, dir=uploads.folder)
+    uploads.arriving += 1
+    try:
+        threading.Thread(target=uploads.reader.warm, daemon=True).start()
+        with os.fdopen(handle, "wb") as file:
+            source = await _stream(request, _Arrival(file, name, ending))
+        return await anyio.to_thread.run_sync(uploads.take, Path(place), name, source)
+    except TimeoutError:
+        raise Refused(408, f"{name}: it did not arrive in time", hint="try again") from None
+    finally:
+        uploads.arriving -= 1
+        Path(place).unlink(missing_ok=True)
+
+
+async def _stream(request: Request, arrival: _Arrival) -> str:
+    parts = aiter(request.stream())
+    with anyio.fail_after(_SECONDS):
+        while True:
+            with anyio.fail_after(_SILENCE):
+                part = await anext(parts, None)
+            if part is None:
+                return arrival.end()
+            arrival.add(part)
+
+
+def described(upload: Upload) -> dict[str, Any]:
+    """What an upload is, as the API tells it."""
+    return {"source": upload.source, "name": upload.name, **upload.about, "bytes": upload.size}
+
+
+def route(uploads: Uploads) -> Route:
+    """POST /api/tables."""
+
+    async def post(request: Request) -> Response:
+        try:
+            return json_response(described(await receive(uploads, request)))
+        except Refused as error:
+            return refusal(error.message, error.hint, error.status)
+        except ClientDisconnect:
+            return refusal("the upload broke off", None, 400)
+
+    return Route("/api/tables", post, methods=["POST"])
+
+
+OPERATION: dict[str, Any] = {
+    "operationId": "api-tables-upload",
+    "summary": "Upload one table of runs",
+    "description": "The body is the file itself: one flat table with params, tokens and loss, and where there are "
+    "several languages run and language. It is kept while the server runs; the same file is the same source.",
+    "parameters": [
+        {
+            "name": "name", "in": "query", "required": True, "schema": {"type": "string"}, "example": "runs.csv",
+            "description": f"what the file is called, ending in {', '.join(ENDINGS)}",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "description": f"{LIMIT >> 20} MB, {reader.ROWS} rows and {reader.RUNS} runs at most",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    "responses": {
+        "200": {
+            "description": "what the table holds, and `source`, by which other questions name it",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        **{
+            status: {
+                "description": says,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}},
+            }
+            for status, says in {
+                "400": "not a table of runs: the file, the row and the field", "408": "it did not arrive in time",
+                "413": "too large, as it is or unfolded", "415": "not a kind of file that is taken",
+                "503": "too many uploads at once, or no room",
+            }.items()
+        },
+    },
+}  # fmt: skip

@@ -1,0 +1,145 @@
+"""A process that reads uploaded tables: `python -m babelscale.web.reader`, jobs as JSON lines in, answers out.
+
+Parsers are the part of a server that a hostile file can break: what a file may cost is bounded here by the kernel, and
+a file that breaks the parser ends this process, never the server. A job is {"file", "name", "into"}: the table, its
+name to a person, and a folder to make, of the three checked tables.
+"""
+
+import errno
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+# What reading one file may take: bytes of memory, seconds of CPU, bytes of one written file, open files.
+MEMORY, SECONDS, WRITTEN, OPEN = 2_500_000_000, 20, 256_000_000, 64
+# What a table may hold; runs by languages is what a fit lays out in memory.
+ROWS, RUNS, CELLS, TEXT = 200_000, 20_000, 20_000_000, 500
+_LONGEST = 400  # characters of a message
+
+
+class _TooLarge(Exception):
+    """More than a table may hold, in words."""
+
+
+def limit() -> None:
+    """Bound this process for good. CPU time is bound anew for each file."""
+    import resource
+
+    bounds = {"RLIMIT_CORE": 0, "RLIMIT_AS": MEMORY, "RLIMIT_FSIZE": WRITTEN, "RLIMIT_NOFILE": OPEN}
+    for name, most in bounds.items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _limit_seconds() -> None:
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + SECONDS, hard))
+
+
+def answer(job: dict[str, str]) -> dict[str, Any]:
+    """What the table holds, or why it is refused: {"status", "error", "hint"}."""
+    import polars as pl
+
+    from babelscale.errors import InputError
+
+    file, name, into = Path(job["file"]), job["name"], Path(job["into"])
+    try:
+        return _read(file, name, into)
+    except InputError as error:
+        return _refused(400, _clean(error.message, file, name), error.hint)
+    except pl.exceptions.PolarsError as error:
+        return _refused(400, _clean(f"{name}: cannot be read ({_first(error)})", file, name), "is it a table of runs?")
+    except (_TooLarge, MemoryError, OSError) as error:
+        shutil.rmtree(into, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno != errno.EFBIG:
+            return _refused(503, f"{name}: it cannot be kept ({error.strerror})", "make room on this machine's disk")
+        why = str(error) if isinstance(error, _TooLarge) else "it unfolds to more than is taken here"
+        return _refused(413, f"{name}: {why}", "leave rows out, or serve the table: babelscale serve PATH")
+
+
+def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
+    from babelscale import tables
+    from babelscale.runs import Runs
+
+    _count_parquet(file, name)
+    frame = tables.read_frame(file)
+    if frame.height > ROWS:
+        raise _TooLarge(f"{frame.height} rows; {ROWS} at most")
+    _check_texts(frame, name)
+    runs = Runs.from_flat(frame, name)
+    languages, targets = runs.languages, runs.targets
+    if len(runs) > RUNS:
+        raise _TooLarge(f"{len(runs)} runs; {RUNS} at most")
+    if len(runs) * len(languages) > CELLS:
+        raise _TooLarge(f"{len(runs)} runs by {len(languages)} languages; {CELLS} at most")
+    runs.write(into)
+    return {"runs": len(runs), "languages": list(languages), "targets": list(targets), "metric": runs.metric}
+
+
+def _count_parquet(file: Path, name: str) -> None:
+    """A Parquet file says how many rows it unfolds to."""
+    import polars as pl
+
+    from babelscale.errors import InputError
+
+    if file.suffix != ".parquet":
+        return
+    try:
+        rows = pl.scan_parquet(file).select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{name}: not a Parquet table ({_first(error)})", hint="is the file whole?") from None
+    if rows > ROWS:
+        raise _TooLarge(f"{rows} rows; {ROWS} at most")
+
+
+def _check_texts(frame: Any, name: str) -> None:
+    """Names are drawn and listed: none is longer than a line or two."""
+    import polars as pl
+
+    from babelscale.errors import InputError
+
+    for column in ("run", "language", "mixture"):
+        if column in frame.columns and frame[column].dtype == pl.String:
+            lengths = frame[column].str.len_chars().fill_null(0)
+            row = (lengths > TEXT).arg_max()
+            if row is not None and lengths[row] > TEXT:
+                at = row + (2 if _lines_counted(name) else 1)
+                raise InputError(f"{name}: row {at}, {column}: {lengths[row]} characters", hint=f"{TEXT} at most")
+
+
+def _lines_counted(name: str) -> bool:
+    """Whether rows are counted as an editor does, the header as line 1."""
+    return name.lower().endswith(".csv")
+
+
+def _refused(status: int, error: str, hint: str | None) -> dict[str, Any]:
+    return {"status": status, "error": error, "hint": hint}
+
+
+def _clean(message: str, file: Path, name: str) -> str:
+    """A message with the name that a person knows, on one line."""
+    text = " ".join(message.replace(str(file), name).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or ["unreadable"])[0]
+
+
+def main() -> None:
+    limit()
+    for line in sys.stdin:
+        _limit_seconds()
+        sys.stdout.write(json.dumps(answer(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+// The page Laws.
+"use strict";
+
+import { fetched } from "./ask.js";
+import { Boxes } from "./boxes.js";
+import { start } from "./page.js";
+import { uploads } from "./upload.js";
+import { el } from "./view.js";
+
+const form = document.querySelector("form.controls");
+const source = form.elements.source;
+const targets = new Boxes(form, "targets");
+const laws = new Boxes(form, "laws");
+
+const offered = (name) => [...source.options].some((option) => option.value === name);
+
+// A link to an upload that is gone: the server says so, instead of another table taking its place.
+const asked = new URLSearchParams(location.search).get("source");
+if (asked && !offered(asked)) source.append(el("option", { value: asked }, "a table that is not here any more"));
+
+let described = "";
+
+/** Offer the targets and laws of the chosen source. */
+async function describe() {
+  const name = source.value;
+  if (name === described) return;
+  described = name;
+  const { status, answer } = await fetched(`/api/tables?${new URLSearchParams({ source: name })}`);
+  if (name !== source.value) return;
+  // Printed laws are not fitted: there is nothing to choose.
+  document.querySelector("#fitting").hidden = status === 200 && !answer.runs;
+  targets.offer(status === 200 ? answer.targets : []);
+  laws.offer(status === 200 && answer.runs ? answer.laws : []);
+}
+
+source.addEventListener("change", () => {
+  targets.clear();
+  laws.clear();
+  form.elements.parameter.value = "";
+  describe();
+});
+
+document.addEventListener("drawn", (event) => {
+  const { chosen, parameters } = event.detail.found;
+  targets.usual(chosen?.targets ?? []);
+  laws.usual(chosen?.laws ?? []);
+  document.querySelector("#parameters").replaceChildren(...(parameters ?? []).map((name) => el("option", { value: name })));
+});
+
+uploads((found) => {
+  if (!offered(found.source)) source.append(el("option", { value: found.source }, `uploaded: ${found.name}`));
+  source.value = found.source;
+  source.dispatchEvent(new Event("change", { bubbles: true }));
+});
+
+start();
+describe();

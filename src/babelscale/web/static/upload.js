@@ -1,0 +1,61 @@
+// Uploading a table: chosen or dropped, sent as it is, with progress; what comes back is a source to choose.
+"use strict";
+
+import { el } from "./view.js";
+
+const MOST = 32 * 1024 * 1024; // bytes, as the server takes them
+
+/** Upload by the input `#file` or by dropping on `#drop`; `done(found)` gets what the server says of the table. */
+export function uploads(done) {
+  const input = document.querySelector("#file");
+  const drop = document.querySelector("#drop");
+  const said = document.querySelector("#upload");
+  const take = (file) => { if (file) send(file, said, done); };
+  // The chosen file is no state of the form.
+  input.addEventListener("input", (event) => event.stopPropagation());
+  input.addEventListener("change", (event) => {
+    event.stopPropagation();
+    take(input.files[0]);
+    input.value = "";
+  });
+  // A file that misses the box must not replace the page.
+  for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+  drop.addEventListener("dragover", () => drop.classList.add("over"));
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => {
+    drop.classList.remove("over");
+    take(event.dataTransfer.files[0]);
+  });
+}
+
+function send(file, said, done) {
+  const refused = (error, hint) => said.replaceChildren(
+    el("div", { class: "warning", role: "alert" }, el("p", {}, el("bdi", {}, error)), hint ? el("p", {}, hint) : null));
+  if (file.size > MOST) return refused(`${file.name}: ${(file.size / 2 ** 20).toFixed(1)} MB`, "32 MB at most");
+  const bar = el("progress", { max: file.size || 1, value: 0, "aria-label": "upload" });
+  const line = el("p", {}, "Sending ", el("bdi", {}, file.name));
+  said.replaceChildren(el("div", { class: "working" }, line, bar));
+  // Unlike fetch, this tells how far the sending is.
+  const request = new XMLHttpRequest();
+  request.open("POST", `/api/tables?name=${encodeURIComponent(file.name)}`);
+  request.setRequestHeader("content-type", "application/octet-stream");
+  request.upload.addEventListener("progress", (event) => { bar.value = event.loaded; });
+  request.upload.addEventListener("load", () => {
+    line.replaceChildren("Reading ", el("bdi", {}, file.name));
+    bar.removeAttribute("value");
+  });
+  request.addEventListener("error", () => refused("the upload broke off", "is the server still running?"));
+  request.addEventListener("load", () => {
+    let answer;
+    try {
+      answer = JSON.parse(request.responseText);
+    } catch {
+      return refused(`the server answered ${request.status}`, "its log says more");
+    }
+    if (request.status !== 200) return refused(answer.error, answer.hint);
+    said.replaceChildren(el("p", { class: "taken" }, el("bdi", {}, answer.name), `: ${answer.runs} runs, `,
+      `${answer.languages.length} ${answer.languages.length === 1 ? "language" : "languages"}`));
+    done(answer);
+  });
+  request.send(file);
+}
