@@ -185,4 +185,4 @@ def test_dark_and_narrow(serving, look, keep) -> None:
     keep(page, "curse-narrow-dark")
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     page.locator("figure[data-name=curse-frontier] summary").click()
-    assert page.locator("figure[data-name=curse-frontier] table").is_visible()
+    page.locator("figure[data-name=curse-frontier] table").wait_for()
