@@ -102,6 +102,12 @@ def test_a_profile_and_a_comparison_by_keyboard(serving, look, keep, folder: Pat
     keep(page, "laws-profile")
 
 
+def test_what_cannot_be_shown_takes_nothing_else_away(serving, look, folder: Path) -> None:
+    page = look(f"{serving(folder)}/laws?laws=chinchilla&targets=sv&parameter=tau_xx")
+    page.wait_for_selector(CURVES)
+    assert "tau_xx" in page.locator("section[data-name=none] .warning").inner_text()
+
+
 def test_dark_and_narrow(serving, look, keep, folder: Path) -> None:
     page = look(
         f"{serving(folder)}/laws?targets=sv,sw&laws=chinchilla&parameter=alpha", width=390, height=800, dark=True
