@@ -62,3 +62,26 @@ def test_check_says_where():
 def test_branches_agree_for_close_kin():
     assert languages.lookup("sv").branch[:4] == languages.lookup("no").branch[:4]
     assert languages.lookup("id").branch == languages.lookup("ms").branch
+
+
+def test_names_in_their_own_script_are_those_of_cldr():
+    localedata = pytest.importorskip("babel.localedata", reason="CLDR comes with the laboratory")
+    expected = {"ar": "العربية", "he": "עברית", "ur": "اردو", "fa": "فارسی", "ko": "한국어", "no": "norsk"}
+    for code, autonym in expected.items():
+        assert languages.lookup(code).autonym == autonym
+    named = [language for language in languages.table().values() if language.autonym]
+    assert len(named) > 200
+    for language in named:
+        # Every one of them is a name that some locale of CLDR for this language gives itself.
+        own = [place for place in localedata.locale_identifiers() if place.split("_")[0] == language.code]
+        macro = ["no"] if language.code in ("nb", "nn") else []
+        names = {localedata.load(place).get("languages", {}).get(language.code) for place in own + macro}
+        assert language.autonym in names, language.code
+
+
+def test_a_name_in_another_script_than_the_table_s_is_left_out():
+    # The table has Uzbek in Cyrillic letters and Kashmiri in Devanagari, CLDR both under two scripts.
+    assert languages.lookup("uz").autonym == "ўзбекча"
+    assert languages.lookup("ks").autonym == "कॉशुर"
+    assert languages.lookup("nan").autonym == ""
+    assert languages.lookup("x-law").autonym == ""

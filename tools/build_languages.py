@@ -6,11 +6,18 @@ Sources: codes, names, scripts and families from Glottolog 5.1 (CC BY 4.0) and C
 the ATLAS study (arXiv 2510.22037) for its six languages, otherwise estimated from the UTF-8 bytes of FineWeb-2
 (ODC-BY 1.0): MADLAD-400 holds about 0.45 of them (log10 s.d. 0.40 over 132 small languages). The tokens of the 64k
 vocabulary per MADLAD byte are unknown; `BYTES_PER_TOKEN` is the usual figure for one. An estimate, marked as such.
+
+Autonyms: the display name that CLDR (Unicode License v3) gives a language in its own locale and the script of this
+table, read out of Babel, which packages CLDR's data (`pip install babel`, an extra of `lab`); empty where CLDR has no
+such locale, or its locale does not name the language itself. Nothing is translated, transliterated or capitalised here.
 """
 
 import csv
 import sys
 from pathlib import Path
+
+from babel import localedata
+from babel.core import get_global
 
 MADLAD_PER_FINEWEB2 = 0.45
 BYTES_PER_TOKEN = 4.0
@@ -80,6 +87,27 @@ BRANCHES = {
 PLACES = {"fa": ("Eurasia", "32.9", "53.3")}
 
 
+# CLDR keeps what Bokmål and Nynorsk share under the macro-language (its `parentLocales`).
+INHERITED = {"nb": "no", "nn": "no"}
+# Scripts of the table that CLDR files under the mixture, or the variant, in which they are written.
+WRITTEN = {"ko": "Kore", "yue": "Hant"}
+
+
+def autonym(code: str, script: str) -> str:
+    """The language's name as its own locale in CLDR has it; a locale's parents, which may be of another language, are
+    not asked."""
+    script = WRITTEN.get(code, script)
+    likely = get_global("likely_subtags").get(code, "").split("_")
+    usual = likely[1] if len(likely) > 1 else None
+    places = [f"{code}_{script}", *([code, INHERITED.get(code, code)] if usual in (script, None) else [])]
+    for place in places:
+        if localedata.exists(place):
+            names = localedata.load(place, merge_inherited=False).get("languages", {})
+            if isinstance(name := names.get(code), str):
+                return name
+    return ""
+
+
 def main(shared: Path) -> None:
     with (shared / "languages" / "languages.csv").open(encoding="utf-8", newline="") as file:
         source = list(csv.DictReader(file))
@@ -102,6 +130,7 @@ def main(shared: Path) -> None:
                 "code",
                 "iso639_3",
                 "name",
+                "autonym",
                 "script",
                 "family",
                 "branch",
@@ -126,7 +155,20 @@ def main(shared: Path) -> None:
             branch = row["branch"].split(" > ", 1)[1] if " > " in row["branch"] else BRANCHES.get(code, "")
             place = PLACES.get(code, (row["macroarea"], row["lat"], row["lon"]))
             script = {"Hani": "Hans"}.get(row["script"], row["script"]) if code == "zh" else row["script"]
-            writer.writerow([code, row["iso639_3"], name, script, row["family"], branch, *place, tokens, origin])
+            writer.writerow(
+                [
+                    code,
+                    row["iso639_3"],
+                    name,
+                    autonym(code, script),
+                    script,
+                    row["family"],
+                    branch,
+                    *place,
+                    tokens,
+                    origin,
+                ]
+            )
     print(f"{out}: {len(best)} languages")
 
 

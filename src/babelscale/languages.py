@@ -25,7 +25,8 @@ class Language:
 
     `branch` runs from the broadest subgroup under `family` to the narrowest. `unique_tokens` is U, the unique tokens
     available in a web corpus of MADLAD-400's kind under a 64k vocabulary, or None where nobody measured;
-    `unique_tokens_source` says where the figure comes from, and whether it is an estimate.
+    `unique_tokens_source` says where the figure comes from, and whether it is an estimate. `autonym` is its name in
+    itself and the script of this table, "" where CLDR has none.
     """
 
     code: str
@@ -37,6 +38,7 @@ class Language:
     longitude: float | None
     unique_tokens: float | None
     unique_tokens_source: str
+    autonym: str = ""
 
 
 def _language(row: dict[str, str]) -> Language:
@@ -48,6 +50,7 @@ def _language(row: dict[str, str]) -> Language:
         family=row["family"],
         branch=tuple(part for part in row["branch"].split(" > ") if part),
         unique_tokens_source=row["unique_tokens_source"],
+        autonym=row["autonym"],
         **number,
     )
 

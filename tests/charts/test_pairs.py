@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+from dataclasses import replace
+from functools import partial
 
 import altair as alt
 import numpy as np
@@ -10,6 +13,9 @@ import pytest
 import vl_convert
 
 from babelscale import charts, published
+from babelscale.charts.pairs import asymmetry_spec
+from babelscale.charts.rankings import helper_rows, helpers_spec, sources_spec, targets_spec
+from babelscale.charts.transfer import cells, map_spec, ordered
 from babelscale.errors import InputError
 from babelscale.transfer import TransferMatrix
 from babelscale.transfer.along import Along
@@ -72,13 +78,84 @@ def test_along_draws_sizes_and_leaves_bounds_out() -> None:
     assert "sv from id" not in svg
 
 
-def test_clusters_order_the_matrix() -> None:
+@pytest.mark.parametrize("order", ["branch", "script", "clusters", "gains", "helps", "given"])
+def test_every_order_has_every_language_once(order: str) -> None:
     printed = published.transfer_matrix()
-    spec = charts.transfer_map(printed, order="clusters").to_dict()
-    sort = spec["layer"][0]["encoding"]["x"]["sort"]
-    assert sorted(sort) == sorted(printed.languages)
-    assert abs(sort.index("id") - sort.index("ms")) == 1
-    assert abs(sort.index("ru") - sort.index("uk")) == 1
+    codes = ordered(printed, order)  # pyright: ignore[reportArgumentType]
+    assert sorted(codes) == sorted(printed.languages)
+    svg = vl_convert.vegalite_to_svg(charts.transfer_map(printed, order=order).to_dict())  # pyright: ignore[reportArgumentType]
+    shown = [code for code in re.findall(r"<text[^>]*>([a-z]{2,3})</text>", svg) if code in codes]
+    # The axis of sources is drawn first; both follow the order asked for.
+    assert shown[: len(codes)] == shown[len(codes) :] == codes
+
+
+def test_relatives_cluster() -> None:
+    codes = ordered(published.transfer_matrix(), "clusters")
+    assert abs(codes.index("id") - codes.index("ms")) == 1
+    assert abs(codes.index("ru") - codes.index("uk")) == 1
+
+
+def test_order_by_what_languages_gain_and_give(matrix: TransferMatrix) -> None:
+    # Means of known scores as targets: sv 0.13, da 0.15, id -0.5, no 0.4; as sources: sv 0, da 0.23, id 0, no -0.1.
+    assert ordered(matrix, "gains") == ["no", "da", "sv", "id"]
+    assert ordered(matrix, "helps") == ["da", "id", "sv", "no"]
+
+
+@pytest.mark.parametrize(("shows", "text"), [("low", "0.40"), ("high", "0.60"), ("half", "0.10")])
+def test_cells_show_ends_and_widths_of_intervals(matrix: TransferMatrix, shows: str, text: str) -> None:
+    svg = drawn(charts.transfer_map(matrix, shows=shows))  # pyright: ignore[reportArgumentType]
+    assert text in svg
+    data = {(row["target"], row["source"]): row for row in cells(matrix, shows=shows)}  # pyright: ignore[reportArgumentType]
+    # Danish from Indonesian has an upper bound alone.
+    assert (data["da", "id"]["shown"] is None) == (shows != "high")
+    # The table behind still has the score.
+    assert data["sv", "da"]["score"] == 0.5
+
+
+def test_a_hundred_languages_stay_readable() -> None:
+    codes = tuple(f"x-l{k:02d}" for k in range(100))
+    values = np.random.default_rng(0).normal(0, 0.4, (100, 100))
+    np.fill_diagonal(values, math.nan)
+    status = np.where(np.isnan(values), "missing", "measured")
+    wide = TransferMatrix(codes, values, values - 0.1, values + 0.1, status)
+    spec = charts.transfer_map(wide).to_dict()
+    assert all(layer["mark"]["type"] != "text" for layer in spec["layer"])
+    assert 100 * spec["width"]["step"] <= 1000
+
+
+def test_targets_are_ranked_by_what_they_gain(matrix: TransferMatrix) -> None:
+    rows = charts.target_rows(matrix)
+    assert list(dict.fromkeys(row["target"] for row in rows)) == ["no", "da", "sv", "id"]
+    assert len(rows) == 11
+    assert "Norwegian" in drawn(charts.target_ranking(matrix))
+
+
+def test_helpers_of_one_target_come_best_first_and_bounds_are_arrows(matrix: TransferMatrix) -> None:
+    rows = helper_rows(matrix, "sv")
+    assert [row["source"] for row in rows] == ["da", "no", "id"]
+    assert (rows[0]["low"], rows[0]["high"]) == pytest.approx((0.4, 0.6))
+    above = replace(matrix, low=np.where(matrix.status == "censored", 0.7, matrix.low))
+    first = helper_rows(above, "da")[0]
+    assert (first["source"], first["score"], first["low"], first["text"]) == ("id", 0.7, None, "above +0.70")
+    assert "Danish" in drawn(charts.helpers(matrix, "sv"))
+    with pytest.raises(InputError, match="not in the transfer matrix"):
+        charts.helpers(matrix, "qq")
+
+
+@pytest.mark.parametrize(
+    ("spec", "chart"),
+    [
+        (map_spec, charts.transfer_map), (sources_spec, charts.source_ranking), (targets_spec, charts.target_ranking),
+        (asymmetry_spec, charts.asymmetry), (partial(helpers_spec, target="sv"), partial(charts.helpers, target="sv")),
+    ],
+)  # fmt: skip
+def test_specs_from_templates_draw_what_the_charts_do(matrix: TransferMatrix, spec, chart) -> None:
+    made, whole = spec(matrix), chart(matrix).to_dict()
+    # A layer without a language of its own, such as the line at zero, gives the axis no name.
+    assert "undefined" not in vl_convert.vegalite_to_svg(made)
+    for each in (made, whole):
+        each["title"].pop("subtitle", None)
+    assert made == whole
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from babelscale.errors import InputError
 from babelscale.planning import plan
 from babelscale.reporting.findings import plan_section
+from babelscale.reporting.walk import analyse
 from babelscale.runs import Runs
 from babelscale.web import create_app, serve
 from babelscale.web.pages import PAGES
@@ -95,7 +96,7 @@ def test_every_page_opens_and_loads_nothing_from_elsewhere(published, page) -> N
 def test_the_view_of_a_plan_is_the_section_of_the_report(published) -> None:
     shown = ask(published, "/view/plan", "languages=sw,yo,ha&compute=1e21").json()
     made = plan(compute=1e21, languages=["sw", "yo", "ha"], published=True)
-    assert shown == json.loads(json.dumps(sections([plan_section(made)])))
+    assert shown == json.loads(json.dumps({**sections([plan_section(made)]), "filled": {}}))
     names = [figure["name"] for figure in shown["sections"][0]["figures"]]
     assert names == ["plan-tokens", "plan-losses", "plan-baselines"]
 
@@ -258,3 +259,13 @@ def test_changed_runs_change_the_answers(folder: Path, runs: Runs, tmp_path: Pat
 def test_nothing_to_serve_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         serve(tmp_path / "absent")
+
+
+def test_a_view_without_a_question_asks_for_what_was_fitted(study, folder: Path) -> None:
+    shown = patiently(study, "/view/plan").json()
+    assert shown["filled"]["languages"] == "sv"
+    largest = max(fit.range["compute"][1] for fit in analyse(folder).best_fits)
+    assert float(shown["filled"]["compute"]) == pytest.approx(10 * largest, rel=0.01)
+    again = patiently(study, "/view/plan", "languages=sv&compute=" + shown["filled"]["compute"]).json()
+    assert again["sections"] == shown["sections"]
+    assert again["filled"] == {}

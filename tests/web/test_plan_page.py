@@ -81,6 +81,18 @@ def test_what_cannot_be_planned_is_said_and_the_last_plan_stays(serving, look) -
     page.wait_for_function("() => !document.querySelector('#message [role=alert]')")
 
 
+def test_a_served_table_is_planned_from_at_once(serving, look, keep, runs, tmp_path_factory) -> None:
+    place = tmp_path_factory.mktemp("table") / "runs"
+    runs.select([name for name in runs.names if "-sv-" in name]).write(place)
+    page = look(f"{serving(place)}/plan")
+    page.wait_for_selector(SVG)
+    assert page.input_value("#languages") == "sv"
+    assert float(page.input_value("#compute")) > 0
+    assert "languages=sv&compute=" in page.url
+    assert "languages=sv" in page.get_by_role("link", name="JSON").get_attribute("href")
+    keep(page, "plan-served")
+
+
 def test_charts_and_plans_are_taken_away_as_files(serving, look, tmp_path: Path) -> None:
     page = look(f"{serving()}/plan?languages=sw,yo&compute=1e20")
     page.wait_for_selector(SVG)

@@ -11,9 +11,10 @@ from babelscale.charts.laws import (
     measured_predicted,
     prediction_rows,
 )
-from babelscale.charts.pairs import asymmetry, asymmetry_rows, source_ranking, source_rows, transfer_along
+from babelscale.charts.pairs import asymmetry, asymmetry_rows, transfer_along
 from babelscale.charts.plans import plan, plan_baselines, plan_losses, plan_tokens
 from babelscale.charts.profiles import profile, profile_rows, told_interval
+from babelscale.charts.rankings import helpers, source_ranking, source_rows, target_ranking, target_rows
 from babelscale.charts.residuals import AGAINST, residual_rows, residuals
 from babelscale.charts.saving import save
 from babelscale.charts.training import final_losses, learning_curves
@@ -21,7 +22,8 @@ from babelscale.charts.transfer import transfer_map
 
 __all__ = [
     "AGAINST", "EXPANDING_BY", "HELD_OUT_BY", "asymmetry", "asymmetry_rows", "curve_rows", "expanding",
-    "expanding_rows", "final_losses", "held_out", "law_curves", "learning_curves", "measured_predicted", "plan",
-    "plan_baselines", "plan_losses", "plan_tokens", "prediction_rows", "profile", "profile_rows", "residual_rows",
-    "residuals", "save", "source_ranking", "source_rows", "told_interval", "transfer_along", "transfer_map",
+    "expanding_rows", "final_losses", "held_out", "helpers", "law_curves", "learning_curves", "measured_predicted",
+    "plan", "plan_baselines", "plan_losses", "plan_tokens", "prediction_rows", "profile", "profile_rows",
+    "residual_rows", "residuals", "save", "source_ranking", "source_rows", "target_ranking", "target_rows",
+    "told_interval", "transfer_along", "transfer_map",
 ]  # fmt: skip

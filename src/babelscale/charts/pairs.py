@@ -1,70 +1,21 @@
-"""Transfer between languages beside the heat map: the ranking of sources, what pairs give and take, and how scores move
-with size and tokens. Only scores with a number are drawn; a bound has no place on an axis of numbers."""
+"""Pairs of languages: what each gives and takes, and how scores move with size and tokens. Only scores with a number
+are drawn; a bound has no place on an axis of numbers."""
 
 import math
 from typing import TYPE_CHECKING
 
 import altair as alt
-import numpy as np
 import polars as pl
 
-from babelscale.charts import style
+from babelscale.charts import live, style
+
+Drawn = alt.LayerChart | alt.FacetChart
 
 if TYPE_CHECKING:
     from babelscale.transfer import TransferMatrix
     from babelscale.transfer.along import Along
 
-_MOST_LABELS = 14
-
-
-def source_rows(matrix: "TransferMatrix") -> list[style.Row]:
-    """One row a score, with what it is less the target's mean; sources with the best mean first."""
-    known = np.isfinite(matrix.values)
-    means = np.where(known, matrix.values, 0).sum(1) / np.maximum(known.sum(1), 1)
-    rows = [
-        {
-            "source": matrix.languages[j], "source_name": style.name(matrix.languages[j]),
-            "target_name": style.name(matrix.languages[i]), "score": float(matrix.values[i, j]),
-            "above": float(matrix.values[i, j] - means[i]), "status": str(matrix.status[i, j]),
-        }
-        for i, j in np.argwhere(known)
-    ]  # fmt: skip
-    average: dict[str, float] = {}
-    for code in matrix.languages:
-        own = [row["above"] for row in rows if row["source"] == code]
-        average[code] = float(np.mean(own)) if own else -math.inf
-    return sorted(rows, key=lambda row: (-average[row["source"]], row["source"], row["target_name"]))
-
-
-def source_ranking(matrix: "TransferMatrix") -> alt.TopLevelMixin:
-    """Sources by how much more they help than the others do: a dot a target, the bar their mean.
-
-    Each score is taken less the mean of its target, which makes up most of a matrix's variance.
-    """
-    rows = source_rows(matrix)
-    order = list(dict.fromkeys(row["source_name"] for row in rows))
-    base = alt.Chart(style.rows(rows)).encode(
-        y=alt.Y("source_name:N", sort=order, title=None, axis=alt.Axis(grid=False, ticks=False, domain=False))
-    )
-    x = alt.X("above:Q", title="transfer score less the target's mean", axis=alt.Axis(format="+.2~f", tickCount=7))
-    dots = base.mark_circle(size=26, opacity=0.35, color=style.PALETTE[0]).encode(
-        x=x,
-        tooltip=[
-            alt.Tooltip("source_name:N", title="source"), alt.Tooltip("target_name:N", title="target"),
-            alt.Tooltip("score:Q", title="transfer score", format="+.2f"),
-            alt.Tooltip("above:Q", title="less the target's mean", format="+.2f"), alt.Tooltip("status:N"),
-        ],
-    )  # fmt: skip
-    bars = base.mark_tick(thickness=3, height=12, color=style.PALETTE[4]).encode(x=alt.X("mean(above):Q"))
-    zero = alt.Chart(style.rows([{"zero": 0}])).mark_rule(color=style.INK, opacity=0.4).encode(x="zero:Q")
-    predicted = any(row["status"] == "predicted" for row in rows)
-    chart = alt.layer(zero, dots, bars).properties(width=290, height=alt.Step(15))
-    description = (
-        f"Ranking of {len(order)} source languages by their mean transfer score less the target's mean, from "
-        f"{len(rows)} scores; one dot a target, an orange bar the mean."
-    )
-    notes = ["Orange: mean over targets." + (" Predicted scores are among the dots." if predicted else "")]
-    return style.finish(chart, "Which sources help most", description, notes)
+_MOST_LABELS, _PAIRS = 14, "What pairs give and take"
 
 
 def asymmetry_rows(matrix: "TransferMatrix") -> list[style.Row]:
@@ -92,38 +43,56 @@ def asymmetry(matrix: "TransferMatrix") -> alt.TopLevelMixin:
 
     On the line both gain alike; the farther above it, the more one side takes without giving.
     """
+    data, predicted, told = _drawn(matrix)
+    return style.finish(give_and_take(data, predicted), _PAIRS, told, ["Named: the most one-sided pairs."])
+
+
+def asymmetry_spec(matrix: "TransferMatrix") -> live.Spec:
+    """The spec of `asymmetry`, from a template."""
+    data, predicted, told = _drawn(matrix)
+    return live.filled(give_and_take, data, predicted, title=_PAIRS, description=told)
+
+
+def _drawn(matrix: "TransferMatrix") -> tuple[list[style.Row], str, str]:
+    """Pairs and the ends of the diagonal as rows, whether any is predicted, and the description."""
     rows = asymmetry_rows(matrix)
     values = [row[name] for row in rows for name in ("gain", "other")] or [0.0, 1.0]
     ends = min(values), max(values)
     room = 0.06 * (ends[1] - ends[0] or 1)
-    scale = alt.Scale(domain=[ends[0] - 3 * room, ends[1] + room], nice=False)
-    line = alt.Chart(style.rows([{"a": end, "b": end} for end in ends]))
-    diagonal = line.mark_line(color=style.INK, opacity=0.4, strokeDash=[4, 3]).encode(x="a:Q", y="b:Q")
-    axis = alt.Axis(format="+.1f", tickCount=7)
-    base = alt.Chart(style.rows(rows)).encode(
+    named = {row["text"] for row in _apart(rows, ends)}
+    data = [row | {"kind": "pair", "named": row["text"] in named} for row in rows]
+    data += [{"kind": "end", "gain": x, "other": x} for x in (ends[0] - 3 * room, ends[1] + room)]
+    predicted = "predicted" if any(row["status"] == "predicted" for row in rows) else ""
+    told = (
+        f"Scatter of {len(rows)} pairs of languages: what one gains from the other against what the other gains from "
+        "it; points far above the diagonal are one-sided."
+    )
+    return data, predicted, told
+
+
+def give_and_take(data: list[style.Row], predicted: str) -> Drawn:
+    """Pairs and the diagonal; a legend where some scores are `predicted`."""
+    scale, axis = alt.Scale(nice=False, zero=False), alt.Axis(format="+.1f", tickCount=7)
+    base = alt.Chart(style.rows(data, "pairs")).encode(
         x=alt.X("other:Q", title="what the other gains from it (transfer score)", scale=scale, axis=axis),
         y=alt.Y("gain:Q", title="what a language gains from another (transfer score)", scale=scale, axis=axis),
     )
+    diagonal = base.transform_filter("datum.kind === 'end'")
+    diagonal = diagonal.mark_line(color=style.INK, opacity=0.4, strokeDash=[4, 3], tooltip=None)
     marks = {"known": style.PALETTE[0], "predicted": style.PALETTE[3]}
-    kinds = [kind for kind in marks if any(row["status"] == kind for row in rows)]
-    points = base.mark_circle(size=30, opacity=0.5).encode(
+    points = base.transform_filter("datum.kind === 'pair'").mark_circle(size=30, opacity=0.5).encode(
         color=alt.Color(
-            "status:N", title=None, scale=alt.Scale(domain=kinds, range=[marks[kind] for kind in kinds]),
-            legend=alt.Legend() if len(kinds) > 1 else None,
+            "status:N", title=None, scale=alt.Scale(domain=list(marks), range=list(marks.values())),
+            legend=alt.Legend() if predicted else None,
         ),
         tooltip=[
             alt.Tooltip("more:N", title="language"), alt.Tooltip("less:N", title="from"),
             alt.Tooltip("gain:Q", title="gains", format="+.2f"), alt.Tooltip("other:Q", title="gives", format="+.2f"),
         ],
     )  # fmt: skip
-    labels = alt.Chart(style.rows(_apart(rows, ends))).mark_text(align="right", dx=-6, fontSize=10, color=style.INK)
-    labels = labels.encode(x=alt.X("other:Q", scale=scale), y=alt.Y("gain:Q", scale=scale), text="text:N")
-    chart = alt.layer(diagonal, points, labels).properties(width=320, height=320)
-    description = (
-        f"Scatter of {len(rows)} pairs of languages: what one gains from the other against what the other gains from "
-        "it; points far above the diagonal are one-sided."
-    )
-    return style.finish(chart, "What pairs give and take", description, ["Named: the most one-sided pairs."])
+    labels = base.transform_filter("datum.named === true")
+    labels = labels.mark_text(align="right", dx=-6, fontSize=10, color=style.INK, tooltip=None).encode(text="text:N")
+    return alt.layer(diagonal, points, labels).properties(width=320, height=320)
 
 
 def _apart(rows: list[style.Row], ends: tuple[float, float]) -> list[style.Row]:

@@ -9,14 +9,27 @@ from cyclopts import Parameter
 from babelscale.cli.options import bar, codes_of
 
 
-def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None) -> None:
-    """Write one self-contained HTML report of a study's folder or a table of runs.
+def report(
+    path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None, markdown: bool = False
+) -> None:  # fmt: skip
+    """Write a report of a study's folder or a table of runs: one self-contained HTML file, or Markdown.
 
-    Example: babelscale report studies/quickstart
+    Examples:
+        babelscale report studies/quickstart
+        babelscale report studies/quickstart --markdown
+        babelscale report runs.csv --out paper/results.md
+
+    Parameters
+    ----------
+    out
+        Where to write (default: report.html in a study's folder, NAME.report.html beside a table); the ending .md asks
+        for Markdown, whose pictures lie in NAME-figures/ beside it.
+    markdown
+        Markdown as GitHub shows it, in place of HTML.
     """
     from babelscale import reporting
 
-    sys.stdout.write(f"{reporting.report(path, out=out, progress=bar())}\n")
+    sys.stdout.write(f"{reporting.report(path, out=out, progress=bar(), markdown=markdown)}\n")
 
 
 def serve(

@@ -118,13 +118,7 @@ class Tokenizer:
         Raises:
             InputError: the folder holds no tokenizer, or another than its record says.
         """
-        path = Path(folder) / MODEL
-        if not path.is_file():
-            raise InputError(f"{path}: no such file", hint="train the tokenizer first")
-        model = path.read_bytes()
-        if read_record(path.parent).get("hash") != hashlib.sha256(model).hexdigest():
-            raise InputError(f"{path}: not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
-        return cls(model)
+        return cls(_checked_model(folder)[0])
 
     def encode_lines(self, lines: Iterable[str]) -> NDArray[np.unsignedinteger]:
         """(tokens,) ids of the lines one after the other, the end-of-line token after each.
@@ -283,6 +277,27 @@ def adopt_tokenizer(source: str | Path, folder: str | Path) -> Tokenizer:
         (partial / MODEL).write_bytes(tokenizer.model)
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return tokenizer
+
+
+def tokenizer_hash(folder: str | Path) -> str:
+    """The hash of the tokenizer in a folder, for those who only name it: SentencePiece is not asked.
+
+    Raises:
+        InputError: as `Tokenizer.load`.
+    """
+    return _checked_model(folder)[1]
+
+
+def _checked_model(folder: str | Path) -> tuple[bytes, str]:
+    """The model in a folder and its hash, which is the one that its record says."""
+    path = Path(folder) / MODEL
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", hint="train the tokenizer first")
+    model = path.read_bytes()
+    found = hashlib.sha256(model).hexdigest()
+    if read_record(path.parent).get("hash") != found:
+        raise InputError(f"{path}: not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
+    return model, found
 
 
 def read_record(folder: Path) -> dict[str, Any]:

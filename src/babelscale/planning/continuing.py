@@ -99,7 +99,6 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
     from scipy.optimize import least_squares
 
     target = runs.target(language)
-    fit = fitting.fit(Chinchilla(target, tied=True), runs, resamples=resamples, seed=seed)
     seen = _continued(runs, target)
     N = np.asarray(seen.allocation.params)
     D, loss = np.asarray(seen.allocation.D(target)), np.asarray(seen.loss)
@@ -109,6 +108,7 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
             f"{int(keep.sum())} losses of runs continued on {target!r} alone, at {len(np.unique(D[keep]))} lengths",
             hint="train three or more, of two lengths or more",
         )
+    fit = fitting.fit(Chinchilla(target, tied=True), runs, resamples=resamples, seed=seed)
     N, D, loss, names = N[keep], D[keep], loss[keep], np.asarray(seen.run)[keep]
     size, several = float(np.exp(np.log(N).mean())), len(np.unique(N)) > 1
     scratch = [fit.parameters[name] for name in fit.law.parameter_names]

@@ -12,7 +12,7 @@ w_N is then that of the model to expand, and intervals are those of the draws.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,11 @@ from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.planning.additions import Addition
 from babelscale.planning.wording import columns, count, plain, save_json
+from babelscale.published.figures import power
 
 # Beyond what the study trained: its largest evenly sampled mixture.
 MOST_LANGUAGES = 50
-_SIZES = (0.75, 0.85, 1.0, 1.25, 1.5, 2.0, 3.0)
+SIZES = (0.75, 0.85, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 class Bounded(NamedTuple):
@@ -52,7 +53,8 @@ class Expansion:
     """Multipliers at equal loss for `languages` -> `to` languages, with the iso-loss frontier.
 
     `params`, `tokens` (all languages together), `tokens_per_language` and `compute` are multipliers; `now` and `then`
-    hold (N, D_tot, C) where a size was given. The frontier runs from small models on many tokens to the reverse.
+    hold (N, D_tot, C) where a size was given. The frontier runs from small models on many tokens to the reverse;
+    `cheapest` is its point of least compute.
     """
 
     languages: int
@@ -70,14 +72,14 @@ class Expansion:
     interval: str = "rounding"
     first: tuple[Addition, ...] = ()
     seeds: int = 0
+    cheapest: FrontierPoint | None = None
 
     def to_dict(self) -> dict[str, Any]:
         data = {"kind": "expansion", **asdict(self)}
         for name in ("params", "tokens", "tokens_per_language", "compute"):
             data[name] = getattr(self, name)._asdict()
-        data["frontier"] = [
-            {"params": p.params, "tokens": p.tokens._asdict(), "compute": p.compute._asdict()} for p in self.frontier
-        ]
+        data["frontier"] = [_told(point) for point in self.frontier]
+        data["cheapest"] = None if self.cheapest is None else _told(self.cheapest)
         return plain(data)
 
     def save(self, path: str | Path) -> Path:
@@ -115,7 +117,7 @@ class Expansion:
 
 def expand(
     languages: int, to: int, *, params: float | None = None, tokens: float | None = None, fit: Fit | None = None,
-    first: tuple[Addition, ...] = (),
+    first: tuple[Addition, ...] = (), sizes: Sequence[float] = SIZES,
 ) -> Expansion:  # fmt: skip
     """From `languages` to `to` evenly sampled languages at equal loss.
 
@@ -123,6 +125,7 @@ def expand(
         params, tokens: N and D_tot (all languages) of the model to expand, for absolute numbers; both or neither.
         fit: of the multilinguality law; by default the study's printed exponents.
         first: `additions.first_to_add`, told along.
+        sizes: of the frontier's models, as multiples of the N that leaves both terms as they were.
 
     Raises:
         InputError: a count below one, a size that is not positive, or a fit of another law.
@@ -158,7 +161,7 @@ def expand(
         tokens=bounded("tokens"),
         tokens_per_language=bounded("tokens_per_language"),
         compute=bounded("compute"),
-        frontier=tuple(_frontier_point(laws, r, point.params * step, fit is None) for step in _SIZES),
+        frontier=tuple(_frontier_point(laws, r, point.params * step, fit is None) for step in sizes),
         now=now,
         then=then,
         extrapolation=f"extrapolated: {beyond:.3g}x above the study's most languages ({MOST_LANGUAGES})"
@@ -171,6 +174,7 @@ def expand(
         interval="rounding" if fit is None else "90 %",
         first=first,
         seeds=_seeds(),
+        cheapest=_frontier_point(laws, r, _cheapest(laws[0], r), fit is None),
     )
 
 
@@ -270,6 +274,12 @@ def _frontier_point(laws: list[Weighed], r: float, s: float, whole: bool) -> Fro
     return FrontierPoint(s, value, Bounded(*(s * v for v in value)))
 
 
+def _cheapest(weighed: Weighed, r: float) -> float:
+    """N'/N of least compute at equal loss: there capacity has the share beta / (alpha + beta) of the reducible loss."""
+    law, w_N = weighed
+    return power(r**law.phi * w_N * (law.alpha + law.beta) / law.beta, 1 / law.alpha)
+
+
 def tokens_multiplier(law: published.Multilinguality, r: float, s: float) -> float:
     """D_tot'/D_tot that keeps the loss when N'/N = s; infinite where no amount of data would."""
     return _multiplier(_weighed(law), r, s)
@@ -280,7 +290,11 @@ def _multiplier(weighed: Weighed, r: float, s: float) -> float:
     left = 1 - r**law.phi * w_N * s**-law.alpha
     if left <= 0:
         return math.inf
-    return r * (left / (r**law.psi * (1 - w_N))) ** (-1 / law.beta)
+    return r * power(left / (r**law.psi * (1 - w_N)), -1 / law.beta)
+
+
+def _told(point: FrontierPoint) -> dict[str, Any]:
+    return {"params": point.params, "tokens": point.tokens._asdict(), "compute": point.compute._asdict()}
 
 
 def _said(m: Bounded) -> str:

@@ -1,6 +1,7 @@
 """The ATLAS study's printed figures, typed: model scales, R2, multilinguality, pretrain or finetune."""
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -108,8 +109,16 @@ class Multilinguality:
         """
         if not 0 < ratio < float("inf"):
             raise InputError(f"ratio of languages {ratio} must be positive and finite")
-        params, tokens = ratio**self.params_exponent, ratio**self.tokens_exponent
+        params, tokens = power(ratio, self.params_exponent), power(ratio, self.tokens_exponent)
         return Multipliers(ratio, params, tokens / ratio, tokens, params * tokens)
+
+
+def power(base: float, exponent: float) -> float:
+    """base^exponent of a positive base; infinite where a float cannot hold it, as draws of a flat law can ask."""
+    try:
+        return base**exponent
+    except OverflowError:
+        return math.inf
 
 
 def multilinguality() -> Multilinguality:

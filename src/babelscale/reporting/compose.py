@@ -1,43 +1,73 @@
-"""A report: the walk's sections in order, in one HTML file."""
+"""A report: the walk's sections in order, as one HTML file or as Markdown with its pictures beside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import babelscale
 from babelscale import files
-from babelscale.reporting import endings, findings, sections, transfers
-from babelscale.reporting.page import render
+from babelscale.errors import InputError
+from babelscale.reporting import curse, endings, findings, sections, transfers
+from babelscale.reporting import markdown as markdown_of
+from babelscale.reporting.page import Section, render
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import Progress, analyse
 
 
-def report(path: str | Path, *, out: str | Path | None = None, progress: Progress | None = None, seed: int = 0) -> Path:
+def report(
+    path: str | Path, *, out: str | Path | None = None, progress: Progress | None = None, seed: int = 0,
+    markdown: bool = False,
+) -> Path:  # fmt: skip
     """Analyse a study's folder, a folder of runs or one table of runs, and write its report; returns the report's path.
 
     Args:
         out: where to write; left out, a folder's report is its report.html, a table's stands beside it as
-            NAME.report.html.
+            NAME.report.html. An ending .md or .markdown asks for Markdown, any other for HTML.
+        markdown: write Markdown, by default to report.md or NAME.report.md; its pictures lie in a folder beside it.
 
     Raises:
-        InputError: the runs cannot be read, naming file, row and field.
+        InputError: the runs cannot be read, naming file, row and field; or `out` ends as the other format does.
     """
     path = Path(path)
+    ending = "md" if markdown else "html"
+    usual = path / f"report.{ending}" if path.is_dir() else path.with_suffix(f".report.{ending}")
+    place = usual if out is None else Path(out)
+    if markdown and not _is_markdown(place):
+        raise InputError(f"{place}: Markdown is asked for", hint="end the file's name in .md")
     walk = analyse(path, progress=progress, seed=seed)
-    usual = path / "report.html" if path.is_dir() else path.with_suffix(".report.html")
-    return write_report(walk, usual if out is None else out)
+    return write_report(walk, place)
 
 
 def write_report(walk: Walk, path: str | Path) -> Path:
-    """Write a walk as one HTML file that needs nothing else, atomically and the same bytes for the same walk."""
-    return files.write_text(path, page(walk))
+    """Write a walk's report, atomically and the same bytes for the same walk.
+
+    A path that ends in .md or .markdown becomes Markdown with a folder of pictures beside it; any other becomes one
+    HTML file that needs nothing else.
+    """
+    if not _is_markdown(Path(path)):
+        return files.write_text(path, page(walk))
+    parts, subtitle, footer = _parts(walk)
+    footer += "The pictures beside it belong to it."
+    return markdown_of.write(Path(path), walk.title, subtitle, parts, footer=footer)
 
 
 def page(walk: Walk) -> str:
     """The report as text."""
+    parts, subtitle, footer = _parts(walk)
+    return render(walk.title, subtitle, parts, footer=f"{footer}This file loads nothing from anywhere.")
+
+
+def _is_markdown(path: Path) -> bool:
+    return path.suffix.lower() in (".md", ".markdown")
+
+
+def _parts(walk: Walk) -> tuple[Sequence[Section], str, str]:
+    """Sections, subtitle and footer, which every format shares."""
     parts = [
         findings.in_short(walk),
         sections.about(walk),
         sections.losses(walk),
         transfers.transfer(walk),
+        curse.curse(walk),
         endings.continued(walk),
         sections.laws(walk),
         sections.held_out(walk),
@@ -49,6 +79,6 @@ def page(walk: Walk) -> str:
     subtitle = f"A study of scaling{' and transfer between languages' if several else ''}: {len(walk.runs)} runs"
     footer = (
         f"Made by babelscale {babelscale.__version__} from runs {walk.runs.hash[:16]}. Transfer scores and the "
-        "adaptive transfer law follow Longpre et al. (2025), arXiv 2510.22037. This file loads nothing from anywhere."
+        "adaptive transfer law follow Longpre et al. (2025), arXiv 2510.22037. "
     )
-    return render(walk.title, subtitle, [part for part in parts if part is not None], footer=footer)
+    return [part for part in parts if part is not None], subtitle, footer

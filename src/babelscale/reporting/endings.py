@@ -1,10 +1,16 @@
 """Where runs ended: losses in every unit, and continuing from a checkpoint against starting over."""
 
+import functools
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from babelscale.charts import style
+from babelscale.errors import DomainError, InputError
+from babelscale.planning import decide
 from babelscale.reporting import words
 from babelscale.reporting.page import Section, Table
 from babelscale.reporting.result import Walk
@@ -53,7 +59,57 @@ def continued(walk: Walk) -> Section | None:
         f"Final {unit}. At equal new tokens a continued run has seen more text in all; the checkpoint's own compute is "
         "not charged, as in the study. It is worth continuing while its column is the lower one."
     )
-    return Section("From a checkpoint or from scratch", "continued", [text], tables=tables)
+    crossing, notes = _crossings(_Known(runs.hash, runs))
+    if crossing is not None:
+        tables.append(crossing)
+    return Section("From a checkpoint or from scratch", "continued", [text], tables=tables, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Runs that are the same where their contents are."""
+
+    hash: str
+    runs: Runs = field(compare=False)
+
+
+@functools.lru_cache(8)
+def _crossings(known: _Known) -> tuple[Table | None, tuple[str, ...]]:
+    """From how many new tokens on starting over is the better, by language, and why it cannot be told of the others.
+
+    Fits of both laws take seconds, so they are kept for runs that stay the same.
+    """
+    runs, rows, said = known.runs, [], []
+    followers = runs.table.filter(pl.col("start") == "checkpoint").select("run", "params", all="tokens")
+    final = _final(runs).join(followers, on="run").filter(pl.col("tokens") > 0)
+    for code in final["language"].unique().sort().to_list()[:_MOST]:
+        own = final.filter(language=code)
+        N, D = (float(np.max(own[name].to_numpy())) for name in ("params", "tokens"))
+        try:
+            found = decide(N, tokens=D, language=code, runs=runs)
+        except (InputError, DomainError) as error:
+            said.append(
+                f"No crossover of {style.name(code)}: {error.message}{f' ({error.hint})' if error.hint else ''}."
+            )
+            continue
+        low, high = found.crossover_tokens_interval
+        compute = words.flops(found.crossover_compute) if math.isfinite(found.crossover_compute) else ""
+        told = (_crossed(found.crossover_tokens), f"{_crossed(low)} to {_crossed(high)}")
+        rows.append([style.name(code), words.count(N), *told, compute, _ANSWERS[found.answer]])
+        said += [f"{style.name(code)}: {note}." for note in found.notes]
+    columns = ("language", "parameters", "crossover (new tokens)", "90 % interval", "crossover (FLOPs)",
+               "better at the longest continued run")  # fmt: skip
+    caption = "The crossover: from so many new tokens on a model from scratch is as good as the continued one"
+    return Table(caption, columns, rows, (1, 2, 3, 4)) if rows else None, tuple(said)
+
+
+_ANSWERS = {"finetune": "continuing", "pretrain": "starting over", "either": "either, within the interval"}
+# Each takes seconds to fit.
+_MOST = 12
+
+
+def _crossed(tokens: float) -> str:
+    return words.count(tokens) if math.isfinite(tokens) else "never in sight"
 
 
 def _final(runs: Runs) -> pl.DataFrame:
@@ -69,7 +125,7 @@ def _from_scratch(runs: Runs, follower: dict[str, Any]) -> str | None:
     alike = runs.table.filter(
         pl.col("start").fill_null("scratch") == "scratch",
         pl.col("params") == follower["params"],
-        pl.col("mixture") == follower["mixture"],
+        pl.col("mixture").eq_missing(follower["mixture"]),
         pl.col("tokens").is_between(follower["tokens"] / _EQUAL, follower["tokens"] * _EQUAL),
     )
     return alike.sort("run")["run"][0] if alike.height else None

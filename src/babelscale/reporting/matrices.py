@@ -124,14 +124,20 @@ def _matrix_of(source: str | Path | None) -> TransferMatrix | None:
 
         return transfer_matrix()
     path = Path(source)
-    if path.suffix.lower() == ".json" and path.is_file():
-        return TransferMatrix.load(path)
-    if path.suffix.lower() == ".csv" and path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            header = {cell.strip().strip('"').lower() for cell in lines.readline().split(",")}
-        # A table of runs has params and a loss; a matrix has neither.
-        return None if {"params", "loss"} & header else TransferMatrix.read(path)
-    return None
+    return TransferMatrix.load(path) if holds_matrix(path) else None
+
+
+def holds_matrix(path: Path) -> bool:
+    """Whether a file is for a matrix: JSON that says nothing else of itself, or CSV other than a table of runs."""
+    ending = path.suffix.lower()
+    if not path.is_file() or ending not in (".json", ".csv"):
+        return False
+    if ending == ".json":
+        return '"parameters"' not in path.read_text(encoding="utf-8", errors="replace")
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        header = {cell.strip().strip('"').lower() for cell in lines.readline().split(",")}
+    # A table of runs has params and a loss; a matrix has neither.
+    return not {"params", "loss"} & header
 
 
 def draw(found: Look, picture: str, order: str, path: Path) -> Path:

@@ -11,7 +11,7 @@ from rich.progress import TaskID
 
 from babelscale.errors import InputError, Stopped
 from babelscale.reporting.progress import Bar, bars
-from babelscale.study import RunSpec, Study
+from babelscale.study import RunSpec, Study, failures
 from babelscale.study.disk import watched
 from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
@@ -110,6 +110,8 @@ def train(study: Study, names: Sequence[str], *, devices: int | None = None, ten
             progress.update(task, completed=step, description=f"{loss:.3f} nats a token")
 
         stop = Signalled()
+        if jax.process_index() == 0:
+            failures.forget(study.folder, names)
         try:
             published = train_runs(study, specs, progress=show, stop=stop, mesh=mesh, execution=execution)
         except Stopped:

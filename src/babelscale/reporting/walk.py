@@ -17,6 +17,7 @@ from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Fit, compare, fit
 from babelscale.laws import by_name
 from babelscale.planning import Plan, plan
+from babelscale.reporting import curse
 from babelscale.reporting.result import Walk, read, save
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix
@@ -47,7 +48,8 @@ def analyse(path: str | Path, *, progress: Progress | None = None, seed: int = 0
     runs = Runs.read(path)
     design = _design(path)
     settings = {
-        "version": babelscale.__version__, "runs": runs.hash, "seed": seed, "analysis": design.get("analysis", {})
+        "version": babelscale.__version__, "laws": [*LAWS, curse.LAW], "runs": runs.hash, "seed": seed,
+        "analysis": design.get("analysis", {})
     }  # fmt: skip
     folder = path / "analysis" if (path / "design.json").exists() else None
     name = path.resolve().name
@@ -80,8 +82,8 @@ def _walk(start: Walk, progress: Progress, seed: int) -> Walk:
     runs, limits = start.runs, list(start.limits)
     wanted = targets(start)
     several = len(runs.languages) > 1
-    names = ("chinchilla", "adaptive-transfer") if several else ("chinchilla",)
-    total = len(wanted) * len(names) + 3
+    names = {target: _names(runs, target, several) for target in wanted}
+    total = sum(map(len, names.values())) + 3
     done = 0
 
     def tell(what: str) -> None:
@@ -100,7 +102,7 @@ def _walk(start: Walk, progress: Progress, seed: int) -> Walk:
         )
     fits: list[Fit] = []
     for target in wanted:
-        for name in names:
+        for name in names[target]:
             tell(f"{name} law of {target}")
             found = _try(
                 limits,
@@ -119,6 +121,14 @@ def _walk(start: Walk, progress: Progress, seed: int) -> Walk:
     made = _try(limits, "No plan", lambda: _plan(walk, seed)) if fits else None
     progress("analysis: done", total, total)
     return replace(walk, plan=made, limits=tuple(limits))
+
+
+def _names(runs: Runs, target: str, several: bool) -> tuple[str, ...]:
+    """The laws to fit for a target; what more languages cost only where runs of enough numbers of them tell it."""
+    if not several:
+        return ("chinchilla",)
+    told = target in runs.targets and len(curse.widths(runs, target)) >= curse.ENOUGH
+    return ("chinchilla", "adaptive-transfer", *((curse.LAW,) if told else ()))
 
 
 def _try(limits: list[str], what: str, step: Callable[[], Any]) -> Any:

@@ -42,6 +42,14 @@ def flops(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}".replace("e+", "e")
 
 
+def duration(seconds: float) -> str:
+    """A time in the unit that people would choose."""
+    for size, unit in ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def number(value: float | None, form: str) -> str:
     """A number in a format of its own, empty where there is none."""
     return "" if value is None or not math.isfinite(value) else f"{value:{form}}".replace("-", "−")

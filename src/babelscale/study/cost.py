@@ -12,7 +12,7 @@ from babelscale.errors import InputError, StudyError
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
 from babelscale.study.engines import processors
-from babelscale.study.engines.slurm import failures
+from babelscale.study.failures import failures
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 from babelscale.study.study import Study
 
@@ -164,11 +164,11 @@ def estimate(
     elif device is None and measured is not None:
         at = Device("this study's runs so far", measured, None, "as measured", measured)
     count = devices or (len(processors()) if device in (None, "cpu-thread") else 1)
-    spent = _spent(specs)
-    hours = _hours_of(spent, specs, at) / count
+    taken = spent(specs)
+    hours = _hours_of(taken, specs, at) / count
     done = None
     if folder is not None and finished:
-        left = max(hours - _hours_of(_spent(finished), finished, at) / count, 0.0)
+        left = max(hours - _hours_of(spent(finished), finished, at) / count, 0.0)
         done = Done(str(folder), len(finished), float(sum(run.flops for run in finished.values())), measured, left)
     flops = float(sum(spec.flops for spec in specs.values()))
     return Estimate(
@@ -181,7 +181,7 @@ def estimate(
         runs=len(specs),
         tokens=_tokens(specs.values()),
         flops=flops,
-        branched=flops - sum(spent.values()),
+        branched=flops - sum(taken.values()),
         hours=hours,
         devices=count,
         device=at,
@@ -230,7 +230,7 @@ def _seconds(path: Path) -> float | None:
         raise StudyError(f"{path}: damaged ({error})", hint="remove the run's folder to train it again") from None
 
 
-def _spent(specs: Mapping[str, RunSpec]) -> dict[str, float]:
+def spent(specs: Mapping[str, RunSpec]) -> dict[str, float]:
     """FLOPs by run; one that branches off a longer run trains its decay alone."""
     short = trunks(specs.values())
     return {
@@ -299,7 +299,7 @@ class Status:
     finished: tuple[str, ...]
     under_way: tuple[str, ...]
     missing: tuple[str, ...]
-    # By run that is not finished: why its task on SLURM failed last. The other engines tell it themselves.
+    # By run that is not finished: why it failed last.
     failed: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:

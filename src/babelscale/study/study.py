@@ -21,13 +21,14 @@ from babelscale.corpora import (
     build_store,
     open_corpus,
     open_parallel,
+    tokenizer_hash,
     train_tokenizer,
 )  # fmt: skip
 from babelscale.corpora.store import STORE
 from babelscale.errors import InputError, StudyError
 from babelscale.model import huggingface
 from babelscale.runs import Runs
-from babelscale.study import engines, record
+from babelscale.study import engines, failures, record
 from babelscale.study.design import Design, load, located
 from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
@@ -272,6 +273,8 @@ class Study:
 
         def heard(event: engines.Event) -> None:
             nonlocal written
+            if "failed" in event and not event.get("full", False):
+                failures.note(self.folder, event["run"], event["failed"])
             if on_event is not None:
                 on_event(event)
             if "finished" in event and time.monotonic() - written > TABLES_SECONDS:
@@ -280,6 +283,7 @@ class Study:
 
         with watched(self.folder), self._alone():
             try:
+                failures.forget(self.folder, [spec.name for spec in missing])
                 if missing:
                     engine(missing, self.folder, trunks=self.trunks, on_event=heard)
             finally:
@@ -321,4 +325,4 @@ def _text_hashes(place: Path) -> tuple[TokenStore, str, str]:
     if store.record.parallel is not None:
         # Lines of the parallel set are left out of training.
         text = hashlib.sha256(f"{text} {store.record.parallel}".encode()).hexdigest()
-    return store, text, Tokenizer.load(place / "tokenizer").hash
+    return store, text, tokenizer_hash(place / "tokenizer")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -157,6 +157,17 @@ class TransferMatrix:
             if self.values[i, j] > self.values[j, i]
         ]
         return tuple(sorted(pairs, key=lambda pair: pair.second_gains - pair.first_gains)[:most])
+
+    def within(self, languages: Iterable[str]) -> "TransferMatrix":
+        """The scores between these languages alone, in this order.
+
+        Raises:
+            InputError: a language is not in the matrix.
+        """
+        codes = tuple(dict.fromkeys(languages))
+        kept = np.ix_(*2 * [np.array([self._index(code) for code in codes], np.int64)])
+        values, low, high = (grid[kept] for grid in (self.values, self.low, self.high))
+        return TransferMatrix(codes, values, low, high, self.status[kept], self.provenance)
 
     def _index(self, language: str) -> int:
         if language not in self.languages:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.reporting.matrices import holds_matrix
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import analyse
 from babelscale.runs import Runs
@@ -21,13 +22,16 @@ class Served:
     """Sources by name, and the long work on them.
 
     Args:
-        path: a study's folder, a folder or table of runs, a saved fit or a folder of them; None: published figures.
+        path: a study's folder, a folder or table of runs, a saved fit or a folder of them, or a transfer matrix; None:
+            published figures.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.work = Work()
         self.uploads = Uploads()
+        # The file of a transfer matrix, where one is served.
+        self.matrix = path if path is not None and holds_matrix(path) else None
 
     def close(self) -> None:
         """Leave what is being worked on, and remove what was uploaded."""
@@ -37,7 +41,7 @@ class Served:
     @property
     def saved_fits(self) -> list[Path]:
         """Fits as `babelscale fit --save` wrote them, where such are served."""
-        if self.path is None:
+        if self.path is None or self.matrix is not None:
             return []
         if self.path.is_file():
             return [self.path] if self.path.suffix == ".json" else []
@@ -48,19 +52,39 @@ class Served:
     @property
     def walks(self) -> bool:
         """Whether runs are served, of which a report can be made."""
-        return self.path is not None and not self.saved_fits
+        return self.path is not None and self.matrix is None and not self.saved_fits
 
     @property
     def sources(self) -> list[tuple[str, str]]:
         """Name and title of every source of laws that a page offers."""
-        own = [(SERVED, self.path.resolve().name)] if self.path is not None else []
+        own = [(SERVED, self.path.resolve().name)] if self.path is not None and self.matrix is None else []
         uploaded = [(each.source, f"uploaded: {each.name}") for each in self.uploads.kept]
         return [*own, (PUBLISHED, "printed figures of the ATLAS study"), *uploaded]
 
     @property
     def usual(self) -> str:
         """The source of a question that names none."""
-        return PUBLISHED if self.path is None else SERVED
+        return self.sources[0][0]
+
+    @property
+    def scores(self) -> list[tuple[str, str]]:
+        """Name and title of every source of transfer scores: runs, a matrix, the printed one."""
+        if self.matrix is not None:
+            return [(SERVED, self.matrix.name), *self.sources]
+        return [(name, title) for name, title in self.sources if name != SERVED or not self.saved_fits]
+
+    @property
+    def usual_scores(self) -> str:
+        """The source of a question about transfer that names none."""
+        return self.scores[0][0]
+
+    def scores_at(self, source: str) -> Path:
+        """Where the scores of a source lie: a matrix's file, or its runs.
+
+        Raises:
+            InputError: no such source, or one of fits alone.
+        """
+        return self.matrix if self.matrix is not None and source == SERVED else self.place(source)
 
     def place(self, source: str) -> Path:
         """Where the runs of a source lie.
@@ -69,6 +93,8 @@ class Served:
             InputError: no such source, or one without runs.
         """
         if source == SERVED and self.path is not None:
+            if self.matrix is not None:
+                raise InputError("source: a transfer matrix is served here, and no runs", hint="serve the runs")
             if self.saved_fits:
                 raise InputError("source: fits are served here, and no runs", hint="serve the folder of runs")
             return self.path

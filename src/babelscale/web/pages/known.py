@@ -13,7 +13,13 @@ from babelscale.web.served import SERVED, Served
 class LanguagesQuestion(Question):
     """Which languages."""
 
-    search: Annotated[str, Field(description="part of a name or code (default: all)", examples=["swa"])] = ""
+    search: Annotated[
+        str,
+        Field(
+            description="part of a code, or of a name in English or the language itself (default: all)",
+            examples=["swa"],
+        ),
+    ] = ""
 
 
 def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
@@ -22,14 +28,17 @@ def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
     found = [
         language
         for language in languages.table().values()
-        if not sought or sought in language.name.casefold() or language.code.casefold().startswith(sought)
+        if not sought
+        or any(sought in name.casefold() for name in (language.name, language.autonym))
+        or language.code.casefold().startswith(sought)
     ]
     found.sort(key=lambda language: (-(language.unique_tokens or 0), language.code))
     return {
         "languages": [
             {
-                "code": each.code, "name": each.name, "script": each.script, "family": each.family,
-                "unique_tokens": each.unique_tokens, "unique_tokens_source": each.unique_tokens_source,
+                "code": each.code, "name": each.name, "autonym": each.autonym, "script": each.script,
+                "family": each.family, "unique_tokens": each.unique_tokens,
+                "unique_tokens_source": each.unique_tokens_source,
             }
             for each in found
         ]

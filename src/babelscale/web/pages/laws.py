@@ -17,7 +17,7 @@ from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages import laws_sections
 from babelscale.web.questions import Codes, Positive, Question
 from babelscale.web.sections import sections
-from babelscale.web.served import PUBLISHED, Served, stamp
+from babelscale.web.served import PUBLISHED, SERVED, Served, stamp
 from babelscale.web.work import Busy, Progress
 
 MOST_TARGETS, MOST_LAWS, MOST_RESAMPLES = 6, len(laws.LAWS), 1000
@@ -133,7 +133,7 @@ def _compared(served: Served, asked: CompareQuestion) -> Comparison:
 def _described(served: Served, asked: SourceQuestion) -> dict[str, Any]:
     """What the page's controls offer for a source."""
     source = asked.source or served.usual
-    if source == PUBLISHED:
+    if source == PUBLISHED or (source == SERVED and served.saved_fits):
         return {"source": source, "runs": 0, "languages": [], "targets": [], "metric": None, "laws": list(laws.LAWS)}
     runs = served.runs(source)
     return {
@@ -166,8 +166,11 @@ def _fit_all(asked: PageQuestion, runs: Runs, progress: Progress) -> Fitted:
 
 
 def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
-    if (asked.source or served.usual) == PUBLISHED:
+    source = asked.source or served.usual
+    if source == PUBLISHED:
         return sections(laws_sections.without_runs())
+    if source == SERVED and served.saved_fits:
+        return sections([laws_sections.saved(served.fits(source)), laws_sections.without_runs()[0]])
     alone = asked.model_copy(update={"parameter": "", "compare": False})
     found: Fitted = _kept(served, alone, "laws", lambda runs, progress: _fit_all(alone, runs, progress))
     parts: list[Section | None] = [laws_sections.laws(found.fits, found.runs, found.limits)]

@@ -110,6 +110,14 @@ def profiles(title: str, found: Sequence[Profile]) -> Section:
     return Section(title, "profile", said, figures=figures, notes=notes)
 
 
+def saved(fits: Sequence[Fit]) -> Section:
+    """Fits without the runs behind them: what they say, and no chart."""
+    said = [
+        "These fits are served without their runs, so only their numbers are shown. Serve or upload the runs for more."
+    ]
+    return Section("Saved fits", "laws", said, lines=fitted.notes(fits), tables=[fitted.parameters(fits)])
+
+
 def without_runs() -> list[Section]:
     """What a table of runs holds, and the laws that the study printed."""
     columns = Table("Columns of a table of runs", ("column", "needed", "what it holds"), _COLUMNS)

@@ -11,6 +11,7 @@ from babelscale.planning import Checkpoint, Decision, Plan, configuration, decid
 from babelscale.reporting import words
 from babelscale.reporting.findings import plan_section
 from babelscale.reporting.page import Section, Table
+from babelscale.reporting.walk import BUDGET
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.questions import Bound, ByLanguage, Codes, NotNegative, Positive, Question, Sizes
 from babelscale.web.sections import sections
@@ -52,8 +53,12 @@ class PlanQuestion(Question):
 
 
 class PageQuestion(PlanQuestion):
-    """A plan, and a checkpoint to go on from."""
+    """A plan, and a checkpoint to go on from; the languages and the budget of served laws may be left out."""
 
+    languages: Annotated[
+        Codes, Field(description="codes such as sw,yo,ha (default: every language with a law of its own)",
+                     max_length=MOST_LANGUAGES, examples=["sw,yo,ha"])
+    ] = ()  # fmt: skip
     start: Annotated[Literal["scratch", "checkpoint"], Field(description="scratch or checkpoint")] = "scratch"
     checkpoint_params: Annotated[Positive | None, Field(description="parameters of the checkpoint, such as 1e9")] = None
     checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
@@ -96,11 +101,30 @@ def _configuration(served: Served, asked: ConfigurationQuestion) -> Response:
 
 
 def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
+    filled = _filled(served, asked)
+    asked = asked.model_copy(update=filled)
     made = plan_of(served, asked)
     parts = [plan_section(made)]
     if asked.start == "checkpoint":
         parts.append(_continued(served, asked, made))
-    return sections(parts)
+    told = {name: ",".join(value) if name == "languages" else words.flops(value) for name, value in filled.items()}
+    return {**sections(parts), "filled": told}
+
+
+def _filled(served: Served, asked: PageQuestion) -> dict[str, Any]:
+    """What a page that was opened without a question asks: every fitted target, at BUDGET times the largest run."""
+    if (asked.source or served.usual) == PUBLISHED:
+        if not asked.languages:
+            raise InputError("languages: none given", hint="choose at least one, such as sw")
+        return {}
+    filled: dict[str, Any] = {}
+    fits = served.fits(asked.source or served.usual, asked.languages)
+    if not asked.languages:
+        filled["languages"] = tuple(fit.target or "und" for fit in fits)
+    if asked.compute is None and asked.params is None and asked.tokens is None and asked.loss is None:
+        largest = [fit.range["compute"][1] for fit in fits if "compute" in fit.range]
+        filled["compute"] = float(f"{BUDGET * max(largest):.3g}") if largest else 1e21
+    return filled
 
 
 def _continued(served: Served, asked: PageQuestion, made: Plan) -> Section:

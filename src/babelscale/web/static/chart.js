@@ -23,21 +23,34 @@ export class Chart {
     if (this.#view && shape === this.#shape) {
       for (const [name, values] of data) this.#view.data(name, values);
       await this.#view.runAsync();
+      near(this.place);
       return;
     }
     this.#view?.finalize();
     this.#view = null;
+    // While it is drawn anew the page below stays where it is.
+    this.place.style.minHeight = `${this.place.clientHeight}px`;
     try {
       this.#view = (await drawn(this.place, fitted(spec, this.place))).view;
       this.#shape = shape;
+      near(this.place);
     } catch (error) {
       this.place.textContent = `This chart cannot be drawn here (${error.message}). Its numbers are in the table below.`;
+    } finally {
+      this.place.style.minHeight = "";
     }
   }
 
   remove() {
     this.#view?.finalize();
     this.#view = null;
+  }
+}
+
+/** Colour gradients by their id alone: Vega names them by the page's whole address, which changes with its state. */
+function near(place) {
+  for (const each of place.querySelectorAll('[fill^="url("]')) {
+    each.setAttribute("fill", each.getAttribute("fill").replace(/^url\([^#]*#/, "url(#"));
   }
 }
 

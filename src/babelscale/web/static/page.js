@@ -23,8 +23,10 @@ export function start({ quick = null, ready = () => true } = {}) {
       const partial = quick !== null && question !== readable(query(form));
       message.replaceChildren();
       answer.classList.remove("stale");
+      if (found.filled) fill(form, found.filled);
       await view.show(found.sections, { partial });
-      if (!partial) status.textContent = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      const said = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      if (!partial && status.textContent !== said) status.textContent = said;
       performance.mark("drawn", { detail: question });
       document.dispatchEvent(new CustomEvent("drawn", { detail: { question, found } }));
     },
@@ -41,7 +43,7 @@ export function start({ quick = null, ready = () => true } = {}) {
 
   const whole = () => {
     const question = remember(form);
-    for (const link of document.querySelectorAll("a[data-api]")) link.href = `${link.dataset.api}?${question}`;
+    link(question);
     if (ready(form)) asker.ask(question);
   };
   const moved = () => {
@@ -63,6 +65,27 @@ export function start({ quick = null, ready = () => true } = {}) {
   sliders(form);
   whole();
   return { form, view, ask: whole };
+}
+
+/** A question less what an address does not take, such as how the page shows the answer. */
+function asked(question, { dataset: { without = "" } }) {
+  const kept = new URLSearchParams(question);
+  for (const name of without.split(" ")) kept.delete(name);
+  return readable(kept);
+}
+
+/** What the server chose where nothing was asked for stands in the form from then on. */
+function fill(form, filled) {
+  const empty = Object.entries(filled).filter(([name]) => form.elements[name]?.value === "");
+  if (!empty.length) return;
+  for (const [name, value] of empty) form.elements[name].value = value;
+  form.dispatchEvent(new CustomEvent("restored"));
+  link(remember(form));
+}
+
+/** Links to the API ask what the page asks. */
+function link(question) {
+  for (const each of document.querySelectorAll("a[data-api]")) each.href = `${each.dataset.api}?${asked(question, each)}`;
 }
 
 async function copied() {

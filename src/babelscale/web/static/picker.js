@@ -68,8 +68,10 @@ class Picker {
     const chosen = new Set(split(this.codes.value));
     const fits = (each) => each.code.toLowerCase() === sought ? 0
       : each.name.toLocaleLowerCase().startsWith(sought) || (each.autonym ?? "").toLocaleLowerCase().startsWith(sought) ? 1
-      : each.name.toLocaleLowerCase().includes(sought) || each.code.toLowerCase().startsWith(sought) ? 2 : 3;
-    const ranked = found.filter((each) => !chosen.has(each.code)).map((each, k) => [fits(each), k, each])
+      : `${each.name} ${each.autonym ?? ""}`.toLocaleLowerCase().includes(sought) || each.code.toLowerCase().startsWith(sought) ? 2 : 3;
+    // A picker may be for some languages alone, such as those of a matrix, known to the table or not.
+    const among = this.place.dataset.among?.split(",").map((code) => this.names.get(code) ?? { code, name: code });
+    const ranked = (among ?? found).filter((each) => !chosen.has(each.code)).map((each, k) => [fits(each), k, each])
       .filter(([rank]) => rank < 3).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
     this.#options = ranked.slice(0, MOST_SHOWN).map(([, , each]) => each);
     this.#active = this.#options.length && sought ? 0 : -1;

@@ -16,5 +16,6 @@ start({
     query.set("baselines", "false");
     return query;
   },
-  ready: () => form.elements.languages.value.trim() !== "",
+  // Served laws have languages of their own; published figures have to be told.
+  ready: () => form.elements.source.value !== "published" || form.elements.languages.value.trim() !== "",
 });

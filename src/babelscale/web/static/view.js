@@ -27,8 +27,8 @@ export class View {
   async show(sections, { partial = false } = {}) {
     const open = new Set([...this.place.querySelectorAll("details[open]")].map((each) => each.dataset.name));
     const fresh = new Set(sections.flatMap((section) => section.figures.map((figure) => figure.name)));
-    if (partial && this.#sameSections(sections)) {
-      await this.#follow(sections, fresh);
+    if ((partial && this.#sameSections(sections)) || this.#alike(sections)) {
+      await this.#follow(sections, fresh, open);
       return;
     }
     for (const [name, held] of this.#charts) {
@@ -47,18 +47,28 @@ export class View {
     return sections.length > 0 && sections.every((section) => shown.includes(section.name));
   }
 
-  /** New words, tables and data in the elements that stand there already. */
-  async #follow(sections, fresh) {
+  /** Whether the same sections and figures stand there in the same order. */
+  #alike(sections) {
+    const asked = sections.map((section) => [section.name, ...section.figures.map((figure) => figure.name)]);
+    const there = [...this.place.querySelectorAll("section")].map((each) =>
+      [each.dataset.name, ...[...each.querySelectorAll("figure")].map((figure) => figure.dataset.name)]);
+    return sections.length > 0 && JSON.stringify(asked) === JSON.stringify(there);
+  }
+
+  /** New words, tables and data in the elements that stand there already: focus, scroll and open details stay. */
+  async #follow(sections, fresh, open) {
     const drawing = [];
     for (const section of sections) {
       const old = this.place.querySelector(`section[data-name="${CSS.escape(section.name)}"]`);
-      old.querySelector(".words").replaceWith(words(section));
-      old.querySelector(".tables").replaceWith(tables(section, new Set()));
-      old.querySelector(".notes").replaceWith(notes(section));
+      old.querySelector("h2").textContent = section.title;
+      morph(old.querySelector(".words"), words(section));
+      morph(old.querySelector(".tables"), tables(section, open));
+      morph(old.querySelector(".notes"), notes(section));
       for (const figure of section.figures) {
         const held = this.#charts.get(figure.name);
         if (!held) continue;
         held.figure.classList.remove("old");
+        held.caption.textContent = figure.reading;
         held.numbers(figure.table);
         drawing.push(held.chart.show(figure.spec));
       }
@@ -96,8 +106,10 @@ export class View {
     let table = figure.table;
     const details = el("details", { "data-name": figure.name }, el("summary", {}, "The numbers behind this chart"));
     const fill = () => {
-      details.querySelector(".scroll")?.remove();
-      if (details.open) details.append(tabulate(table));
+      const there = details.querySelector(".scroll");
+      if (!details.open) there?.remove();
+      else if (there) morph(there, tabulate(table));
+      else details.append(tabulate(table));
     };
     details.addEventListener("toggle", fill);
     const button = (text, label, act) => el("button", { type: "button", class: "small", "aria-label": label, onclick: act }, text);
@@ -124,6 +136,21 @@ function notes(section) {
   return el("ul", { class: "notes" }, section.notes.map((line) => el("li", {}, line)));
 }
 
+/** Make an element like another one, and change no more of it than differs. */
+function morph(old, made) {
+  if (old.nodeName !== made.nodeName) return void old.replaceWith(made);
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== made.data) old.data = made.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!made.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  if (made.table) old.table = made.table;
+  const [before, after] = [[...old.childNodes], [...made.childNodes]];
+  after.forEach((child, k) => (k < before.length ? morph(before[k], child) : old.append(child)));
+  for (const child of before.slice(after.length)) child.remove();
+}
+
 const SHORT = 20; // longer tables stand behind a line that opens them
 
 function tables(section, open) {
@@ -131,8 +158,10 @@ function tables(section, open) {
     if (table.rows.length <= SHORT) return tabulate(table);
     const summary = el("summary", {}, `${table.caption} (${table.rows.length} rows)`);
     const details = el("details", { "data-name": table.caption, open: open.has(table.caption) }, summary);
+    details.table = table;
+    if (details.open) details.append(tabulate(table));
     details.addEventListener("toggle", () => {
-      if (details.open && !details.querySelector(".scroll")) details.append(tabulate(table));
+      if (details.open && !details.querySelector(".scroll")) details.append(tabulate(details.table));
     });
     return details;
   }));

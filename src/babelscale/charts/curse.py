@@ -1,0 +1,300 @@
+"""What more languages cost: the frontiers of equal loss, the multipliers, and losses by the number of languages.
+
+Rows come from `babelscale.planning.Expansion` or from runs; nothing but the data of a spec depends on them (see
+`live`), apart from whether an axis holds counts or multiples.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import altair as alt
+import polars as pl
+
+from babelscale.charts import live, style
+from babelscale.runs import METRICS
+
+Drawn = alt.LayerChart | alt.FacetChart
+
+if TYPE_CHECKING:
+    from babelscale.planning import Addition, Expansion
+    from babelscale.runs import Runs
+
+_FRONTIER, _MULTIPLIERS = "Equal loss with more languages", "What to multiply by"
+_FIRST, _LOSSES = "Which languages to add first", "Losses by the number of languages"
+# Below the chart: beside it a legend would take half of a narrow screen.
+_LEGEND = alt.Legend(symbolOpacity=1, orient="bottom", columns=3)
+QUANTITIES = {"params": "parameters N", "tokens": "tokens D in all", "compute": "compute C"}
+# A frontier is drawn as far as this many times the compute of its cheapest point.
+_DEAREST = 12.0
+
+
+def frontier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
+    """One row a point of a frontier, and one its cheapest point: N and D_tot (multiples, or counts where a size was
+    given), the interval of D_tot, compute. Points that take far more compute than the cheapest are left out."""
+    rows = []
+    for found in expansions:
+        best = found.cheapest
+        if best is None:
+            continue
+        N, D, C = found.now or (1.0, 1.0, 1.0)
+        points = [(point, False) for point in found.frontier] + [(best, True)]
+        for point, cheapest in points:
+            tokens, compute = point.tokens, point.compute
+            if not math.isfinite(tokens.value) or compute.value > _DEAREST * best.compute.value:
+                continue
+            # Where an end of the interval lies beyond every amount of data, the band ends at the top of the chart.
+            high = min(tokens.high, 10 * tokens.value)
+            rows.append(
+                {
+                    "languages": f"{found.to} languages", "to": found.to, "N": N * point.params, "D": D * tokens.value,
+                    "low": D * tokens.low, "high": D * high, "C": C * compute.value, "cheapest": cheapest,
+                    "compute": f"{_times(compute.value)} ({_times(compute.low)} to {_times(compute.high)})",
+                    "text": f"{found.to}",
+                }
+            )  # fmt: skip
+    return rows
+
+
+def frontier(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
+    """Sizes and tokens that keep the loss as languages are added: a line a number of languages, its band 90 % or the
+    rounding of the print, and a dot at the least compute."""
+    rows = frontier_rows(expansions)
+    return style.finish(iso_loss(rows, _unit(expansions)), _FRONTIER, told_frontier(expansions))
+
+
+def frontier_spec(expansions: "Sequence[Expansion]") -> live.Spec:
+    """The spec of `frontier`, from a template."""
+    rows = frontier_rows(expansions)
+    return live.filled(
+        iso_loss, rows, _unit(expansions), title=_FRONTIER, description=told_frontier(expansions)
+    )  # fmt: skip
+
+
+def told_frontier(expansions: "Sequence[Expansion]") -> str:
+    told = "; ".join(
+        f"{found.to} languages {_times(found.cheapest.params)} parameters, {_times(found.cheapest.tokens.value)} tokens"
+        for found in expansions
+        if found.cheapest is not None
+    )
+    K = expansions[0].languages if expansions else 0
+    return f"Sizes and tokens that keep the loss of {K} languages, the cheapest of each: {told or 'none'}."
+
+
+def iso_loss(rows: list[style.Row], unit: str) -> Drawn:
+    """Lines of `frontier_rows` on logarithmic axes; `unit` is "counts" or "multiples"."""
+    base = alt.Chart(style.rows(rows, "frontier"))
+    span = alt.Scale(type="log", nice=False, padding=12)
+    x = alt.X("N:Q", title=_axis_title("parameters (N)", unit), scale=span, axis=_axis(unit))
+    y = alt.Y("D:Q", title=_axis_title("tokens in all (D)", unit), scale=span, axis=_axis(unit))
+    colour = alt.Color(
+        "languages:N", title=None, legend=_LEGEND, sort=alt.EncodingSortField("to", op="min"),
+        scale=alt.Scale(range=list(style.PALETTE)),
+    )  # fmt: skip
+    tips = [
+        alt.Tooltip("languages:N", title="to"), alt.Tooltip("N:Q", title="parameters", format=_form(unit)),
+        alt.Tooltip("D:Q", title="tokens in all", format=_form(unit)),
+        alt.Tooltip("low:Q", title="tokens, low", format=_form(unit)),
+        alt.Tooltip("high:Q", title="tokens, high", format=_form(unit)),
+        alt.Tooltip("compute:N", title="times the compute"),
+    ]  # fmt: skip
+    line = base.transform_filter("!datum.cheapest")
+    band = line.mark_area(opacity=0.18, tooltip=None).encode(
+        x=x, y=alt.Y("low:Q", scale=span), y2="high:Q", color=colour
+    )
+    lines = line.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour)
+    hits = line.mark_circle(size=70, opacity=0).encode(x=x, y=y, tooltip=tips)
+    best = base.transform_filter("datum.cheapest")
+    dots = best.mark_point(filled=True, size=110, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips)
+    names = best.mark_text(align="left", dx=8, dy=-8, color=style.INK, tooltip=None).encode(x=x, y=y, text="text:N")
+    return alt.layer(band, lines, hits, dots, names).properties(width=520, height=360)
+
+
+def multiplier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
+    """One row a number of languages and quantity: the multiplier with its interval."""
+    return [
+        {
+            "languages": found.to, "ratio": found.to / found.languages, "quantity": title,
+            "value": getattr(found, name).value, "low": getattr(found, name).low, "high": getattr(found, name).high,
+        }
+        for found in expansions
+        for name, title in QUANTITIES.items()
+    ]  # fmt: skip
+
+
+def multipliers(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
+    """Multipliers of N, D_tot and C against the number of languages."""
+    rows = multiplier_rows(expansions)
+    return style.finish(growth(rows), _MULTIPLIERS, told_multipliers(expansions))
+
+
+def multipliers_spec(expansions: "Sequence[Expansion]") -> live.Spec:
+    """The spec of `multipliers`, from a template."""
+    rows = multiplier_rows(expansions)
+    return live.filled(growth, rows, title=_MULTIPLIERS, description=told_multipliers(expansions))
+
+
+def told_multipliers(expansions: "Sequence[Expansion]") -> str:
+    if not expansions:
+        return "Multipliers of parameters, tokens and compute; no number of languages is given."
+    last = expansions[-1]
+    told = ", ".join(f"{title} {_times(getattr(last, name).value)}" for name, title in QUANTITIES.items())
+    return f"Multipliers at equal loss from {last.languages} languages on; at {last.to} languages: {told}."
+
+
+def growth(rows: list[style.Row]) -> Drawn:
+    base = alt.Chart(style.rows(rows, "multipliers"))
+    span = alt.Scale(type="log", nice=False, padding=10)
+    ticks = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
+    x = alt.X("languages:Q", title="number of languages", scale=span, axis=ticks)
+    axis = alt.Axis(labelExpr="format(datum.value, '~g') + '×'", tickCount=6, labelOverlap="greedy")
+    colour = alt.Color(
+        "quantity:N", title=None, legend=_LEGEND,
+        scale=alt.Scale(domain=list(QUANTITIES.values()), range=[style.PALETTE[0], style.PALETTE[2], style.PALETTE[4]]),
+    )  # fmt: skip
+    title = "multiply by, at equal loss"
+    band = base.mark_area(opacity=0.18, tooltip=None)
+    band = band.encode(x=x, y=alt.Y("low:Q", title=title, scale=span, axis=axis), y2="high:Q", color=colour)
+    lines = base.mark_line(strokeWidth=2, point={"size": 24, "filled": True}).encode(
+        x=x, y=alt.Y("value:Q", title=title, scale=span, axis=axis), color=colour,
+        tooltip=[
+            alt.Tooltip("quantity:N"), alt.Tooltip("languages:Q"), alt.Tooltip("ratio:Q", format=".3~g"),
+            *(alt.Tooltip(f"{name}:Q", format=".3~g") for name in ("value", "low", "high")),
+        ],
+    )  # fmt: skip
+    return alt.layer(band, lines).properties(width=520, height=300)
+
+
+def addition_rows(first: "Sequence[Addition]") -> list[style.Row]:
+    """Two rows a language, what it gives and what it gets, and the interval of the mean of both."""
+    rows = []
+    for order, one in enumerate(first):
+        for kind, value in (("gives to those before it", one.gives), ("gets from them", one.gets)):
+            rows.append(
+                {
+                    "name": style.name(one.language), "language": one.language, "kind": kind,
+                    "score": value if math.isfinite(value) else None, "low": one.low, "high": one.high, "order": order,
+                    "scores": one.known,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def additions_spec(first: "Sequence[Addition]") -> live.Spec:
+    """Languages in the order in which to add them, from a template."""
+    told = ", ".join(style.name(one.language) for one in first)
+    said = f"Languages in the order in which to add them: {told or 'none'}."
+    return live.filled(additions, addition_rows(first), title=_FIRST, description=said)
+
+
+def additions(rows: list[style.Row]) -> Drawn:
+    axis = alt.Axis(grid=False, ticks=False, domain=False, labelLimit=200)
+    y = alt.Y("name:N", sort=alt.EncodingSortField("order", op="min"), title=None, axis=axis)
+    base = alt.Chart(style.rows(rows, "additions")).encode(y=y)
+    span, title = alt.Scale(nice=False, padding=8), "mean transfer score"
+    x = alt.Axis(format="+.2~f", tickCount=7)
+    bars = base.transform_filter("datum.low !== null && datum.high !== null")
+    bars = bars.mark_rule(strokeWidth=3, opacity=0.4, color=style.INK, tooltip=None)
+    bars = bars.encode(x=alt.X("low:Q", title=title, scale=span, axis=x), x2="high:Q")
+    kinds = ["gives to those before it", "gets from them"]
+    dots = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x=alt.X("score:Q", title=title, scale=span, axis=x),
+        color=alt.Color(
+            "kind:N",
+            title=None,
+            legend=_LEGEND,
+            scale=alt.Scale(domain=kinds, range=[style.PALETTE[2], style.PALETTE[3]]),
+        ),
+        shape=alt.Shape(
+            "kind:N", title=None, legend=_LEGEND, scale=alt.Scale(domain=kinds, range=["circle", "diamond"])
+        ),
+        tooltip=[alt.Tooltip("name:N", title="language"), alt.Tooltip("kind:N"), alt.Tooltip("score:Q", format="+.2f")],
+    )
+    return alt.layer(bars, dots).properties(width=400, height=alt.Step(22))
+
+
+def width_frame(runs: "Runs") -> pl.DataFrame:
+    """Final losses of runs from scratch on the languages they train on, with the number of these languages.
+
+    Columns: run, language, languages (how many), params, tokens (of the language), total_tokens, loss.
+    """
+    seen = runs.exposure.filter(pl.col("tokens") > 0)
+    widths = seen.group_by("run", "step").agg(languages=pl.len(), total_tokens=pl.sum("tokens"))
+    fresh = runs.table.filter(pl.col("start").fill_null("scratch") == "scratch").select("run", "params")
+    return (
+        runs.losses.filter(split="validation", lr_state="decayed")
+        .with_columns(loss=METRICS[runs.metric])
+        .filter(pl.col("loss").is_not_null())
+        .join(seen.select("run", "step", "language", own="tokens"), on=["run", "step", "language"])
+        .join(widths, on=["run", "step"])
+        .join(fresh, on="run")
+        .select("run", "language", "languages", "params", tokens="own", total_tokens="total_tokens", loss="loss")
+        .sort("language", "languages", "params", "run")
+    )
+
+
+def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
+    """Final losses of every language against the number of languages of its run; lines join equal sizes and tokens.
+
+    Args:
+        frame: `width_frame`.
+    """
+    sizes = [style.human(value) for value in sorted(frame["params"].unique())]
+    rows = [
+        row | {"name": style.name(row["language"]), "size": style.human(row["params"]),
+               "join": f"{row['params']:g} {row['total_tokens']:.3g}"}
+        for row in frame.to_dicts()
+    ]  # fmt: skip
+    widths = sorted(frame["languages"].unique())
+    base = alt.Chart().encode(
+        x=alt.X("languages:Q", title="languages of the run", scale=alt.Scale(type="log", nice=False, padding=12),
+                axis=alt.Axis(values=widths, format="d", labelOverlap="greedy")),
+        color=alt.Color("size:N", sort=sizes, title="parameters (N)",
+                        scale=alt.Scale(domain=sizes, range=[style.PALETTE[k % 6] for k in range(len(sizes))])),
+    )  # fmt: skip
+    y = alt.Y(
+        "loss:Q", title=style.metric_title(metric), scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5)
+    )
+    lines = base.mark_line(opacity=0.5, strokeWidth=1.2, tooltip=None).encode(y=alt.Y("mean(loss):Q"), detail="join:N")
+    dots = base.mark_circle(size=32, opacity=0.8).encode(
+        y=y,
+        tooltip=[
+            alt.Tooltip("name:N", title="language"), alt.Tooltip("run:N"), alt.Tooltip("languages:Q"),
+            alt.Tooltip("loss:Q", format=".4f"), alt.Tooltip("tokens:Q", title="tokens of the language", format=",.0f"),
+            alt.Tooltip("total_tokens:Q", title="tokens in all", format=",.0f"),
+        ],
+    )  # fmt: skip
+    panels = frame["language"].n_unique()
+    chart = (
+        alt.layer(lines, dots, data=style.rows(rows))
+        .properties(width=200, height=170)
+        .facet(facet=alt.Facet("name:N", title=None), columns=min(3, style.balanced(panels, 3)))
+        .resolve_scale(y="independent")
+    )
+    told = (
+        f"Final losses of {panels} languages in runs of {widths[0]} to {widths[-1]} languages, a panel a language, a "
+        "colour a size of model."
+    )
+    return style.finish(chart, _LOSSES, told, ["Lines join runs of one size and one number of tokens in all."])
+
+
+def _unit(expansions: "Sequence[Expansion]") -> str:
+    return "counts" if expansions and expansions[0].now else "multiples"
+
+
+def _axis(unit: str) -> alt.Axis:
+    counts, multiples = "replace(format(datum.value, '.2~s'), 'G', 'B')", "format(datum.value, '~g') + '×'"
+    expr = counts if unit == "counts" else multiples
+    return alt.Axis(labelExpr=expr, tickCount=6, labelOverlap="greedy", labelSeparation=6)
+
+
+def _axis_title(name: str, unit: str) -> str:
+    return name if unit == "counts" else f"{name}, multiple of now"
+
+
+def _form(unit: str) -> str:
+    return ".3~s" if unit == "counts" else ".3~g"
+
+
+def _times(value: float) -> str:
+    return f"{value:.3g}×" if math.isfinite(value) else "no amount"

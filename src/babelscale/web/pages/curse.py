@@ -1,0 +1,267 @@
+"""The page Curse (of multilinguality): what more languages cost, which to add first, and the design that checks it."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from starlette.responses import Response
+
+from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.planning import (
+    Addition,
+    Checkpoint,
+    Decision,
+    Expansion,
+    Modular,
+    decide,
+    expand,
+    first_to_add,
+    modular,
+)
+from babelscale.published.transfer import ROUNDING, transfer_matrix
+from babelscale.reporting import curse
+from babelscale.reporting.page import Section
+from babelscale.transfer import TransferMatrix
+from babelscale.web.endpoints import Endpoint, Page
+from babelscale.web.pages.transfer import TransferQuestion, look_of
+from babelscale.web.questions import Bound, ByLanguage, Codes, Positive, Question
+from babelscale.web.sections import sections
+from babelscale.web.served import PUBLISHED, SERVED, Served
+
+# More languages than there are corpora of; and what the curve of multipliers is drawn at.
+MOST_LANGUAGES, _POINTS = 5000, 17
+_MOST_MODELS, _MOST_CODES = 12, 60
+# Of the smaller model of a design, where no tokens are given.
+_TOKENS_A_PARAMETER = 20.0
+
+
+class ExpandQuestion(Question):
+    """What `babelscale.expand` takes, and where its law comes from."""
+
+    languages: Annotated[str, Field(description="how many there are, or which: 4, or sw,en", examples=["4"])]
+    to: Annotated[int, Field(ge=1, le=MOST_LANGUAGES, description="how many there shall be", examples=["16"])]
+    params: Annotated[Positive | None, Field(description="N of the model to expand; goes with tokens")] = None
+    tokens: Annotated[Positive | None, Field(description="its tokens, all languages together; goes with params")] = None
+    source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = PUBLISHED
+    fitted: Annotated[str, Field(description="with runs: the target whose law is taken, as code")] = ""
+    matrix: Annotated[str, Field(description="published or served: whose transfer scores rank additions")] = PUBLISHED
+    candidates: Annotated[Codes, Field(description="languages that may be added, as codes (default: all)")] = ()
+
+
+class DesignQuestion(ExpandQuestion):
+    """An expansion as a design that checks it."""
+
+    design: Annotated[str, Field(description="quickstart, laptop, single-gpu, atlas-2025, or served")] = "quickstart"
+    size: Annotated[str, Field(description="a size of the design to start from (default: its first)")] = ""
+    seeds: Annotated[int, Field(ge=2, le=50, description="runs of each side, 2 or more")] = 4
+
+
+class ModularQuestion(Question):
+    """What `babelscale.modular` takes."""
+
+    languages: Annotated[Codes, Field(description="codes with commas between them", min_length=2,
+                                      max_length=_MOST_CODES, examples=["sw,hi,en"])]  # fmt: skip
+    compute: Annotated[Positive, Field(description="FLOPs of all models together", examples=["1e21"])]
+    source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
+    weights: Annotated[ByLanguage | None, Field(description="how much each loss matters, such as sw=2,yo=1")] = None
+    unique: Annotated[ByLanguage | None, Field(description="unique tokens by language, such as sw=7.7e8")] = None
+    models: Annotated[int | None, Field(ge=2, le=_MOST_MODELS, description="how many models")] = None
+    memory: Annotated[Bound | Literal["same"] | None, Field(description="bytes when served, or same")] = None
+    pivot: Annotated[str, Field(description="the language of a translation-style split, as code")] = ""
+    split: Annotated[Literal["pairs", "hub"] | None, Field(description="pairs or hub; goes with pivot")] = None
+    draws: Annotated[int, Field(ge=0, le=400, description="draws of the laws, 0 to 400")] = 200
+
+
+class DecideQuestion(Question):
+    """What `babelscale.decide` takes."""
+
+    params: Annotated[Positive | None, Field(description="parameters (N), such as 2e9", examples=["2e9"])] = None
+    tokens: Annotated[Positive | None, Field(description="new training tokens, or give compute")] = None
+    compute: Annotated[Positive | None, Field(description="the same budget in FLOPs", examples=["1e21"])] = None
+    language: Annotated[str, Field(description="code of the language")] = ""
+    source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
+    checkpoint_params: Annotated[Positive | None, Field(description="parameters of a checkpoint of your own")] = None
+    checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
+    charge: Annotated[bool, Field(description="true or false: starting over may spend its compute too")] = False
+    mixture: Annotated[ByLanguage | None, Field(description="shares of the new tokens, such as sw=9,en=1")] = None
+
+
+def _have(asked: ExpandQuestion) -> tuple[int, list[str]]:
+    """How many languages there are, and which where they are named."""
+    text = asked.languages
+    if text.lstrip("+-").isdigit():
+        count = int(text)
+        if not 1 <= count <= MOST_LANGUAGES:
+            raise InputError(f"languages: {text}", hint=f"a count from 1 to {MOST_LANGUAGES}, or codes such as sw,en")
+        return count, []
+    codes = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not codes:
+        raise InputError(f"languages: {text!r}", hint="a count such as 4, or codes such as sw,en")
+    return len(codes), codes
+
+
+def _law(served: Served, asked: ExpandQuestion) -> tuple[Fit | None, int | None]:
+    """The fit to expand by, None for the printed exponents, and the most languages of its runs where they are known.
+
+    Raises:
+        InputError: the source has no multilinguality law, with the reason. Working: laws are being fitted.
+    """
+    if asked.source == PUBLISHED:
+        return None, None
+    if asked.source == SERVED and (saved := served.saved_fits):
+        found = [fit for fit in map(Fit.load, saved) if fit.law.name == curse.LAW and asked.fitted in ("", fit.target)]
+        if not found:
+            raise InputError(
+                f"source: no fit of the {curse.LAW} law is served here",
+                hint=f"`babelscale fit RUNS --law {curse.LAW} --target sw --save fits/sw.json` saves one",
+            )
+        return found[0], None
+    return curse.own_fit(served.walk(asked.source), asked.fitted or None)
+
+
+def _first(served: Served, asked: ExpandQuestion, codes: list[str]) -> tuple[Addition, ...]:
+    if not codes:
+        return ()
+    if asked.matrix == PUBLISHED:
+        scores: TransferMatrix = transfer_matrix()
+    else:
+        scores = look_of(served, TransferQuestion(source=asked.matrix)).matrix
+    rounding = ROUNDING if asked.matrix == PUBLISHED else 0.0
+    return first_to_add(scores, codes, list(asked.candidates) or None, rounding=rounding)
+
+
+def expansion_of(served: Served, asked: ExpandQuestion) -> Expansion:
+    """The expansion of a question."""
+    count, codes = _have(asked)
+    fit, _ = _law(served, asked)
+    first = _first(served, asked, codes)
+    return expand(count, asked.to, params=asked.params, tokens=asked.tokens, fit=fit, first=first)
+
+
+def _expand(served: Served, asked: ExpandQuestion) -> dict[str, Any]:
+    return expansion_of(served, asked).to_dict()
+
+
+def _shown(served: Served, asked: ExpandQuestion) -> dict[str, Any]:
+    count, codes = _have(asked)
+    fit, most = _law(served, asked)
+    given: dict[str, Any] = {"params": asked.params, "tokens": asked.tokens, "fit": fit}
+    ends = [expand(count, to, **given, sizes=curse.FRONTIER) for to in _ends(count, asked.to)]
+    curve = [expand(count, to, **given) for to in _curve(count, asked.to)]
+    parts: list[Section] = [curse.priced(ends, curve, most=most)]
+    if codes:
+        parts.append(curse.added(_first(served, asked, codes)))
+    return sections(parts)
+
+
+def _ends(count: int, to: int) -> list[int]:
+    """Now, two steps on the way, and what is asked for: the frontiers to draw."""
+    steps = {round(count * (to / count) ** share) for share in (0.0, 1 / 3, 2 / 3)}
+    return [*sorted(steps - {to}, reverse=to < count), to]
+
+
+def _curve(count: int, to: int) -> list[int]:
+    """Numbers of languages along the curve of multipliers, as far as asked for and at least fourfold."""
+    low, high = sorted((count, to))
+    ends = np.geomspace(max(1, low), max(high, 4 * count), _POINTS)
+    return sorted({round(float(each)) for each in ends} | {count, to})
+
+
+def _design(served: Served, asked: DesignQuestion) -> Response:
+    """The design that trains both ends of an expansion, from one of the designs of this package or the served study's.
+
+    Raises:
+        InputError: the laboratory is not installed, or the design has too few languages.
+    """
+    try:
+        from babelscale.reporting.verification import verification
+        from babelscale.study import Study, built_in, load
+    except ImportError as error:
+        raise InputError(
+            f"design: the laboratory is not installed here ({error.name} is missing)",
+            hint="pip install 'babelscale[lab]'",
+        ) from None
+    known = list(built_in())
+    if asked.design == SERVED and served.walks:
+        design = Study.open(served.place(SERVED)).design
+    elif asked.design in known:
+        design = load(asked.design)
+    else:
+        raise InputError(f"design: {asked.design!r}", hint=f"known: {', '.join(known)}")
+    count, codes = _have(asked)
+    before = codes or list(design.languages[:count])
+    ranked = [one.language for one in _first(served, asked, codes)] if codes else []
+    more = [code for code in (*ranked, *design.languages) if code in design.languages and code not in before]
+    after = [*before, *dict.fromkeys(more)][: asked.to]
+    if len(after) < asked.to:
+        raise InputError(
+            f"to: {design.name} has {len(design.languages)} languages, not {asked.to}", hint="ask for fewer, or another"
+        )
+    size = asked.size or next(iter(design.sizes))
+    if size not in design.sizes:
+        raise InputError(f"size: {size!r}", hint=f"sizes of {design.name}: {', '.join(design.sizes)}")
+    tokens = asked.tokens or _TOKENS_A_PARAMETER * design.shape(size).params
+    fit, _ = _law(served, asked)
+    text = verification(design, before, after, size, tokens, fit=fit, seeds=asked.seeds)
+    disposition = 'attachment; filename="verification.toml"'
+    return Response(text, media_type="application/toml", headers={"content-disposition": disposition})
+
+
+def modular_of(served: Served, asked: ModularQuestion) -> Modular:
+    """One model or several, for a question."""
+    if isinstance(asked.memory, dict):
+        raise InputError("memory: numbers by language", hint="bytes of all models together, or same")
+    given: dict[str, Any] = {
+        "compute": asked.compute, "languages": asked.languages, "weights": asked.weights, "draws": asked.draws,
+        "unique_tokens": asked.unique, "models": asked.models,
+        "memory": True if asked.memory == "same" else asked.memory, "pivot": asked.pivot or None, "split": asked.split,
+    }  # fmt: skip
+    source = asked.source or served.usual
+    if source == PUBLISHED:
+        return modular(**given, published=True)
+    fits = served.fits(source, asked.languages)
+    return served.work.result(f"{asked.key} {len(fits)} {id(fits[0])}", lambda progress: modular(fits, **given))
+
+
+def _modular(served: Served, asked: ModularQuestion) -> dict[str, Any]:
+    return modular_of(served, asked).to_dict()
+
+
+def decision_of(served: Served, asked: DecideQuestion) -> Decision:
+    """Pretrain or finetune, for a question: by runs, by the law of a checkpoint, or by the printed crossover."""
+    given: dict[str, Any] = {
+        "tokens": asked.tokens, "compute": asked.compute, "language": asked.language or None, "charge": asked.charge,
+    }  # fmt: skip
+    source = asked.source or served.usual
+    seen, size = asked.checkpoint_tokens, asked.checkpoint_params
+    if (seen is None) != (size is None):
+        raise InputError("checkpoint_params, checkpoint_tokens: one of them alone", hint="give both or neither")
+    checkpoint = Checkpoint(size, seen) if seen is not None and size is not None else None
+    if source == PUBLISHED:
+        return decide(asked.params, **given, checkpoint=checkpoint, mixture=asked.mixture)
+    if checkpoint is not None:
+        fits = served.fits(source, [asked.language] if asked.language else ())
+        return decide(asked.params, **given, fit=fits[0], checkpoint=checkpoint, mixture=asked.mixture)
+    runs = served.runs(source)
+    key = f"{asked.key} {runs.hash}"
+    return served.work.result(key, lambda progress: decide(asked.params, **given, runs=runs))
+
+
+def _decide(served: Served, asked: DecideQuestion) -> dict[str, Any]:
+    return decision_of(served, asked).to_dict()
+
+
+PAGE = Page(
+    "curse", "Curse", "What more languages cost, and which to add first.",
+    (
+        Endpoint("/api/expand", ExpandQuestion, _expand, "From K to more languages at equal loss, with intervals."),
+        Endpoint(
+            "/api/expand.toml", DesignQuestion, _design,
+            "A design that trains both ends of an expansion, with seeds enough to see a rise of the loss.",
+        ),
+        Endpoint("/api/modular", ModularQuestion, _modular, "One model for all languages, or several.", heavy=True),
+        Endpoint("/api/decide", DecideQuestion, _decide, "Continue a checkpoint or start over."),
+        Endpoint("/view/curse", ExpandQuestion, _shown, "What the page Curse shows."),
+    ),
+)  # fmt: skip

@@ -1,0 +1,160 @@
+"""The page Transfer: which languages help which, in any order, with intervals, predictions and tests."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from babelscale.charts import style
+from babelscale.errors import InputError
+from babelscale.reporting import matrices, transfers
+from babelscale.reporting.matrices import Look
+from babelscale.reporting.page import Section
+from babelscale.transfer import TransferMatrix
+from babelscale.web.endpoints import Endpoint, Page
+from babelscale.web.questions import Codes, Number, Positive, Question
+from babelscale.web.sections import sections
+from babelscale.web.served import PUBLISHED, Served, stamp
+from babelscale.web.work import Progress
+
+# A sentence a target is read up to so many; beyond, charts and the ranking of one target say it.
+_MOST_LINES = 12
+_MOST = 420
+
+
+class TransferQuestion(Question):
+    """What `babelscale transfer` takes, and where its scores come from."""
+
+    source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
+    predict: Annotated[Codes, Field(description="predict scores for these languages too, as codes: ig,rw,lb",
+                                    max_length=_MOST)] = ()  # fmt: skip
+    fill: Annotated[bool, Field(description="true or false: predict what is missing in the matrix")] = False
+    tests: Annotated[bool, Field(description="true or false: permutation tests of what the scores say")] = False
+    mixtures: Annotated[bool, Field(description="true or false: read scores from runs of several languages")] = False
+    along: Annotated[bool, Field(description="true or false: scores along size and tokens too")] = False
+    anchor: Annotated[Number | None, Field(gt=0, le=1, description="share of the stable phase, from 0 to 1")] = None
+    params: Annotated[Positive | None, Field(description="parameters of the runs to use, such as 1e6")] = None
+
+
+class HelpersQuestion(TransferQuestion):
+    """One target of a matrix."""
+
+    target: Annotated[str, Field(description="a language of the matrix, as code", examples=["sw"])]
+
+
+class PageQuestion(TransferQuestion):
+    """A matrix, and how it is shown."""
+
+    order: Annotated[
+        Literal["branch", "script", "clusters", "gains", "helps", "given"],
+        Field(description="branch, script, clusters, gains, helps or given"),
+    ] = "branch"
+    cells: Annotated[Literal["score", "low", "high", "half"], Field(description="score, low, high or half")] = "score"
+    target: Annotated[str, Field(description="a language of the matrix, as code")] = ""
+    only: Annotated[Codes, Field(description="show these languages alone, as codes")] = ()
+    hide: Annotated[Codes, Field(description="languages not to show, as codes")] = ()
+
+
+def look_of(served: Served, asked: TransferQuestion) -> Look:
+    """The matrix of a question, and what it asks beside; what takes seconds is worked on in the background.
+
+    Raises:
+        InputError: the source holds no scores. Working: they are being worked out.
+    """
+    source = asked.source or served.usual_scores
+    printed = source == PUBLISHED
+    place = None if printed else served.scores_at(source)
+    predicted = asked.predict if asked.predict or asked.fill else None
+
+    def make(progress: Progress | None = None) -> Look:
+        return matrices.look(
+            place, published=printed, mixtures=asked.mixtures, tests=asked.tests, predicted=predicted,
+            moves=asked.along, anchor=asked.anchor, params=asked.params, progress=progress,
+        )  # fmt: skip
+
+    if printed and predicted is None and not asked.tests:
+        return make()
+    asks = TransferQuestion.model_validate({name: getattr(asked, name) for name in TransferQuestion.model_fields})
+    return served.work.result(f"{asks.key} {source} {'' if place is None else stamp(place)}", make)
+
+
+def _transfer(served: Served, asked: TransferQuestion) -> dict[str, Any]:
+    return look_of(served, asked).to_dict()
+
+
+def _helpers(served: Served, asked: HelpersQuestion) -> dict[str, Any]:
+    matrix = look_of(served, asked).matrix
+    found = matrix.helpers(asked.target, most=len(matrix.languages))
+    return {"target": asked.target, "helpers": [helper.to_dict() for helper in found]}
+
+
+def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
+    found = look_of(served, asked)
+    whole = found.matrix
+    codes, notes = _chosen(whole, asked)
+    shown = whole.within(codes)
+    first = transfers.scores(shown, asked.order, asked.cells)
+    warning = _without_intervals(shown, asked.cells)
+    lines = first.lines if len(codes) <= _MOST_LINES else ()
+    parts: list[Section | None] = [replace(first, lines=lines, notes=[*first.notes, *notes], warning=warning)]
+    if asked.target:
+        parts.append(transfers.helped(whole.within(dict.fromkeys((asked.target, *codes))), asked.target))
+    parts.append(_ranked(found, shown))
+    if found.prediction is not None:
+        parts.append(transfers.foretold(found.prediction))
+    if found.analysis is not None:
+        parts.append(transfers.told_tests(found.analysis))
+    names = [{"code": code, "name": style.name(code)} for code in whole.languages]
+    return {**sections(parts), "languages": names}
+
+
+def _ranked(found: Look, shown: TransferMatrix) -> Section | None:
+    figures = transfers.rankings(shown)
+    if found.along is not None:
+        figures.append(transfers.moving(found.along))
+    return Section("Who gives and who gains", "rankings", figures=figures) if figures else None
+
+
+def _chosen(matrix: TransferMatrix, asked: PageQuestion) -> tuple[list[str], list[str]]:
+    """The languages to show, and a note on those that are named and not in the matrix.
+
+    Raises:
+        InputError: fewer than two are left.
+    """
+    codes = [code for code in matrix.languages if code not in asked.hide and (not asked.only or code in asked.only)]
+    if len(codes) < 2:
+        raise InputError(
+            f"only, hide: {len(codes)} of the matrix's languages are left", hint=f"it has {_listed(matrix.languages)}"
+        )
+    strangers = [code for code in dict.fromkeys((*asked.only, *asked.hide)) if code not in matrix.languages]
+    notes = [f"Not in this matrix: {_listed(strangers)}."] if strangers else []
+    if len(codes) < len(matrix.languages):
+        notes.append(f"{len(codes)} of {len(matrix.languages)} languages are shown.")
+    return codes, notes
+
+
+def _listed(codes: Sequence[str]) -> str:
+    return ", ".join(codes)
+
+
+def _without_intervals(matrix: TransferMatrix, cells: str) -> list[str]:
+    """Said where ends of intervals are asked for and there are none, or few."""
+    if cells == "score":
+        return []
+    known = int(((matrix.high - matrix.low) < float("inf")).sum())
+    total = int((matrix.status != "missing").sum())
+    return [] if known == total else [f"{known} of {total} scores have a 90 % interval; the others are grey."]
+
+
+PAGE = Page(
+    "transfer", "Transfer", "Which languages help which, and how sure that is.",
+    (
+        Endpoint(
+            "/api/transfer", TransferQuestion, _transfer,
+            "The transfer matrix. Tests, predictions and scores along size and tokens stand beside it where asked for.",
+        ),
+        Endpoint("/api/helpers", HelpersQuestion, _helpers, "Who helps one language, best first, with intervals."),
+        Endpoint("/view/transfer", PageQuestion, _shown, "What the page Transfer shows."),
+    ),
+)  # fmt: skip
