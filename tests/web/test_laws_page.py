@@ -102,6 +102,22 @@ def test_a_profile_and_a_comparison_by_keyboard(serving, look, keep, folder: Pat
     keep(page, "laws-profile")
 
 
+def test_what_cannot_be_shown_takes_nothing_else_away(serving, look, folder: Path) -> None:
+    page = look(f"{serving(folder)}/laws?laws=chinchilla&targets=sv&parameter=tau_xx")
+    page.wait_for_selector(CURVES)
+    assert "tau_xx" in page.locator("section[data-name=none] .warning").inner_text()
+
+
+def test_saved_fits_show_their_numbers(serving, look, folder: Path, tmp_path: Path) -> None:
+    from babelscale import fit, laws
+
+    fit(laws.Chinchilla("sv"), Runs.read(folder), resamples=20).save(tmp_path / "sv.json")
+    page = look(f"{serving(tmp_path / 'sv.json')}/laws")
+    page.wait_for_selector("section[data-name=laws] table")
+    assert "Swedish" in page.locator("section[data-name=laws]").inner_text()
+    assert not page.locator("#fitting").is_visible()
+
+
 def test_dark_and_narrow(serving, look, keep, folder: Path) -> None:
     page = look(
         f"{serving(folder)}/laws?targets=sv,sw&laws=chinchilla&parameter=alpha", width=390, height=800, dark=True

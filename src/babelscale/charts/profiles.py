@@ -66,9 +66,11 @@ def profile(profile: "Profile") -> alt.TopLevelMixin:
     edge = alt.Chart(style.rows([{"units": 1.0}])).mark_rule(stroke=style.INK, strokeDash=[5, 4], opacity=0.8)
     best = alt.Chart(style.rows([{"value": profile.best}])).mark_rule(color=style.PALETTE[4], strokeWidth=1.5)
     chart = alt.layer(band, edge.encode(y=y), best.encode(x=x), line, points).properties(width=520, height=260)
-    target = f" of {style.name(profile.target)}" if profile.target else ""
-    title = f"Profile of {profile.parameter}, the {profile.law} law{target}"
-    return style.finish(chart, title, f"{title}: best at {profile.best:.5g}, {told_interval(profile)}.")
+    # Two short lines rather than a long one, which a narrow screen would cut.
+    who = f"the {profile.law} law{f' of {style.name(profile.target)}' if profile.target else ''}"
+    title = f"Profile of {profile.parameter}"
+    description = f"{title}, {who}: best at {profile.best:.5g}, {told_interval(profile)}."
+    return style.finish(chart, title, description, [who])
 
 
 def told_interval(profile: "Profile") -> str:

@@ -13,6 +13,7 @@ from babelscale.runs import Runs
 if TYPE_CHECKING:
     from babelscale.fitting import Fit
 
+_SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+.2~f')"
 Against = Literal["predicted", "params", "tokens"]
 AGAINST: dict[Against, str] = {
     "predicted": "predicted loss", "params": "parameters (N)", "tokens": "tokens seen in all (D)"
@@ -52,7 +53,7 @@ def residuals(data: list[style.Row], against: Against, metric: str) -> alt.TopLe
         .mark_point(filled=True, size=34, opacity=0.75)
         .encode(
             x=alt.X(f"{against}:Q", axis=axis, scale=scale),
-            y=alt.Y("residual:Q", axis=alt.Axis(title="residual (100 × log)", format="+.2~f")),
+            y=alt.Y("residual:Q", axis=alt.Axis(title="residual (100 × log)", labelExpr=_SIGNED)),
             color=colour,
             tooltip=[
                 alt.Tooltip("run:N"), alt.Tooltip("target:N"), alt.Tooltip("law:N"),

@@ -22,7 +22,7 @@ def laws(fits: Sequence[Fit], best: Sequence[Fit], runs: Runs) -> Section:
         "dots the monolingual runs; dashed lines lie beyond the longest run, where the law has not been tested.",
     ]
     figures = [agreement(fits, runs), *(curves(fit, runs) for fit in best)]
-    return Section("Laws", "laws", said, figures=figures, tables=[parameters(fits, runs)], notes=notes(fits))
+    return Section("Laws", "laws", said, figures=figures, tables=[parameters(fits)], notes=notes(fits))
 
 
 def held_out(comparison: Comparison) -> Section:
@@ -110,14 +110,14 @@ def curves(fit: Fit, runs: Runs) -> Figure:
     return Figure(f"law-{target}", charts.law_curves(fit, runs), reading, table, half=True)
 
 
-def parameters(fits: Sequence[Fit], runs: Runs) -> Table:
+def parameters(fits: Sequence[Fit]) -> Table:
     """Every parameter with its interval and meaning."""
     meanings = {p.name: p.meaning for fit in fits for p in fit.law.parameters}
     rows = []
     for fit in fits:
         for name, value in fit.parameters.items():
             low, high = fit.intervals.get(name, (math.nan, math.nan))
-            target = style.name(runs.target(fit.target))
+            target = style.name(fit.target) if fit.target else "all text"
             rows.append([target, fit.law.name, name, f"{value:.4g}", words.interval(low, high, ".4g"), meanings[name]])
     columns = ("target", "law", "parameter", "value", "90 % interval", "meaning")
     return Table("Parameters of every law", columns, rows, numeric=(3, 4))

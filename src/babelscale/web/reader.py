@@ -15,7 +15,7 @@ from typing import Any
 # What reading one file may take: bytes of memory, seconds of CPU, bytes of one written file, open files.
 MEMORY, SECONDS, WRITTEN, OPEN = 2_500_000_000, 20, 256_000_000, 64
 # What a table may hold; runs by languages is what a fit lays out in memory.
-ROWS, RUNS, CELLS, TEXT = 200_000, 20_000, 20_000_000, 500
+ROWS, RUNS, CELLS, TEXT, MOST = 200_000, 20_000, 20_000_000, 500, 1e40
 _LONGEST = 400  # characters of a message
 
 
@@ -72,7 +72,7 @@ def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
     frame = tables.read_frame(file)
     if frame.height > ROWS:
         raise _TooLarge(f"{frame.height} rows; {ROWS} at most")
-    _check_texts(frame, name)
+    _check_cells(frame, name)
     runs = Runs.from_flat(frame, name)
     languages, targets = runs.languages, runs.targets
     if len(runs) > RUNS:
@@ -99,24 +99,32 @@ def _count_parquet(file: Path, name: str) -> None:
         raise _TooLarge(f"{rows} rows; {ROWS} at most")
 
 
-def _check_texts(frame: Any, name: str) -> None:
-    """Names are drawn and listed: none is longer than a line or two."""
+def _check_cells(frame: Any, name: str) -> None:
+    """Names are drawn and listed, so none is longer than a line or two; numbers are multiplied, so none is beyond all
+    measure.
+    """
     import polars as pl
 
     from babelscale.errors import InputError
 
-    for column in ("run", "language", "mixture"):
-        if column in frame.columns and frame[column].dtype == pl.String:
-            lengths = frame[column].str.len_chars().fill_null(0)
+    first = 2 if name.lower().endswith(".csv") else 1  # rows are counted as an editor does, the header as line 1
+    for column in frame.columns:
+        cells = frame[column]
+        if column in ("run", "language", "mixture") and cells.dtype == pl.String:
+            lengths = cells.str.len_chars().fill_null(0)
             row = (lengths > TEXT).arg_max()
             if row is not None and lengths[row] > TEXT:
-                at = row + (2 if _lines_counted(name) else 1)
-                raise InputError(f"{name}: row {at}, {column}: {lengths[row]} characters", hint=f"{TEXT} at most")
-
-
-def _lines_counted(name: str) -> bool:
-    """Whether rows are counted as an editor does, the header as line 1."""
-    return name.lower().endswith(".csv")
+                raise InputError(
+                    f"{name}: row {row + first}, {column}: {lengths[row]} characters", hint=f"{TEXT} at most"
+                )
+        if column in ("params", "tokens", "loss", "unique_tokens", "flops"):
+            sizes = cells.cast(pl.Float64, strict=False).abs().fill_null(0.0).fill_nan(0.0)
+            beyond = (sizes > MOST) | ((sizes < 1 / MOST) & (sizes > 0))
+            if (row := beyond.arg_max()) is not None and beyond[row]:
+                raise InputError(
+                    f"{name}: row {row + first}, {column}: {cells[row]} is beyond all measure",
+                    hint=f"numbers lie between {1 / MOST:g} and {MOST:g}",
+                )
 
 
 def _refused(status: int, error: str, hint: str | None) -> dict[str, Any]:

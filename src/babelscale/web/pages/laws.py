@@ -17,8 +17,8 @@ from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages import laws_sections
 from babelscale.web.questions import Codes, Positive, Question
 from babelscale.web.sections import sections
-from babelscale.web.served import PUBLISHED, Served, stamp
-from babelscale.web.work import Progress
+from babelscale.web.served import PUBLISHED, SERVED, Served, stamp
+from babelscale.web.work import Busy, Progress
 
 MOST_TARGETS, MOST_LAWS, MOST_RESAMPLES = 6, len(laws.LAWS), 1000
 _LAWS = ", ".join(laws.LAWS)
@@ -133,7 +133,7 @@ def _compared(served: Served, asked: CompareQuestion) -> Comparison:
 def _described(served: Served, asked: SourceQuestion) -> dict[str, Any]:
     """What the page's controls offer for a source."""
     source = asked.source or served.usual
-    if source == PUBLISHED:
+    if source == PUBLISHED or (source == SERVED and served.saved_fits):
         return {"source": source, "runs": 0, "languages": [], "targets": [], "metric": None, "laws": list(laws.LAWS)}
     runs = served.runs(source)
     return {
@@ -166,21 +166,35 @@ def _fit_all(asked: PageQuestion, runs: Runs, progress: Progress) -> Fitted:
 
 
 def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
-    if (asked.source or served.usual) == PUBLISHED:
+    source = asked.source or served.usual
+    if source == PUBLISHED:
         return sections(laws_sections.without_runs())
+    if source == SERVED and served.saved_fits:
+        return sections([laws_sections.saved(served.fits(source)), laws_sections.without_runs()[0]])
     alone = asked.model_copy(update={"parameter": "", "compare": False})
     found: Fitted = _kept(served, alone, "laws", lambda runs, progress: _fit_all(alone, runs, progress))
     parts: list[Section | None] = [laws_sections.laws(found.fits, found.runs, found.limits)]
     if found.fits:
         parts.append(laws_sections.residuals(found.fits, found.runs))
-    if asked.parameter:
-        parts.append(laws_sections.profiles(asked.parameter, _profiles(served, asked, found)))
-    if asked.compare:
-        parts.append(_held_out(served, asked, found))
+    if found.fits and asked.parameter:
+        title = f"Profile of {asked.parameter}"
+        parts.append(_or_why(title, lambda: laws_sections.profiles(title, _profiles(served, asked, found))))
+    if found.fits and asked.compare:
+        parts.append(_or_why("On runs that the laws did not see", lambda: _held_out(served, asked, found)))
     parameters = dict.fromkeys(name for fit in found.fits for name in fit.law.parameter_names)
     chosen = {"laws": list(dict.fromkeys(fit.law.name for fit in found.fits)),
               "targets": list(dict.fromkeys(fit.target for fit in found.fits))}  # fmt: skip
     return sections(parts) | {"parameters": list(parameters), "chosen": chosen}
+
+
+def _or_why(title: str, make: Callable[[], Section]) -> Section:
+    """A section, or why there is none: what cannot be shown takes nothing else away."""
+    try:
+        return make()
+    except Busy:
+        raise
+    except (InputError, DomainError) as error:
+        return Section(title, "none", warning=[error.message, *([error.hint] if error.hint else [])])
 
 
 def _profiles(served: Served, asked: PageQuestion, found: Fitted) -> list[Profile]:
@@ -207,8 +221,6 @@ def _held_out(served: Served, asked: PageQuestion, found: Fitted) -> Section:
     given = asked.model_dump(include={"source", "metric", "objective", "delta", "seed"})
     names = tuple(dict.fromkeys(fit.law.name for fit in found.fits))
     targets = tuple(dict.fromkeys(fit.target for fit in found.fits if fit.target))
-    if not names:
-        raise InputError("compare: no law could be fitted, so there is none to compare", hint="choose other laws")
     question = CompareQuestion.model_validate({**given, "laws": names, "targets": targets})
     return replace(fitted.held_out(_compared(served, question)), title="On runs that the laws did not see")
 

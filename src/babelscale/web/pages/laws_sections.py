@@ -87,10 +87,11 @@ def _scatter(fit: Fit) -> str:
     return f"{fit.law.name} of {target}: runs scatter by {100 * (fit.residual_sd or 0.0):.3g} % around the law."
 
 
-def profiles(parameter: str, found: Sequence[Profile]) -> Section:
+def profiles(title: str, found: Sequence[Profile]) -> Section:
     """How well the runs identify a parameter, a chart a fit."""
     figures, said, notes = [], [], []
     for each in found:
+        parameter = each.parameter
         rows = [
             [f"{row['value']:.6g}", words.number(row["objective"], ".8g"), words.number(row["units"], ".4g"),
              "inside" if row["inside"] else ""]
@@ -106,7 +107,15 @@ def profiles(parameter: str, found: Sequence[Profile]) -> Section:
         figures.append(Figure(f"profile-{each.law}-{each.target}", charts.profile(each), reading, table, half=True))
         notes += [f"{who}: {note}" for note in (f"threshold {each.threshold:.3g}, {each.why}.", *each.notes)]
         said.append(f"{who}: {parameter} is {each.best:.5g}, {charts.told_interval(each)}.")
-    return Section(f"Profile of {parameter}", "profile", said, figures=figures, notes=notes)
+    return Section(title, "profile", said, figures=figures, notes=notes)
+
+
+def saved(fits: Sequence[Fit]) -> Section:
+    """Fits without the runs behind them: what they say, and no chart."""
+    said = [
+        "These fits are served without their runs, so only their numbers are shown. Serve or upload the runs for more."
+    ]
+    return Section("Saved fits", "laws", said, lines=fitted.notes(fits), tables=[fitted.parameters(fits)])
 
 
 def without_runs() -> list[Section]:
