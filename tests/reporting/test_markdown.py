@@ -23,7 +23,8 @@ HOSTILE = [
     "a | b", "\\", "\\|", "| --- |", "`code`", "``", "*bold* _it_", "[x](javascript:alert(1))", "![](x)", "<b>",
     "</td>", "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "http://a.example/x", "www.a.example",
     "<a@b.example>", "two\nlines", "tab\there", "&amp; &lt; &#65;", "# no", "- no", "1. no", "1) no", "> no", "    no",
-    "trailing ", " ", "~~no~~", "$x$", "---", "===", "+ no", "no", "nan", "NA", "on", "", "العربية", "a\r\nb", "[^1]", "[ ] x", "x\\",
+    "trailing ", " ", "~~no~~", "$x$", "---", "===", "+ no", "no", "nan", "NA", "on", "", "العربية", "a\r\nb",
+    "[^1]", "[ ] x", "x\\",
 ]  # fmt: skip
 
 
@@ -141,7 +142,9 @@ def test_the_same_walk_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 def test_the_command_takes_the_ending_or_the_word(folder: Path, tmp_path: Path, capsys) -> None:
     def call(*given: object) -> str:
-        main(["report", str(folder), *map(str, given)])
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(folder), *map(str, given)])
+        assert ended.value.code == 0
         return capsys.readouterr().out.strip()
 
     assert call("--markdown") == str(folder / "report.md")

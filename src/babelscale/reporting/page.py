@@ -8,6 +8,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -15,15 +16,18 @@ from typing import Any
 
 import altair as alt
 
-# Draws every chart of the page; a chart that fails says so in its place, and its table stays.
+# Draws every chart of the page, as the served page does; one that fails says so in its place, and its table stays.
 _DRAW = """
-"use strict";
 for (const data of document.querySelectorAll('script[type="application/json"][data-chart]')) {
-  const place = document.getElementById(data.dataset.chart);
-  const options = {renderer: "svg", ast: true, downloadFileName: data.dataset.chart,
-    actions: {export: {svg: true, png: true}, source: false, compiled: false, editor: false}};
-  vegaEmbed(place, JSON.parse(data.textContent), options).catch((error) => {
-    place.textContent = "This chart cannot be drawn here (" + error.message + "). Its numbers are in the table below.";
+  const name = data.dataset.chart;
+  const chart = new Chart(document.getElementById(name));
+  chart.show(JSON.parse(data.textContent));
+  const saving = document.querySelector(`[data-saves="${CSS.escape(name)}"]`);
+  saving.hidden = false;
+  saving.addEventListener("click", async ({ target }) => {
+    const kind = target.dataset.as;
+    if (kind === "csv") keep(new Blob([csv(chart.spec)], { type: "text/csv" }), `${name}.csv`);
+    else if (kind) keep(await picture(chart.spec, kind), `${name}.${kind}`);
   });
 }
 """
@@ -83,9 +87,17 @@ def bundle() -> str:
     return _inline(vl_convert.javascript_bundle())  # pyright: ignore[reportCallIssue]
 
 
+@functools.cache
+def drawing() -> str:
+    """The script that draws the charts: the served page's own, and what a file needs around it."""
+    # As a plain script it exports nothing; a module inside a file would be asked for by its origin.
+    served = resources.files("babelscale.web").joinpath("static", "chart.js").read_text("utf-8")
+    return _inline(re.sub(r"^export ", "", served, flags=re.MULTILINE) + _DRAW)
+
+
 def content_policy() -> str:
     """The content security policy of a page: its two scripts by their hashes, its own style, no request at all."""
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (bundle(), _DRAW))
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (bundle(), drawing()))
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'self'"
@@ -121,7 +133,7 @@ def render(
         footer=footer,
         asked=asked,
         policy=content_policy(),
-        scripts=[_markup(bundle()), _markup(_DRAW)] if any(section.figures for section in sections) else [],
+        scripts=[_markup(bundle()), _markup(drawing())] if any(section.figures for section in sections) else [],
     )
 
 

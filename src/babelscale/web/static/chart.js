@@ -17,13 +17,12 @@ export class Chart {
   /** Draw a spec, or only its data where everything else is as before. */
   async show(spec) {
     this.spec = spec;
-    this.place.setAttribute("role", "img");
-    this.place.setAttribute("aria-label", spec.description);
     const { shape, data } = parted(spec);
     if (this.#view && shape === this.#shape) {
       for (const [name, values] of data) this.#view.data(name, values);
       await this.#view.runAsync();
       near(this.place);
+      this.#name(spec);
       return;
     }
     this.#view?.finalize();
@@ -38,7 +37,15 @@ export class Chart {
       this.place.textContent = `This chart cannot be drawn here (${error.message}). Its numbers are in the table below.`;
     } finally {
       this.place.style.minHeight = "";
+      this.#name(spec);
     }
+  }
+
+  /** One picture with its words, and its numbers in a table: Vega would read out every mark. */
+  #name(spec) {
+    this.place.setAttribute("role", "img");
+    this.place.setAttribute("aria-label", spec.description);
+    this.place.removeAttribute("aria-roledescription");
   }
 
   remove() {
@@ -104,8 +111,10 @@ export async function picture(spec, format) {
 /** The rows behind a spec as CSV: those of its largest data set, a column a field. */
 export function csv(spec) {
   let rows = [];
+  const longest = (found) => { if (Array.isArray(found) && found.length > rows.length) rows = found; };
   JSON.stringify(spec, (key, value) => {
-    if (key === "data" && Array.isArray(value?.values) && value.values.length > rows.length) rows = value.values;
+    if (key === "data") longest(value?.values);
+    if (key === "datasets") Object.values(value ?? {}).forEach(longest);
     return value;
   });
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];

@@ -152,7 +152,7 @@ class Picker {
     const codes = split(this.codes.value);
     const names = Object.entries(this.numbers);
     if (!codes.length) return void this.rows.replaceChildren();
-    const head = el("tr", {}, el("th", { scope: "col" }, "language"), names.map(([, title]) => el("th", { scope: "col" }, title)), el("th", {}));
+    const head = el("tr", {}, el("th", { scope: "col" }, "language"), names.map(([, title]) => el("th", { scope: "col" }, title)), el("td", {}));
     const rows = codes.map((code) => {
       const known = this.names.get(code);
       const name = known ? known.name : code;
