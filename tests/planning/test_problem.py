@@ -9,7 +9,7 @@ from planning_cases import BOX, random_problem
 from babelscale.laws import effective_tokens
 from babelscale.planning.outer import Outer
 from babelscale.planning.problem import Problem, saturated
-from babelscale.planning.solve import centre, solve
+from babelscale.planning.solve import Solved, solve, solve_near
 
 KINDS = [
     {"price": True, "cap": True}, {"pool": True}, {"low": -0.1}, {"alone": True, "K": 3, "T": 3},
@@ -94,7 +94,7 @@ def test_draws_that_follow_from_the_fit_end_where_a_whole_search_ends():
     many = replace(many, B=many.B * np.exp(0.05 * rng.standard_normal(many.B.shape)))
     point = solve(P, BOX)
     assert point is not None
-    quick, slow = solve(many, BOX, start=centre(P, BOX, point), centred=True), solve(many, BOX)
+    quick, slow = solve_near(many, BOX, Solved(P, BOX, point)), solve(many, BOX)
     assert quick is not None
     assert slow is not None
     # Shares to a thousandth, the objective to a hundred-thousandth: what the intervals of a plan need.

@@ -7,6 +7,7 @@ logarithm t_j. That shape is all the fitting needs: the coefficients come from l
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,7 +107,7 @@ class ScalingLaw(ABC):
     def parameters(self) -> tuple[Parameter, ...]:
         return (*self.linear, *self.shape)
 
-    @property
+    @cached_property
     def parameter_names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 

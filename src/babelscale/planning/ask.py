@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from babelscale import published
 from babelscale.errors import InputError
+from babelscale.planning.newton import Box
 from babelscale.planning.problem import Problem
-from babelscale.planning.solve import Solution, centre, solve
+from babelscale.planning.solve import Solution, Solved, solve, solve_near
 from babelscale.planning.wording import count
 
 Array = NDArray[np.float64]
@@ -143,36 +144,39 @@ def _rungs(ladder: bool | tuple[float, ...] | list[float], high: float) -> tuple
 
 
 def optimum(
-    problem: Problem, ask: Ask, *, start: Solution | None = None, seed: int = 0, near: bool = False
+    problem: Problem, ask: Ask, *, start: Solution | None = None, seed: int = 0, known: Solved | None = None
 ) -> Solution | None:
     """The best shares and N at the compute of each row.
 
     Args:
-        start: a solution nearby. near: it is a centre (`solve.centre`), and draws follow from it.
+        start: a solution nearby. known: the solved problem whose draws these are.
     """
     fixed = ask.fixed(problem.compute)
     if fixed is not None:
-        return solve(problem, None, n=fixed, start=start, seed=seed, centred=near)
+        if known is not None:
+            return solve_near(problem, None, known, n=fixed, start=start)
+        return solve(problem, None, n=fixed, start=start, seed=seed)
     lows = [ask.box(float(C)) for C in np.unique(problem.compute)]
-    if len(lows) > 1:
-        return _rows(problem, ask, start, seed, near)
-    box = lows[0]
-    found = solve(problem, box, start=start, seed=seed, centred=near)
-    return found if found is None or not ask.rungs else _on_ladder(problem, ask.rungs, found, box, near, seed)
+    box = lows[0] if len(lows) == 1 else _boxes(problem, ask)
+    if known is None:
+        found = solve(problem, box, start=start, seed=seed)
+    else:
+        found = solve_near(problem, box, known, n=None if start is None else start.n, start=start)
+    if found is None or not ask.rungs or isinstance(box, Box):
+        return found
+    return _on_ladder(problem, ask.rungs, found, box, known, seed)
 
 
-def _rows(problem: Problem, ask: Ask, start: Solution | None, seed: int, near: bool) -> Solution | None:
+def _boxes(problem: Problem, ask: Ask) -> Box:
     """Rows of different compute: each has a box of its own."""
-    from babelscale.planning.newton import Box
-
     high = np.minimum(problem.compute / (6 * SMALLEST + 2 * ask.served), ask.high)
-    box = Box(np.full(len(high), math.log(ask.low)), np.log(high))
-    return solve(problem, box, start=start, seed=seed, centred=near)
+    return Box(np.full(len(high), math.log(ask.low)), np.log(high))
 
 
 def _on_ladder(
-    problem: Problem, rungs: tuple[float, ...], found: Solution, box: tuple[float, float], near: bool, seed: int
-) -> Solution:
+    problem: Problem, rungs: tuple[float, ...], found: Solution, box: tuple[float, float], known: Solved | None,
+    seed: int,
+) -> Solution:  # fmt: skip
     """The best rung: all of them for one row, the two around the free optimum of each draw."""
     sizes = np.log([rung for rung in rungs if rung <= box[1]] or [min(rungs)])
     R = problem.draws
@@ -184,9 +188,10 @@ def _on_ladder(
         n = np.stack([sizes[np.maximum(above - 1, 0)], sizes[above]], axis=1).ravel()
     finite = np.isfinite(found.objective)[rows]
     rows, n = rows[finite], n[finite]
-    many = solve(problem.at(rows), None, n=n, start=found.at(rows), levels=(1e-4, 1e-6, 1e-8) if near else None)
-    if many is None and not near:
-        many = solve(problem.at(rows), None, n=n, seed=seed)
+    if known is not None:
+        many = solve_near(problem.at(rows), None, known, n=n)
+    else:
+        many = solve(problem.at(rows), None, n=n, start=found.at(rows)) or solve(problem.at(rows), None, n=n, seed=seed)
     if many is None:
         raise InputError(
             "no size of the ladder has an allocation within the constraints", hint="loosen them, or widen the ladder"
@@ -233,23 +238,26 @@ def draws(problem: Problem, ask: Ask, point: Found, seed: int = 0) -> Found | No
     R, C = problem.draws, float(point.problem.compute[0])
     free = ask.free and not ask.rungs
     box = ask.box(C) if ask.free else None
-    middle = centre(point.problem, box, point.solution)
+    known = Solved(point.problem, box, point.solution)
     if _given_compute(ask) is not None:
         many = replace(problem, compute=np.full(R, C))
-        solution = optimum(many, ask, start=middle, seed=seed, near=True)
+        solution = optimum(many, ask, seed=seed, known=known)
         return None if solution is None else Found(many, solution)
     target = _goal(ask)
-    last: list[Solution | None] = [None]
+    # Every further compute starts from the last one's shares, and from a size that grows as its square root.
+    one = known.solution
+    place = [np.repeat(one.shares, R, 0), np.repeat(one.n, R), np.full(R, math.log(C))]
 
     def solved(log_C: Array) -> Solution | None:
         many = replace(problem, compute=np.exp(log_C))
-        shift = np.zeros(R) if not free else (log_C - math.log(C)) / 2
-        near = replace(middle, n=middle.n + shift, shares=np.repeat(middle.shares, R, 0))
-        if ask.rungs:
-            last[0] = _rung_rows(many, ask, near)
-        else:
-            last[0] = optimum(many, ask, start=near, seed=seed, near=True)
-        return last[0]
+        shift = (log_C - place[2]) / 2 if free else np.zeros(R)
+        near = replace(one.at(np.zeros(R, np.intp)), shares=place[0], n=place[1] + shift)
+        found = _rung_rows(many, ask, known) if ask.rungs else optimum(many, ask, start=near, seed=seed, known=known)
+        if found is not None:
+            good = np.isfinite(found.objective)
+            place[0] = np.where(good[:, None], found.shares, place[0])
+            place[1], place[2] = np.where(good, found.n, place[1]), np.where(good, log_C, place[2])
+        return found
 
     log_C = _root(lambda x: target(solved(x), x), np.full(R, math.log(C)), 1e-5, ask, problem, seed, steps=8)
     solution = solved(np.where(np.isfinite(log_C), log_C, math.log(C)))
@@ -259,12 +267,12 @@ def draws(problem: Problem, ask: Ask, point: Found, seed: int = 0) -> Found | No
     return Found(replace(problem, compute=C_rows), solution)
 
 
-def _rung_rows(problem: Problem, ask: Ask, start: Solution) -> Solution | None:
+def _rung_rows(problem: Problem, ask: Ask, known: Solved) -> Solution | None:
     """Draws at different compute on a ladder: every rung, the best of them."""
     sizes = np.log(ask.rungs)
     rows = np.repeat(np.arange(problem.draws), len(sizes))
     n = np.tile(sizes, problem.draws)
-    many = solve(problem.at(rows), None, n=n, start=start.at(rows), levels=(1e-4, 1e-6, 1e-8))
+    many = solve_near(problem.at(rows), None, known, n=n)
     if many is None:
         return None
     best = np.arange(problem.draws) * len(sizes) + many.objective.reshape(-1, len(sizes)).argmin(1)

@@ -7,7 +7,8 @@ unimax         as even as ten epochs allow (Chung et al. 2023)                  
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from babelscale import mixture as mixtures
 from babelscale.planning.ask import Ask
 from babelscale.planning.basis import Basis
-from babelscale.planning.problem import ROWS, Problem, saturated, saturated_size
-from babelscale.planning.terms import UNSPENT, Setting, problem
+from babelscale.planning.problem import Problem, saturated
+from babelscale.planning.solve import losses_at
+from babelscale.planning.terms import UNSPENT, Draws, Setting
 
 Array = NDArray[np.float64]
 TEMPERATURE, EPOCHS = 10 / 3, 10.0
@@ -48,6 +50,12 @@ class Reference:
     drawn: Problem | None
     ask: Ask
     setting: Setting
+
+    @cached_property
+    def own(self) -> tuple[Array, Array | None]:
+        """The plan's own objective for the fit, and for its draws."""
+        drawn = None if self.drawn is None else _value(self.drawn, self.shares, self.n)
+        return _value(self.point, self.shares, self.n), drawn
 
 
 def compare(reference: Reference, basis: Basis, count: int, seed: int) -> tuple[Baseline, ...]:
@@ -82,8 +90,7 @@ def _mixtures(setting: Setting, budget: float) -> dict[str, Mapping[str, float]]
 
 
 def _value(many: Problem, p: Array, n: float) -> Array:
-    rows = np.broadcast_to(p, (many.draws, len(p)))
-    return many.objective(rows, np.full(many.draws, n))
+    return _over(many, losses_at(many, p[None], np.array([n])))
 
 
 def best_size(one: Problem, p: Array, ask: Ask) -> float:
@@ -93,8 +100,7 @@ def best_size(one: Problem, p: Array, ask: Ask) -> float:
         return float(fixed[0])
 
     def values(n: Array) -> Array:
-        rows = one.at(np.zeros(len(n), np.intp))
-        found = rows.objective(np.broadcast_to(p, (len(n), len(p))), n)
+        found = _over(one, losses_at(one, np.broadcast_to(p, (len(n), len(p))), n))
         return np.where(np.isfinite(found), found, np.inf)
 
     box = ask.box(float(one.compute[0]))
@@ -112,14 +118,14 @@ def best_size(one: Problem, p: Array, ask: Ask) -> float:
 def _told(
     name: str, params: float, tokens: Mapping[str, float], reference: Reference, value: Array, spread: Array | None
 ) -> Baseline:
-    own = float(_value(reference.point, reference.shares, reference.n)[0])
+    own, own_spread = reference.own
     low = high = math.nan
-    if spread is not None and reference.drawn is not None:
-        difference = spread - _value(reference.drawn, reference.shares, reference.n)
+    if spread is not None and own_spread is not None:
+        difference = spread - own_spread
         known = difference[np.isfinite(difference)]
         if len(known):
             low, high = (float(x) for x in np.quantile(known, [0.05, 0.95]))
-    at = float(value[0]) - own
+    at = float(value[0]) - float(own[0])
     return Baseline(name, params, dict(tokens), float(value[0]), (at, min(low, at), max(high, at)))
 
 
@@ -134,67 +140,68 @@ def _monolingual(reference: Reference, basis: Basis, count: int, seed: int) -> B
     ask = replace(ask, tokens=None) if ask.params is None else ask
     if not 6e6 + 2e3 * served < C:
         return None
-    alone = [replace(setting, languages=(code,), compute=C, served=served, tokens={}, shares={}) for code in targets]
-    laws = [basis.only([code]) for code in targets]
-    one = _stacked([problem(law.point(own), own) for law, own in zip(laws, alone, strict=True)])
+    alone = replace(setting, compute=C, served=served, tokens={}, shares={})
+    one = Alone.of(basis.alone(alone, 0, seed), alone)
     n = _sizes(one, ask)
-    X = one.budget(n)[0]
+    X = one.budget(n)
     if not (X > 0).all():
         return None
     spread = None
     if reference.drawn is not None:
-        drawn = [law.drawn(own, count, seed) for law, own in zip(laws, alone, strict=True)]
-        many = [problem(each, own) for each, own in zip(drawn, alone, strict=True) if each is not None]
-        if len(many) == T:
-            rows = _stacked(many)
-            losses = rows.losses(np.ones((rows.draws, 1)), np.repeat(n, count))
-            spread = _over(reference.drawn, losses.reshape(T, count).T)
-    losses = one.losses(np.ones((T, 1)), n)[:, 0][None]
+        spread = _over(reference.drawn, Alone.of(basis.alone(alone, count, seed), alone).losses(n))
     tokens = {code: float(x) for code, x in zip(targets, X, strict=True)}
-    return _told("monolingual", float(np.exp(n).mean()), tokens, reference, _over(reference.point, losses), spread)
-
-
-def _stacked(several: list[Problem]) -> Problem:
-    """Problems of one target each, one below the other."""
-    first = several[0]
-    rows = {name: np.concatenate([getattr(each, name) for each in several]) for name in (*ROWS, "compute")}
-    return Stack(
-        **{**{f.name: getattr(first, f.name) for f in fields(Problem)}, **rows},
-        row_unique=np.concatenate([np.repeat(each.unique, each.draws) for each in several]),
-    )  # fmt: skip
+    value = _over(reference.point, one.losses(n))
+    return _told("monolingual", float(np.exp(n).mean()), tokens, reference, value, spread)
 
 
 @dataclass(frozen=True)
-class Stack(Problem):
-    """Rows of one language each, every row with a U of its own, shape (R,)."""
+class Alone:
+    """Laws of T targets with a model each: numbers (R, T) by name, W of a target's own tokens (R, T) and U (T,)."""
 
-    row_unique: Array = field(default_factory=lambda: np.empty(0))
+    law: Mapping[str, Array]
+    worth: Array
+    unique: Array
+    compute: float
+    served: float
 
-    def losses(self, shares: Array, n: Array) -> Array:
-        X = self.budget(n)[0][:, None]
-        N = saturated_size(n, self.size_cap, self.size_lam)[0]
-        S = saturated(X, self.row_unique[:, None], self.lam)[0]
-        effective = self.worth.reshape(len(X), -1)[:, :1] * S + self.pooled * S
+    @classmethod
+    def of(cls, laws: Mapping[str, Draws], setting: Setting) -> "Alone":
+        names = ("E", "A", "alpha", "B", "beta", "lam", "size_cap", "size_lam")
+        numbers = {name: np.stack([getattr(law, name) for law in laws.values()], axis=1) for name in names}
+        worth = np.stack([sum(law.worth.values(), np.zeros_like(law.E)) for law in laws.values()], axis=1)
+        unique = np.array([setting.unique_tokens.get(code, np.inf) for code in laws])
+        return cls(numbers, worth, unique, setting.compute, setting.served)
+
+    def budget(self, n: Array) -> Array:
+        return self.compute / 6 * np.exp(-n) - self.served / 3
+
+    def losses(self, n: Array) -> Array:
+        """Losses where each target has log N of `n`; shapes (..., T) that broadcast with (R, T)."""
+        law, X = self.law, self.budget(n)
+        N = saturated(np.exp(n), law["size_cap"], law["size_lam"])[0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(X > 0, self.E + self.A * N**-self.alpha + self.B * effective**-self.beta, np.inf)
+            D = self.worth * saturated(X, self.unique, law["lam"])[0]
+            return np.where(X > 0, law["E"] + law["A"] * N ** -law["alpha"] + law["B"] * D ** -law["beta"], np.inf)
 
 
-def _sizes(one: Problem, ask: Ask) -> Array:
-    """log N of the least loss of every row, by zooming in on a grid."""
+def _sizes(one: Alone, ask: Ask) -> Array:
+    """log N of the least loss of every target, by zooming in on a grid."""
+    T = len(one.unique)
     if ask.params is not None:
-        return np.full(one.draws, math.log(ask.params))
-    box = ask.box(float(one.compute[0]))
-    low, high = np.full(one.draws, math.log(box[0])), np.full(one.draws, math.log(box[1]))
+        return np.full(T, math.log(ask.params))
+    box = ask.box(one.compute)
+    low, high = np.full(T, math.log(box[0])), np.full(T, math.log(box[1]))
     best = low
     for turn in range(_ZOOMS + 1):
         grid = low + (high - low) * np.linspace(0, 1, 10 * _GRID if turn == 0 else _GRID)[:, None]
-        values = np.stack([one.losses(np.ones((one.draws, 1)), n)[:, 0] for n in grid])
-        best = grid[np.where(np.isfinite(values), values, np.inf).argmin(0), np.arange(one.draws)]
+        values = one.losses(grid)
+        best = grid[np.where(np.isfinite(values), values, np.inf).argmin(0), np.arange(T)]
         width = grid[1] - grid[0]
         low, high = np.maximum(best - width, low), np.minimum(best + width, high)
     return best
 
 
 def _over(many: Problem, losses: Array) -> Array:
-    """The objective of losses by target that other models gave."""
-    return many.outer.value(many.weights, losses - many.offset)
+    """The objective of losses by target, shape (R, T)."""
+    rows = len(losses), losses.shape[1]
+    return many.outer.value(np.broadcast_to(many.weights, rows), losses - many.offset)

@@ -13,6 +13,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
+from babelscale.planning.solve import losses_at
 from babelscale.planning.terms import Draws, Setting, languages_of, of_fit, problem
 
 Array = NDArray[np.float64]
@@ -49,6 +50,10 @@ class Basis(Protocol):
 
     def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
         """Every target's law at `count` draws; None where nothing is known of the uncertainty."""
+        ...
+
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, Draws]:
+        """Every target's law in a model of its own, at so many of its draws, or with count 0 at the fit itself."""
         ...
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
@@ -116,20 +121,26 @@ class Fitted:
         return Fitted({target: self.fits[target] for target in targets})
 
     def point(self, setting: Setting) -> dict[str, Draws]:
-        return {
-            target: of_fit(fit, setting, np.array([[fit.parameters[name] for name in fit.law.parameter_names]]))
-            for target, fit in self.fits.items()
-        }
+        return {target: of_fit(fit, setting, _optimum(fit)) for target, fit in self.fits.items()}
 
     def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
-        """Draws of different targets are independent; each target's are taken in an order of their own."""
         if not all(len(fit.draws) for fit in self.fits.values()) or not count:
             return None
+        return {t: of_fit(fit, setting, self._rows(t, count, seed)) for t, fit in self.fits.items()}
+
+    def _rows(self, target: str, count: int, seed: int) -> Array:
+        """Draws of different targets are independent; each target's are taken in an order of their own."""
+        draws = self.fits[target].draws
+        rng = np.random.default_rng([seed, *target.encode()])
+        return draws[rng.permutation(len(draws))[np.arange(count) % len(draws)]]
+
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, Draws]:
         found = {}
         for target, fit in self.fits.items():
-            rng = np.random.default_rng([seed, *target.encode()])
-            rows = rng.permutation(len(fit.draws))[np.arange(count) % len(fit.draws)]
-            found[target] = of_fit(fit, setting, fit.draws[rows])
+            own = replace(setting, languages=(target,))
+            found |= (
+                {target: of_fit(fit, own, self._rows(target, count, seed))} if count else self.only([target]).point(own)
+            )
         return found
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
@@ -138,7 +149,6 @@ class Fitted:
         if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
             said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
             return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
-        count = counts.pop()
         total = float(allocation.total_tokens)
         C = 6 * float(allocation.params) * (total + setting.served / 3)
         one = replace(setting, compute=C, tokens={}, shares={})
@@ -146,7 +156,7 @@ class Fitted:
         n = np.log(np.array([float(allocation.params)]))
         value = problem(self.point(one), one).losses(shares, n)[0]
         laws = {target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}
-        drawn = problem(laws, one).losses(np.repeat(shares, count, 0), np.repeat(n, count))
+        drawn = losses_at(problem(laws, one), shares, n)
         noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
         spread = (np.log(drawn)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
         last = len(spread) - 1
@@ -182,6 +192,11 @@ class Fitted:
         if math.isfinite(float(allocation.params)) and not all(len(fit.draws) for fit in self.fits.values()):
             notes.append("the fits hold no draws, so nothing is known of the uncertainty")
         return tuple(notes)
+
+
+def _optimum(fit: Fit) -> Array:
+    """The fit's own parameters as one row."""
+    return np.array([[fit.parameters[name] for name in fit.law.parameter_names]])
 
 
 def _one_vocabulary(fits: Mapping[str, Fit]) -> None:

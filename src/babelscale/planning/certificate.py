@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.planning.problem import Problem, saturated_size
-from babelscale.planning.solve import EXACT, Solution, centre, solve
+from babelscale.planning.solve import Solution, Solved, solve, solve_near
 
 Array = NDArray[np.float64]
 Kind = Literal["global", "shares", "local"]
@@ -37,9 +37,10 @@ ENOUGH = 1e-7
 # A point lower than the plan by this part of the loss starts the search anew, at most `_VALLEYS` times.
 _LOWER, _VALLEYS = 1e-9, 4
 _ROUNDS, _CUTS, _CELLS = 6, 12, 96
-_DEPTH, _MOST, _LARGE = 7, 2000, 150
-# First further cuts: at these distances in log N on both sides of the plan.
-_AROUND = tuple(0.01 * 1.7**k for k in range(14))
+_DEPTH, _MOST = 7, 2000
+# First further cuts: at these distances in log N on both sides of the plan. In random problems where one cut was not
+# enough, the plan's own reached past 0.0013 and one at a distance d from 0.6 d to 10 d.
+_AROUND = (0.0025, 0.035, 0.5)
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,7 @@ def _certified(
         if value - bound <= ENOUGH * scale or not len(where):
             break
         if turn == 0:
-            steps = np.array(_AROUND if len(problem.languages) <= _LARGE else _AROUND[::3])
-            around = float(n[0]) + np.concatenate([-steps, steps])
+            around = float(n[0]) + np.concatenate([-np.array(_AROUND), _AROUND])
             where = [float(x) for x in around if low < x < high]
         more, solved = _nearby(problem, found, q, where)
         if not more or solved is None:
@@ -296,8 +296,7 @@ def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> 
     """Cuts at other sizes, each from the best shares there, and those."""
     rows = np.zeros(len(where), np.intp)
     many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())
-    middle = centre(problem, None, found)
-    solved = solve(many, None, n=np.array(where), start=middle, centred=True, levels=EXACT)
+    solved = solve_near(many, None, Solved(problem, None, found), n=np.array(where), exact=True)
     if solved is None:
         return [], None
     cuts = []

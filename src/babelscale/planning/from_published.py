@@ -131,6 +131,11 @@ class Published:
             found[code] = _draws(code, numbers, setting, phi, psi, worth)
         return found
 
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, Draws]:
+        # How many languages there are is all that the printed law of one reads of the others.
+        own = replace(setting, languages=self.targets[:1])
+        return self.drawn(own, count, seed) or self.point(own)
+
     def _worth(self, target: str) -> dict[str, Array]:
         """tau of each helper whose printed score for a target is positive."""
         scores = {helper: _score(target, helper) for helper in self.helpers}

@@ -48,6 +48,12 @@ class Limits:
     def by_share(self) -> bool:
         return self.any and bool((self.share_low > 0).any() or (self.share_high < 1).any())
 
+    @property
+    def count(self) -> int:
+        """How many bounds there are."""
+        each = self.tokens_low > 0, np.isfinite(self.tokens_high), self.share_low > 0, self.share_high < 1
+        return sum(int(bound.sum()) for bound in each)
+
     def slacks(self, p: Array, X: Array) -> list["Slack"]:
         """Every kind of bound there is."""
         u = 1 - p[:, -1:] if self.spare else np.ones((len(p), 1))

@@ -30,7 +30,7 @@ class Box(NamedTuple):
     low: Array
     high: Array
 
-    def at(self, rows: NDArray[np.intp]) -> "Box":
+    def at(self, rows: NDArray[np.intp] | slice) -> "Box":
         return Box(self.low[rows], self.high[rows])
 
 
@@ -90,8 +90,8 @@ def barriered(problem: Problem, p: Array, n: Array, mu: Array, box: Box | None) 
             X = problem.budget(n)[0]
             barrier = barrier + problem.limits.barrier(p, X)
             if box is not None:
-                # Steps are in tokens there: the barrier is on log D.
-                barrier = barrier + p.shape[1] * np.log(X)
+                # Steps are in tokens there: the barrier is on log D and on slacks in tokens.
+                barrier = barrier + (p.shape[1] + problem.limits.count) * np.log(X)
         inside = np.isfinite(barrier) & (problem.budget(n)[0] > 0)
         value = np.full(len(n), np.inf)
         if inside.all():

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _STEPS = 60
+# Newton's steps end up trading last digits.
+_ROUNDING = 5e-16
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ class Outer:
             excess = q.sum(1) - 1
             low, high = np.where(excess > 0, z, low), np.where(excess > 0, high, z)
             step = z + excess / np.maximum(slope.sum(1), 1e-300)
-            z_new = np.where((step > low) & (step < high), step, (low + high) / 2)
-            if (np.abs(z_new - z) <= 1e-16 * np.abs(z) + 1e-3 * mu[:, 0] * 1e-9).all():
+            # The ends belong to it: a step of nothing has arrived, and halving the rest would lead away again.
+            z_new = np.where((step >= low) & (step <= high), step, (low + high) / 2)
+            if (np.abs(z_new - z) <= _ROUNDING * np.abs(z) + 1e-12 * mu[:, 0]).all():
                 return z_new
             z = z_new
         return z

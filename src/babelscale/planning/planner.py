@@ -23,6 +23,7 @@ from babelscale.planning.certificate import Certificate, improved
 from babelscale.planning.problem import Problem
 from babelscale.planning.result import Expected, Plan
 from babelscale.planning.scenarios import Objective, Robust
+from babelscale.planning.spread import Spread
 from babelscale.planning.terms import Setting, problem
 
 Array = NDArray[np.float64]
@@ -337,43 +338,6 @@ def _assemble(
         goal=want.objective if want.robust is None else f"{want.objective}, robust {want.robust}",
         inference_tokens=ask.served,
     )
-
-
-@dataclass(frozen=True)
-class Spread:
-    """90 % intervals over replanned draws; the plan itself always lies inside."""
-
-    params: tuple[float, float] | None
-    compute: tuple[float, float] | None
-    tokens: Mapping[str, tuple[float, float]]
-    shares: Mapping[str, tuple[float, float]]
-
-    @classmethod
-    def of(cls, again: Found | None, found: Found, codes: Sequence[str]) -> "Spread":
-        if again is None:
-            return cls(None, None, {}, {})
-        s = again.solution
-        kept = np.isfinite(s.objective) & np.isfinite(again.problem.compute)
-        if not kept.any():
-            return cls(None, None, {}, {})
-        X, _ = again.problem.at(np.flatnonzero(kept)).budget(s.n[kept])
-        own_X = float(found.problem.budget(found.solution.n)[0][0])
-        p, own = s.shares[kept], found.solution.shares[0]
-        # A draw that no compute satisfies says that the compute may be anything.
-        C = again.problem.compute[np.isfinite(s.objective)]
-        spent, used = p[:, : len(codes)].sum(1), float(own[: len(codes)].sum())
-        return cls(
-            _between(np.exp(s.n[kept]), float(found.solution.params[0])),
-            _between(C, float(found.problem.compute[0])),
-            {code: _between(p[:, k] * X, float(own[k]) * own_X) for k, code in enumerate(codes)},
-            {code: _between(p[:, k] / spent, float(own[k]) / used) for k, code in enumerate(codes)},
-        )
-
-
-def _between(values: Array, value: float) -> tuple[float, float]:
-    low = np.quantile(values, 0.05, method="lower" if np.isinf(values).any() else "linear")
-    high = np.quantile(values, 0.95, method="higher" if np.isinf(values).any() else "linear")
-    return float(min(low, value)), float(max(high, value))
 
 
 def _notes(ask: Ask, want: Wish, found: Found, again: Found | None, spent: float) -> list[str]:

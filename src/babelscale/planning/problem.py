@@ -20,6 +20,8 @@ from babelscale.planning.limits import Limits
 from babelscale.planning.outer import MEAN, Outer
 
 Array = NDArray[np.float64]
+# Down to this lambda (1 - S') / lambda keeps its digits without expm1, which NumPy does not vectorise as it does exp.
+SMALL_LAMBDA = 1e-3
 ROWS = ("weights", "E", "A", "alpha", "B", "beta", "gamma", "worth", "pooled", "lam", "size_cap", "size_lam", "offset")
 
 
@@ -135,7 +137,7 @@ class Problem:
         """Convex in the shares for fixed N: no source takes anything away, and no reward for a small share."""
         return bool((self.worth >= 0).all() and (self.pooled >= 0).all() and (self.gamma >= 0).all())
 
-    def at(self, rows: NDArray[np.intp]) -> "Problem":
+    def at(self, rows: NDArray[np.intp] | slice) -> "Problem":
         """The problems of some rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in (*ROWS, "compute")})
 
@@ -159,8 +161,8 @@ class Problem:
         alone = self.separable
         effective = self.worth * D[:, self.own] if alone else np.matmul(self.worth, D[..., None])[..., 0]
         if repeated is not None:
-            t, starts = np.unique(repeated.target, return_index=True)
-            worth = self._of_pairs(repeated)
+            starts = np.flatnonzero(np.diff(repeated.target, prepend=-1))
+            worth, t = self._of_pairs(repeated), repeated.target[starts]
             effective[:, t] += np.add.reduceat(worth * repeated.lost, starts, axis=1)
         pool_slope = pool_curve = np.zeros_like(effective)
         if self.pooled.any():
@@ -190,8 +192,8 @@ class Problem:
             return None
         D, unique, lam = D[:, language], self.unique[language], self.lam[:, target]
         repeats = np.maximum(D / unique - 1, 0.0)
-        if (lam > 0).all():
-            faded = np.expm1(-lam * repeats)
+        if lam.min() >= SMALL_LAMBDA:
+            faded = np.exp(-lam * repeats) - 1
             worth = -faded / lam
         else:
             worth = _worth(repeats, lam)
@@ -362,8 +364,8 @@ def _worth(repeats: Array, lam: Array) -> Array:
 
 
 def saturated_size(n: Array, cap: Array, lam: Array) -> tuple[Array, Array, Array]:
-    """S(N) and its first two derivatives by n = log N, shape (R, T)."""
-    N = np.broadcast_to(np.exp(n)[:, None], cap.shape)
+    """S(N) and its first two derivatives by n = log N, shape (R, T); one row of caps stands for all."""
+    cap, N = np.broadcast_arrays(cap, np.exp(n)[:, None])
     over = cap < N
     if not over.any():
         return N, N, N

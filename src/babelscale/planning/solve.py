@@ -6,16 +6,22 @@ negative tau it is not convex, and the best of many starts is taken.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale.planning.nearby import Near, near, suits
 from babelscale.planning.newton import Box, barriered, follow
 from babelscale.planning.problem import Problem
+from babelscale.planning.streams import Streams
 
 Array = NDArray[np.float64]
+Part = TypeVar("Part")
 
 COLD = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 WARM = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
@@ -29,7 +35,10 @@ BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
 _CACHED, _LARGE = 160_000, 40_000
 _SIZES, _FEW_ROWS = 33, 4
+# The last step of Newton's method in shares and log N, and the gap it leaves (see `near`): what draws need, and cuts.
+BRIEFLY, EXACTLY = (1e-4, 1e-3), (1e-3, 1e-9)
 STARTS = 48
+BY_ROW = ("shares", "n", "objective", "weights", "at_edge")
 # Smaller shares than this are the barrier's shadow and are planned as none.
 NEGLIGIBLE = 1e-6
 
@@ -51,8 +60,15 @@ class Solution:
 
     def at(self, rows: NDArray[np.intp]) -> "Solution":
         """Some of the rows; a solution of one row stands for all."""
-        parts = {name: getattr(self, name) for name in ("shares", "n", "objective", "weights", "at_edge")}
+        parts = {name: getattr(self, name) for name in BY_ROW}
         return replace(self, **{k: v[rows if len(v) > 1 else 0 * rows] for k, v in parts.items()})
+
+    def with_rows(self, rows: NDArray[np.intp], others: "Solution") -> "Solution":
+        """The same with some rows of another."""
+        parts = {name: getattr(self, name).copy() for name in BY_ROW}
+        for name, values in parts.items():
+            values[rows] = getattr(others, name)
+        return replace(self, **parts)
 
     @property
     def params(self) -> Array:
@@ -68,7 +84,6 @@ def solve(
     seed: int = 0,
     levels: tuple[float, ...] | None = None,
     clean: bool = True,
-    centred: bool = False,
 ) -> Solution | None:
     """The best shares and N for every row; None where no start lies inside the laws' domain.
 
@@ -76,16 +91,12 @@ def solve(
         box: the interval of N searched, or None where `n` gives log N of each row.
         start: a solution nearby, of one row or as many as the problem has; then only from there.
         levels: weights of the barrier, relative to the objective (default: from far, or from nearby with `start`).
-        centred: `start` lies on the barrier's path (see `centre`): few steps lead from there, as exact as draws need.
     """
     R = problem.draws
-    if isinstance(box, tuple) and not isinstance(box, Box):
-        box = Box(np.full(R, np.log(box[0])), np.full(R, np.log(box[1])))
+    box = _wide(box, R)
     if start is not None:
         p = np.broadcast_to(start.shares, (R, len(problem.languages)))
         first = n if n is not None else np.broadcast_to(start.n, R).copy()
-        if centred:
-            return _from_centre(problem, box, p.copy(), first, n is None, levels or NEAR)
         p, first = _interior(problem, p, first, box)
         return _finish(problem, p, first, box, levels or WARM, 1, clean)
     spread = _starts(problem, seed)
@@ -102,45 +113,125 @@ def solve(
     return replace(found.at(best), starts=tried)
 
 
-def centre(problem: Problem, box: tuple[float, float] | None, found: Solution) -> Solution:
-    """The point of the barrier's path from which the draws of a solved problem of one row are followed."""
-    n = found.n if box is None else None
-    middle = solve(problem, box, n=n, start=found, levels=(CENTRE,), clean=False)
-    return found if middle is None else middle
+@dataclass(frozen=True)
+class Solved:
+    """A solved problem of one row, from which its draws and its other sizes are reached. `box` None: N was given."""
+
+    problem: Problem
+    box: tuple[float, float] | None
+    solution: Solution
+
+    @cached_property
+    def centre(self) -> Solution:
+        """The point of the barrier's path from which rows are followed that are not near enough."""
+        n = self.solution.n if self.box is None else None
+        middle = solve(self.problem, self.box, n=n, start=self.solution, levels=(CENTRE,), clean=False)
+        return self.solution if middle is None else middle
+
+
+def solve_near(
+    problem: Problem, box: tuple[float, float] | Box | None, known: Solved, *, n: Array | None = None,
+    start: Solution | None = None, exact: bool = False,
+) -> Solution | None:  # fmt: skip
+    """Rows near a solved one: by Newton's method from its optimum, or along the barrier's path from its centre.
+
+    Args:
+        n: log N of each row where it is given (`box` None), or where to start.
+        start: nearer solutions of every row, where there are any.
+        exact: to the end, not only as far as draws need.
+    """
+    R, K = problem.draws, len(problem.languages)
+    box = _wide(box, R)
+    first = known.solution if start is None else start
+    p, sizes = np.broadcast_to(first.shares, (R, K)), np.broadcast_to(first.n, R) if n is None else n
+    found, rest = _blank(problem), np.arange(R)
+    if suits(problem):
+        found, solved = _by_newton(problem, box, p, sizes, *(EXACTLY if exact else BRIEFLY))
+        rest = np.flatnonzero(~solved)
+    if len(rest):
+        centre = known.centre
+        p, sizes = np.broadcast_to(centre.shares, (R, K)), np.broadcast_to(centre.n, R) if n is None else n
+        edges = None if box is None else box.at(rest)
+        levels = EXACT if exact else NEAR
+        others = _from_centre(problem.at(rest), edges, p[rest].copy(), sizes[rest].copy(), n is None, levels)
+        if others is None:
+            return found if len(rest) < R else None
+        found = found.with_rows(rest, others)
+        if suits(problem):
+            sharper, solved = _by_newton(problem.at(rest), edges, others.shares, others.n, *BRIEFLY)
+            found = found.with_rows(rest[solved], sharper.at(np.flatnonzero(solved)))
+    return found
+
+
+def _by_newton(
+    problem: Problem, box: Box | None, p: Array, n: Array, short: float, gap: float
+) -> tuple[Solution, NDArray[np.bool_]]:
+    """Rows solved by `nearby`, and which they are."""
+
+    def part(rows: slice) -> Near:
+        return near(problem.at(rows), p[rows], n[rows], None if box is None else box.at(rows), short, gap)
+
+    # Small matrices spend their time in NumPy's calls, which threads only contend for.
+    threads = _threads(problem) if problem.weights.shape[1] * len(problem.languages) > _LARGE else 1
+    parts = _in_pieces(problem, part, threads)
+    shares, n, value, solved = (np.concatenate(each) for each in zip(*parts, strict=True))
+    edge = np.zeros(len(n), bool)
+    return Solution(shares, n, np.where(solved, value, np.inf), problem.weights, 1, edge), solved
 
 
 def _from_centre(
     problem: Problem, box: Box | None, p: Array, n: Array, free: bool, levels: tuple[float, ...]
 ) -> Solution | None:
-    """Draws from the point's centre; rows that lie outside there start anew."""
+    """Rows from the point's centre; those that lie outside there start anew."""
     if problem.limits.any or not free:
         p, n = _interior(problem, p, n, box)
-    threads = _threads(problem)
-    # Few enough rows at a time that their matrices stay in the caches; never by the number of cores, so that a plan has
-    # the same bytes on every machine of a kind.
-    rows_at_once = max(8, int(_CACHED / (len(problem.languages) * max(problem.weights.shape[1], 1))))
-    if problem.separable:
-        rows_at_once = max(8, int(_LARGE / len(problem.languages)))
-    pieces = -(-len(n) // rows_at_once)
-    chunks = np.array_split(np.arange(len(n)), pieces)
 
-    def part(rows: NDArray[np.intp]) -> Solution | None:
+    def part(rows: slice) -> Solution:
         edges = None if box is None else box.at(rows)
         quick = not problem.limits.any
         how = levels if quick else BOUNDED
-        return _finish(problem.at(rows), p[rows], n[rows], edges, how, 1, levels is NEAR, quick=quick)
+        some = problem.at(rows)
+        return _finish(some, p[rows], n[rows], edges, how, 1, levels is NEAR, quick=quick) or _blank(some)
 
-    if len(chunks) == 1:
-        parts = [part(chunks[0])]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(part, chunks))
-    if all(each is None for each in parts):
-        return None
-    blank = _blank(problem)
-    whole = [blank.at(rows) if each is None else each for rows, each in zip(chunks, parts, strict=True)]
-    names = ("shares", "n", "objective", "weights", "at_edge")
-    return replace(blank, **{name: np.concatenate([getattr(each, name) for each in whole]) for name in names})
+    parts = _in_pieces(problem, part, _threads(problem))
+    whole = {name: np.concatenate([getattr(each, name) for each in parts]) for name in BY_ROW}
+    return replace(parts[0], **whole) if np.isfinite(whole["objective"]).any() else None
+
+
+def _in_pieces(problem: Problem, work: Callable[[slice], Part], threads: int) -> list[Part]:
+    """Work done on few enough rows at a time that their matrices stay in the caches, in threads where it is much; never
+    by the number of cores, so that a plan has the same bytes on every machine of a kind."""
+    (R, T), K = problem.weights.shape, len(problem.languages)
+    rows_at_once = max(2, int(_LARGE / K) if problem.separable else int(_CACHED / (K * max(T, 1))))
+    pieces = -(-R // rows_at_once)
+    chunks = [slice(R * i // pieces, R * (i + 1) // pieces) for i in range(pieces)]
+    if len(chunks) == 1 or threads == 1:
+        return [work(chunk) for chunk in chunks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, chunks))
+
+
+def losses_at(problem: Problem, shares: Array, n: Array) -> Array:
+    """Losses of every row at one allocation, or of one row at several; `shares` (1, K) or (R, K), `n` alike."""
+
+    def losses(some: Problem, rows: slice) -> Array:
+        at = shares[rows if len(n) > 1 else slice(1)], n[rows if len(n) > 1 else slice(1)]
+        if some.gamma.any():
+            R = max(some.draws, len(at[1]))
+            same = some if some.draws == R else some.at(np.zeros(R, np.intp))
+            return same.losses(np.broadcast_to(at[0], (R, shares.shape[1])), np.broadcast_to(at[1], R))
+        return Streams.of(some).losses(*at)
+
+    if problem.draws == 1:
+        return losses(problem, slice(None))
+    return np.concatenate(_in_pieces(problem, lambda rows: losses(problem.at(rows), rows), 1))
+
+
+def _wide(box: tuple[float, float] | Box | None, R: int) -> Box | None:
+    """The same interval of N for every row."""
+    if box is None or isinstance(box, Box):
+        return box
+    return Box(np.full(R, np.log(box[0])), np.full(R, np.log(box[1])))
 
 
 def _threads(problem: Problem) -> int:
@@ -182,10 +273,11 @@ def _finish(
             steps = _FEW
         p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
     end = _value(part, p_end, n_end)
+    # The dual's weights are read off differences as small as mu, which cleaning would drown.
+    losses = part.losses(p_end, n_end) - part.offset
     if clean:
         p_end = _cleaned(part, p_end, n_end, end, scale)
         end = _value(part, p_end, n_end)
-    losses = part.losses(p_end, n_end) - part.offset
     shares, found_n, best, weights, _, _ = vars(_blank(problem)).values()
     shares[rows], found_n[rows], best[rows] = p_end, n_end, end
     weights[rows] = part.outer.multipliers(part.weights, losses, levels[-1] * scale)

@@ -73,15 +73,18 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
     # Where no language helps another the worth of T x K pairs is that of T: 420 languages and 200 draws fit then.
     alone = all(set(law.worth) == {frozenset([target])} for target, law in laws.items())
     worth, pooled = np.zeros((rows, T, 1 if alone else K)), np.zeros((rows, T))
-    members, pooled_unique = np.zeros((T, K)), np.full(T, np.inf)
+    members, everything = np.zeros((T, K)), frozenset(setting.languages)
     for t, law in enumerate(laws.values()):
-        for group, values in law.worth.items():
-            if len(group) == 1:
-                worth[:, t, 0 if alone else column[next(iter(group))]] = values
-            else:
-                pooled[:, t] = values
-                members[t, [column[code] for code in group]] = 1.0
-                pooled_unique[t] = sum(setting.unique_tokens.get(code, np.inf) for code in group)
+        single = {next(iter(group)): values for group, values in law.worth.items() if len(group) == 1}
+        if single:
+            worth[:, t, [0 if alone else column[code] for code in single]] = np.stack(list(single.values()), axis=1)
+        for group in law.worth:
+            if len(group) != 1:
+                pooled[:, t] = law.worth[group]
+                # A pool is nearly everything: its complement is short.
+                members[t, : len(setting.languages)] = 1.0
+                members[t, [column[code] for code in everything - group]] = 0.0
+    unique = np.array([setting.unique_tokens.get(code, np.inf) for code in codes])
     own = np.array([column[target] for target in targets])
     alone = alone or not (np.arange(K) != own[:, None])[(worth != 0).any(0)].any()
 
@@ -95,8 +98,8 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
         worth=_alone(worth, own) if alone else worth,
         pooled=pooled,
         members=members,
-        pooled_unique=pooled_unique,
-        unique=np.array([setting.unique_tokens.get(code, np.inf) for code in codes]),
+        pooled_unique=np.where(members.any(1), np.where(members > 0, unique, 0.0).sum(1), np.inf),
+        unique=unique,
         own=own,
         compute=np.full(rows, setting.compute),
         offset=np.zeros((rows, T)),

@@ -81,7 +81,7 @@ function fitted(spec, place) {
   if (!single || typeof spec.width !== "number") return structuredClone(spec);
   const fits = structuredClone(spec);
   // Titles longer than a narrow chart would push it out of its place.
-  const room = Math.max(120, Math.min(spec.width, place.clientWidth) - MARGIN);
+  const room = Math.max(120, place.clientWidth - MARGIN);
   fits.config = { ...fits.config, axisX: { ...fits.config?.axisX, titleLimit: room } };
   return { ...fits, width: "container" };
 }
