@@ -64,7 +64,7 @@ class Served:
     @property
     def usual(self) -> str:
         """The source of a question that names none."""
-        return self.sources[0][0]
+        return PUBLISHED if self.path is None or self.matrix is not None else SERVED
 
     @property
     def scores(self) -> list[tuple[str, str]]:
