@@ -13,6 +13,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
+from babelscale.planning.problem import Problem
 from babelscale.planning.solve import losses_at
 from babelscale.planning.terms import Draws, Setting, languages_of, of_fit, problem
 
@@ -56,8 +57,14 @@ class Basis(Protocol):
         """Every target's law in a model of its own, at so many of its draws, or with count 0 at the fit itself."""
         ...
 
-    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
-        """Loss, low and high (90 %) of every target for a new run."""
+    def expected(
+        self, setting: Setting, allocation: Allocation, seed: int, drawn: Problem | None = None
+    ) -> Expectations:
+        """Loss, low and high (90 %) of every target for a new run.
+
+        Args:
+            drawn: the laws at draws of this seed, where that problem is at hand.
+        """
         ...
 
     def extrapolation(self, allocation: Allocation) -> str | None: ...
@@ -143,7 +150,9 @@ class Fitted:
             )
         return found
 
-    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
+    def expected(
+        self, setting: Setting, allocation: Allocation, seed: int, drawn: Problem | None = None
+    ) -> Expectations:
         """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
         counts = {len(fit.draws) for fit in self.fits.values()}
         if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
@@ -155,10 +164,12 @@ class Fitted:
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
         value = problem(self.point(one), one).losses(shares, n)[0]
-        laws = {target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}
-        drawn = losses_at(problem(laws, one), shares, n)
+        if drawn is None or {drawn.draws} != counts or setting.limits.any:
+            drawn = problem({target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}, one)
+        # In the draws' problem those of a target stand in an order of its own, which quantiles do not see.
+        drawn_losses = losses_at(replace(drawn, compute=np.full(drawn.draws, C)), shares, n)
         noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
-        spread = (np.log(drawn)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
+        spread = (np.log(drawn_losses)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
         last = len(spread) - 1
         low, high = math.floor(0.05 * last), math.ceil(0.95 * last)
         ends = np.exp(np.partition(spread, (low, high), axis=0)[[low, high]])

@@ -24,6 +24,8 @@ from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.planning.basis import Expectations
+from babelscale.planning.problem import Problem
+from babelscale.planning.solve import losses_at
 from babelscale.planning.terms import Draws, Group, Setting, problem
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 
@@ -141,7 +143,9 @@ class Published:
         scores = {helper: _score(target, helper) for helper in self.helpers}
         return {helper: _tau(np.array([score])) for helper, score in scores.items() if score > 0}
 
-    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
+    def expected(
+        self, setting: Setting, allocation: Allocation, seed: int, drawn: Problem | None = None
+    ) -> Expectations:
         total = float(allocation.total_tokens)
         one = replace(
             setting, compute=6 * float(allocation.params) * (total + setting.served / 3), tokens={}, shares={}
@@ -149,9 +153,11 @@ class Published:
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
         value = problem(self.point(one), one).losses(shares, n)[0]
-        drawn = self.drawn(one, _DRAWS, seed)
-        assert drawn is not None
-        spread = problem(drawn, one).losses(np.repeat(shares, _DRAWS, 0), np.repeat(n, _DRAWS))
+        if drawn is None or drawn.draws != _DRAWS or setting.limits.any:
+            laws = self.drawn(one, _DRAWS, seed)
+            assert laws is not None
+            drawn = problem(laws, one)
+        spread = losses_at(replace(drawn, compute=np.full(_DRAWS, one.compute)), shares, n)
         low, high = np.quantile(spread, [0.05, 0.95], axis=0, method="nearest")
         return {
             code: (float(v), float(min(a, v)), float(max(b, v)))

@@ -206,7 +206,7 @@ def _planned(
             setting), basis, 0 if drawn is None else drawn.draws, want.seed,
         )  # fmt: skip
     notes = [f"{target} has no weight, so its loss is not planned for" for target in idle]
-    return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)
+    return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes, drawn)
 
 
 def _drawn(basis: Basis, setting: Setting, want: Wish) -> Problem | None:
@@ -300,7 +300,7 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
 
 def _assemble(
     basis: Basis, setting: Setting, ask: Ask, want: Wish, found: Found, certificate: Certificate,
-    again: Found | None, simpler: tuple[baselines.Baseline, ...], notes: Sequence[str],
+    again: Found | None, simpler: tuple[baselines.Baseline, ...], notes: Sequence[str], drawn: Problem | None,
 ) -> Plan:  # fmt: skip
     best = found.solution
     N, X = float(best.params[0]), float(found.problem.budget(best.n)[0][0])
@@ -308,7 +308,7 @@ def _assemble(
     tokens = {code: float(value) for code, value in zip(setting.languages, D, strict=True)}
     unique = {code: setting.unique_tokens.get(code, math.inf) for code in setting.languages}
     allocation = Allocation(N, tokens, unique)
-    losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed).items()}
+    losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed, drawn).items()}
     spread = Spread.of(again, found, setting.languages)
     spent = 6 * N * sum(tokens.values()) + 2 * N * ask.served
     value = float(best.objective[0])
