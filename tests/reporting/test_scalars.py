@@ -46,13 +46,13 @@ def test_losses_stand_by_step_and_by_language(tmp_path: Path):
 
 
 def test_a_run_under_way_is_brought_up_to_date(tmp_path: Path):
-    log(tmp_path, "working", "run", STEPS[:1], '{"step": 2, "lo')
+    log(tmp_path, "working/run", "attempt-1", STEPS[:1], '{"step": 2, "lo')
     place = write_scalars(tmp_path) / "run"
     assert ("train/loss", 2) not in read(place)
     before = sorted(path.name for path in place.iterdir())
     write_scalars(tmp_path)
     assert sorted(path.name for path in place.iterdir()) == before
-    log(tmp_path, "working", "run", STEPS)
+    log(tmp_path, "working/run", "attempt-2", STEPS)
     write_scalars(tmp_path)
     assert read(place)["train/loss", 2] == 3.0
 

@@ -1,5 +1,6 @@
 """scalars: the logs of a study's runs as event files that TensorBoard reads, one folder a run."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -25,12 +26,24 @@ def write_scalars(study: str | Path) -> Path:
         InputError: there is no study, or none of its runs has begun.
     """
     study = Path(study)
-    logs = {path.parent.name: path for state in ("working", "finished") for path in study.glob(f"{state}/*/log.jsonl")}
+    logs = _logs(study)
     if not logs:
         raise InputError(f"{study}: no run has begun", hint="name a study's folder, once it trains")
     for name, log in sorted(logs.items()):
         _write_run(log, study / FOLDER / name)
     return study / FOLDER
+
+
+def _logs(study: Path) -> dict[str, Path]:
+    """The log of every run by name: of a finished one its own, of one under way that of its latest attempt."""
+    begun: dict[str, tuple[float, Path]] = {}
+    for path in study.glob("working/*/*/log.jsonl"):
+        # An attempt that ends at this moment takes its log with it.
+        with contextlib.suppress(FileNotFoundError):
+            name = path.parent.parent.name
+            begun[name] = max(begun.get(name, (0.0, path)), (path.stat().st_mtime, path))
+    finished = {path.parent.name: path for path in study.glob("finished/*/log.jsonl")}
+    return {name: path for name, (_, path) in begun.items()} | finished
 
 
 def _write_run(log: Path, place: Path) -> None:
