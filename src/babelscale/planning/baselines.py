@@ -22,7 +22,8 @@ from babelscale.planning.terms import UNSPENT, Draws, Setting
 
 Array = NDArray[np.float64]
 TEMPERATURE, EPOCHS = 10 / 3, 10.0
-_ZOOMS, _GRID = 6, 20
+# Sizes are sought on a grid of log N, then on finer ones around its best, to 1e-4 in log N.
+_FIRST, _ZOOMS, _GRID = 40, 6, 12
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ def compare(reference: Reference, basis: Basis, count: int, seed: int) -> tuple[
     """Every baseline that these languages and unique tokens allow."""
     found = []
     X = float(reference.point.budget(np.array([reference.n]))[0][0])
-    for name, shares in _mixtures(reference.setting, X).items():
-        p = np.array([shares.get(code, 0.0) for code in reference.point.languages])
-        n = best_size(reference.point, p, reference.ask)
+    tried = _mixtures(reference.setting, X)
+    every = [np.array([shares.get(code, 0.0) for code in reference.point.languages]) for shares in tried.values()]
+    sizes = best_sizes(reference.point, np.array(every), reference.ask) if tried else []
+    for (name, shares), p, n in zip(tried.items(), every, map(float, sizes), strict=True):
         value = _value(reference.point, p, n)
         if math.isfinite(value[0]):
             spread = None if reference.drawn is None else _value(reference.drawn, p, n)
@@ -93,26 +95,28 @@ def _value(many: Problem, p: Array, n: float) -> Array:
     return _over(many, losses_at(many, p[None], np.array([n])))
 
 
-def best_size(one: Problem, p: Array, ask: Ask) -> float:
-    """log N of the least objective for fixed shares, among what the question allows."""
+def best_sizes(one: Problem, shares: Array, ask: Ask) -> Array:
+    """log N of the least objective for each of M mixtures, shares (M, K), among what the question allows; shape (M,)."""
+    every = np.arange(len(shares))
     fixed = ask.fixed(one.compute)
     if fixed is not None and (ask.compute is not None or ask.params is not None):
-        return float(fixed[0])
+        return np.full(len(shares), float(fixed[0]))
 
-    def values(n: Array) -> Array:
-        found = _over(one, losses_at(one, np.broadcast_to(p, (len(n), len(p))), n))
-        return np.where(np.isfinite(found), found, np.inf)
+    def best(n: Array) -> Array:
+        """Of the sizes (M, G) of each mixture its best, shape (M,)."""
+        found = _over(one, losses_at(one, np.repeat(shares, n.shape[1], 0), n.ravel())).reshape(n.shape)
+        return n[every, np.where(np.isfinite(found), found, np.inf).argmin(1)]
 
     box = ask.box(float(one.compute[0]))
     if ask.rungs:
-        n = np.log([rung for rung in ask.rungs if rung < box[1]] or ask.rungs[:1])
-        return float(n[values(n).argmin()])
+        rungs = np.log([rung for rung in ask.rungs if rung < box[1]] or ask.rungs[:1])
+        return best(np.tile(rungs, (len(shares), 1)))
     low, high = math.log(box[0]), math.log(box[1])
-    n, best = np.linspace(low, high, 10 * _GRID)[1:-1], low
+    n = np.tile(np.linspace(low, high, _FIRST)[1:-1], (len(shares), 1))
     for _ in range(_ZOOMS):
-        best, width = float(n[values(n).argmin()]), float(n[1] - n[0])
-        n = np.linspace(max(best - width, low), min(best + width, high), _GRID)
-    return best
+        at, width = best(n), n[:, 1] - n[:, 0]
+        n = np.linspace(np.maximum(at - width, low), np.minimum(at + width, high), _GRID, axis=1)
+    return best(n)
 
 
 def _told(
@@ -193,7 +197,7 @@ def _sizes(one: Alone, ask: Ask) -> Array:
     low, high = np.full(T, math.log(box[0])), np.full(T, math.log(box[1]))
     best = low
     for turn in range(_ZOOMS + 1):
-        grid = low + (high - low) * np.linspace(0, 1, 10 * _GRID if turn == 0 else _GRID)[:, None]
+        grid = low + (high - low) * np.linspace(0, 1, _FIRST if turn == 0 else _GRID)[:, None]
         values = one.losses(grid)
         best = grid[np.where(np.isfinite(values), values, np.inf).argmin(0), np.arange(T)]
         width = grid[1] - grid[0]

@@ -31,7 +31,7 @@ _CAPTIONS = (
 # More curves than this are a thicket, more rows than this nobody reads: those that do something come first.
 MOST_CURVES, MOST_ROWS = 40, 500
 _POINTS, _METRIC = 60, "bits_per_byte"
-_HINT = "serve one: babelscale serve studies/NAME, while `babelscale study run NAME` trains it"
+_HINT = "serve one: babelscale serve studies/NAME, while babelscale study run NAME trains it"
 _COLUMNS = (
     "run", "trained on", "parameters", "tokens", "step", "done", "loss (nats per token)", "tokens/s",
     "heard of", "remark",
