@@ -96,7 +96,7 @@ def _value(many: Problem, p: Array, n: float) -> Array:
 
 
 def best_sizes(one: Problem, shares: Array, ask: Ask) -> Array:
-    """log N of the least objective for each of M mixtures, shares (M, K), among what the question allows; shape (M,)."""
+    """log N (M,) of the least objective for each of M mixtures, shares (M, K), among what the question allows."""
     every = np.arange(len(shares))
     fixed = ask.fixed(one.compute)
     if fixed is not None and (ask.compute is not None or ask.params is not None):
