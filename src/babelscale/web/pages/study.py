@@ -80,7 +80,8 @@ def _shown(served: Served, asked: StudyQuestion) -> dict[str, Any]:
         follower = _follower(served)
         now = follower.look()
     except InputError as error:
-        said = [f"{error.message[:1].upper()}{error.message[1:]}.", *([f"To see one here, {error.hint}."] if error.hint else [])]
+        said = [f"Here {error.message}." if served.path is None else f"{error.message}."]
+        said += [f"To see one here, {error.hint}."] if error.hint else []
         return sections([Section("No study to follow yet", "progress", said)]) | {"progress": None}
     chosen = _chosen(now, asked)
     logs = follower.logs([run.name for run in chosen if run.state != "waiting"][:MOST_CURVES])
