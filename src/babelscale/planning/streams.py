@@ -23,7 +23,7 @@ from babelscale.planning.problem import SMALL_LAMBDA, Problem, saturated, satura
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp] | slice
 # Pairs are worked out one by one where they are at most this part of all.
-_SPARSE = 0.05
+_SPARSE = 0.1
 
 
 class Point(NamedTuple):
