@@ -47,7 +47,7 @@ def alone(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("tensor", [1, 2])
+@pytest.mark.parametrize("tensor", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_eight_devices_give_the_losses_of_one(alone, tmp_path, tensor):
     finished(started(tmp_path, 8, 8, tensor))
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5)

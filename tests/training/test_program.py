@@ -28,7 +28,7 @@ def steps(recipe: Recipe, execution: Execution, seed: int = 0, first: int = 1) -
     return losses
 
 
-@pytest.mark.parametrize("parts", [2, 8])
+@pytest.mark.parametrize("parts", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_microbatches_add_up_to_the_batch(parts: int):
     np.testing.assert_allclose(steps(RECIPE, Execution(microbatches=parts)), steps(RECIPE, Execution()), rtol=1e-5)
 

@@ -94,7 +94,12 @@ def _lines(rows: list[style.Row], name: str, title: str = "nats per token", *, d
         ),
         y=alt.Y("loss:Q", title=title, scale=alt.Scale(zero=False, nice=False, padding=8)),
         detail="run:N",
-        color=alt.Color("state:N", title="run", scale=alt.Scale(domain=list(STATES), range=list(_COLOURS))),
+        color=alt.Color(
+            "state:N",
+            title="run",
+            scale=alt.Scale(domain=list(STATES), range=list(_COLOURS)),
+            legend=alt.Legend(orient="bottom"),
+        ),
         strokeWidth=alt.when(alt.datum.state == "working").then(alt.value(2.6)).otherwise(alt.value(1.2)),
         tooltip=[
             alt.Tooltip("run:N"),
