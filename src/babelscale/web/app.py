@@ -82,9 +82,11 @@ def serve(
         raise InputError(f"{path}: no such file or folder", hint="name a study's folder, or a folder or table of runs")
     every = host in ("0.0.0.0", "::")
     hosts = (*LOCAL, *names) if host in LOCAL or every else (*LOCAL, host, *names)
+    # A person looks for longer than the usual 5 s; a connection that closes as the next question leaves would lose it.
     uvicorn.run(
-        create_app(path, hosts=hosts), host=host, port=port, log_level="info", access_log=False, server_header=False
-    )
+        create_app(path, hosts=hosts), host=host, port=port, log_level="info", access_log=False, server_header=False,
+        timeout_keep_alive=75,
+    )  # fmt: skip
 
 
 _TEMPLATES = jinja2.Environment(
