@@ -1,7 +1,7 @@
 """Basis: the laws that a plan rests on, fitted or printed, in one shape for the planner."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,9 +13,9 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
-from babelscale.planning.problem import Problem
+from babelscale.planning import stacks
 from babelscale.planning.solve import losses_at
-from babelscale.planning.terms import Draws, Setting, languages_of, of_fit, problem
+from babelscale.planning.terms import Draws, Setting, languages_of, of_fit
 
 Array = NDArray[np.float64]
 _MANY = 6
@@ -33,6 +33,11 @@ class Basis(Protocol):
     def source(self) -> str: ...
     @property
     def pooled(self) -> tuple[str, ...]: ...
+    @property
+    def key(self) -> Hashable:
+        """The same for the same laws, as long as these are held (see `stacks`)."""
+        ...
+
     def languages(self) -> tuple[str, ...]:
         """The languages planned where none are named."""
         ...
@@ -57,14 +62,8 @@ class Basis(Protocol):
         """Every target's law in a model of its own, at so many of its draws, or with count 0 at the fit itself."""
         ...
 
-    def expected(
-        self, setting: Setting, allocation: Allocation, seed: int, drawn: Problem | None = None
-    ) -> Expectations:
-        """Loss, low and high (90 %) of every target for a new run.
-
-        Args:
-            drawn: the laws at draws of this seed, where that problem is at hand.
-        """
+    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
+        """Loss, low and high (90 %) of every target for a new run."""
         ...
 
     def extrapolation(self, allocation: Allocation) -> str | None: ...
@@ -117,6 +116,10 @@ class Fitted:
     def pooled(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def key(self) -> Hashable:
+        return tuple((target, id(fit)) for target, fit in self.fits.items())
+
     def languages(self) -> tuple[str, ...]:
         return languages_of(list(self.fits.values()))
 
@@ -150,9 +153,7 @@ class Fitted:
             )
         return found
 
-    def expected(
-        self, setting: Setting, allocation: Allocation, seed: int, drawn: Problem | None = None
-    ) -> Expectations:
+    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
         """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
         counts = {len(fit.draws) for fit in self.fits.values()}
         if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
@@ -163,11 +164,11 @@ class Fitted:
         one = replace(setting, compute=C, tokens={}, shares={})
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
-        value = problem(self.point(one), one).losses(shares, n)[0]
-        if drawn is None or {drawn.draws} != counts or setting.limits.any:
-            drawn = problem({target: of_fit(fit, one, fit.draws) for target, fit in self.fits.items()}, one)
-        # In the draws' problem those of a target stand in an order of its own, which quantiles do not see.
-        drawn_losses = losses_at(replace(drawn, compute=np.full(drawn.draws, C)), shares, n)
+        value = stacks.at_optimum(self, one).losses(shares, n)[0]
+        # Every draw once, each target's in an order of its own, which quantiles do not see.
+        drawn = stacks.at_draws(self, one, counts.pop(), seed)
+        assert drawn is not None
+        drawn_losses = losses_at(drawn, shares, n)
         noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
         spread = (np.log(drawn_losses)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
         last = len(spread) - 1

@@ -13,7 +13,7 @@ A language without a row gets the pooled one: the mean of E, log A, log B and al
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,10 +23,10 @@ from babelscale import languages as language_table
 from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.planning import stacks
 from babelscale.planning.basis import Expectations
-from babelscale.planning.problem import Problem
 from babelscale.planning.solve import losses_at
-from babelscale.planning.terms import Draws, Group, Setting, problem
+from babelscale.planning.terms import Draws, Group, Setting
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 
 Array = NDArray[np.float64]
@@ -82,6 +82,10 @@ class Published:
     @property
     def pooled(self) -> tuple[str, ...]:
         return tuple(code for code in self.targets if code not in _rows())
+
+    @property
+    def key(self) -> Hashable:
+        return ("published", self.targets, self.helpers)
 
     def languages(self) -> tuple[str, ...]:
         return (*self.targets, *self.helpers)
@@ -143,21 +147,17 @@ class Published:
         scores = {helper: _score(target, helper) for helper in self.helpers}
         return {helper: _tau(np.array([score])) for helper, score in scores.items() if score > 0}
 
-    def expected(
-        self, setting: Setting, allocation: Allocation, seed: int, drawn: Problem | None = None
-    ) -> Expectations:
+    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
         total = float(allocation.total_tokens)
         one = replace(
             setting, compute=6 * float(allocation.params) * (total + setting.served / 3), tokens={}, shares={}
         )
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
-        value = problem(self.point(one), one).losses(shares, n)[0]
-        if drawn is None or drawn.draws != _DRAWS or setting.limits.any:
-            laws = self.drawn(one, _DRAWS, seed)
-            assert laws is not None
-            drawn = problem(laws, one)
-        spread = losses_at(replace(drawn, compute=np.full(_DRAWS, one.compute)), shares, n)
+        value = stacks.at_optimum(self, one).losses(shares, n)[0]
+        drawn = stacks.at_draws(self, one, _DRAWS, seed)
+        assert drawn is not None
+        spread = losses_at(drawn, shares, n)
         low, high = np.quantile(spread, [0.05, 0.95], axis=0, method="nearest")
         return {
             code: (float(v), float(min(a, v)), float(max(b, v)))

@@ -16,7 +16,7 @@ from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.planning import baselines, bounds, scenarios
+from babelscale.planning import baselines, bounds, scenarios, stacks
 from babelscale.planning.ask import BYTES_PER_PARAM, Ask, Found, answer, draws
 from babelscale.planning.basis import Basis, Fitted
 from babelscale.planning.certificate import Certificate, improved
@@ -24,7 +24,7 @@ from babelscale.planning.problem import Problem
 from babelscale.planning.result import Expected, Plan
 from babelscale.planning.scenarios import Objective, Robust
 from babelscale.planning.spread import Spread
-from babelscale.planning.terms import Setting, problem
+from babelscale.planning.terms import Setting
 
 Array = NDArray[np.float64]
 DRAWS = 200
@@ -181,7 +181,7 @@ def _planned(
     start = ask.compute or 1e20
     setting = Setting(codes, shares, unique, start, ask.served, tokens, parts)
     bounds.check(setting, ask)
-    point = problem(basis.point(setting), setting)
+    point = stacks.at_optimum(basis, setting)
     drawn = _drawn(basis, setting, want)
     meant = _meant(point, drawn, ask, want)
     found = answer(meant, ask, want.seed)
@@ -206,15 +206,14 @@ def _planned(
             setting), basis, 0 if drawn is None else drawn.draws, want.seed,
         )  # fmt: skip
     notes = [f"{target} has no weight, so its loss is not planned for" for target in idle]
-    return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes, drawn)
+    return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)
 
 
 def _drawn(basis: Basis, setting: Setting, want: Wish) -> Problem | None:
     count = want.draws
     if want.objective != "mean" or (want.robust is not None and len(basis.targets) > 20):
         count = min(count, _FEW)
-    laws = basis.drawn(setting, count, want.seed)
-    return None if laws is None else problem(laws, setting)
+    return stacks.at_draws(basis, setting, count, want.seed)
 
 
 def _meant(point: Problem, drawn: Problem | None, ask: Ask, want: Wish) -> Problem:
@@ -300,7 +299,7 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
 
 def _assemble(
     basis: Basis, setting: Setting, ask: Ask, want: Wish, found: Found, certificate: Certificate,
-    again: Found | None, simpler: tuple[baselines.Baseline, ...], notes: Sequence[str], drawn: Problem | None,
+    again: Found | None, simpler: tuple[baselines.Baseline, ...], notes: Sequence[str],
 ) -> Plan:  # fmt: skip
     best = found.solution
     N, X = float(best.params[0]), float(found.problem.budget(best.n)[0][0])
@@ -308,7 +307,7 @@ def _assemble(
     tokens = {code: float(value) for code, value in zip(setting.languages, D, strict=True)}
     unique = {code: setting.unique_tokens.get(code, math.inf) for code in setting.languages}
     allocation = Allocation(N, tokens, unique)
-    losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed, drawn).items()}
+    losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed).items()}
     spread = Spread.of(again, found, setting.languages)
     spent = 6 * N * sum(tokens.values()) + 2 * N * ask.served
     value = float(best.objective[0])

@@ -1,0 +1,75 @@
+"""Laws of many targets stacked into one problem, kept for the next question about the same laws.
+
+Stacking 50 laws with 200 draws takes a fifth of a plan, and who moves a slider asks about the same laws again.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import fields, replace
+from typing import Protocol
+
+import numpy as np
+
+from babelscale.planning.problem import Problem
+from babelscale.planning.terms import Draws, Setting, problem
+
+# Problems that are kept, and the bytes of the largest array of one.
+_KEPT, _LARGEST = 8, 1 << 24
+
+
+class Laws(Protocol):
+    """What can be stacked; `key` is the same for the same laws as long as these are held."""
+
+    @property
+    def key(self) -> Hashable: ...
+    def point(self, setting: Setting) -> dict[str, Draws]: ...
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None: ...
+
+
+# By key: the laws, held so that no other object takes their identity, and their problem.
+_kept: OrderedDict[Hashable, tuple[Laws, Problem]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def at_optimum(laws: Laws, setting: Setting) -> Problem:
+    """The laws themselves, one row."""
+    found = _stacked(laws, setting, (), lambda: laws.point(setting))
+    assert found is not None
+    return found
+
+
+def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> Problem | None:
+    """The laws at `count` draws; None where nothing is known of the uncertainty."""
+    return _stacked(laws, setting, (count, seed), lambda: laws.drawn(setting, count, seed))
+
+
+def _stacked(
+    laws: Laws, setting: Setting, which: tuple[int, ...], make: Callable[[], Mapping[str, Draws] | None]
+) -> Problem | None:
+    by_language = (setting.weights, setting.unique_tokens, setting.tokens, setting.shares)
+    key = (laws.key, which, setting.languages, setting.served, *(tuple(each.items()) for each in by_language))
+    with _lock:
+        held = _kept.get(key)
+        if held is not None:
+            _kept.move_to_end(key)
+    if held is None:
+        made = make()
+        if made is None:
+            return None
+        held = laws, problem(made, setting)
+        _keep(key, *held)
+    return replace(held[1], compute=np.full(held[1].draws, setting.compute))
+
+
+def _keep(key: Hashable, laws: Laws, made: Problem) -> None:
+    arrays = [value for each in fields(made) if isinstance(value := getattr(made, each.name), np.ndarray)]
+    # Several plans read them.
+    for array in arrays:
+        array.setflags(write=False)
+    if max(array.nbytes for array in arrays) > _LARGEST:
+        return
+    with _lock:
+        _kept[key] = laws, made
+        while len(_kept) > _KEPT:
+            _kept.popitem(last=False)
