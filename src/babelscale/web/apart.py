@@ -36,7 +36,9 @@ class Worker:
             output = self._output(process)
             head = json.loads(output.readline())
             body = output.read(head["length"])
-        except (OSError, ValueError) as error:
+            if len(body) < head["length"]:
+                raise EOFError("half an answer")
+        except (OSError, ValueError, EOFError) as error:
             self.close()
             raise ChildProcessError(f"the process that answers {path} ended") from error
         return Response(body, head["status"], headers=head["headers"])

@@ -69,6 +69,11 @@ class Work:
             if job.future.done():
                 raise
             raise Working(*job.state) from None
+        except Exception:
+            # What failed may do well the next time it is asked for: a disk, a table that was being written.
+            with self._lock:
+                self._jobs.pop(key, None)
+            raise
 
     def _make_room(self) -> None:
         waiting = sum(not job.future.done() for job in self._jobs.values())
