@@ -33,7 +33,8 @@ class Checkpoint:
 class RunSpec:
     """One run: everything that makes it that run.
 
-    `own` names the language whose own tokenizer and store it reads; their hashes are what counts.
+    `own` names the language whose own tokenizer and store it reads; their hashes are what counts. `unique_tokens` cuts
+    the training text of each language to its first so many tokens.
     """
 
     size: str
@@ -46,6 +47,7 @@ class RunSpec:
     tokenizer: str
     base: "RunSpec | Checkpoint | None" = None
     own: str | None = None
+    unique_tokens: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -57,7 +59,7 @@ class RunSpec:
 
     def identity(self) -> dict[str, Any]:
         """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
-        how often a state is saved changes nothing."""
+        how often a state is saved changes nothing, and text that is not cut is not mentioned."""
         return {
             "shape": self.shape.identity(),
             "mixture": dict(self.mixture.shares),
@@ -67,7 +69,7 @@ class RunSpec:
             "corpus": self.corpus,
             "tokenizer": self.tokenizer,
             "base": self.base.hash if self.base else None,
-        }
+        } | ({} if self.unique_tokens is None else {"unique_tokens": self.unique_tokens})
 
     @functools.cached_property
     def hash(self) -> str:
@@ -80,6 +82,8 @@ class RunSpec:
         kind = _label(self.mixture)
         if self.base is not None:
             kind = f"{_label(self.base.mixture) if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
+        if self.unique_tokens is not None:
+            kind += f"-of-{_short(self.unique_tokens)}"
         return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
 
 
@@ -123,7 +127,9 @@ def expand(
                 text = (corpus, tokenizer) if alone is None else own(alone)
                 if text is not None:
                     steps = recipe.steps(tokens)
-                    specs.append(RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone))
+                    specs.append(
+                        RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone, group.unique_tokens)
+                    )
         groups[group.name] = specs
     return groups
 

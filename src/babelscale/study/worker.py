@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from babelscale import files
 from babelscale.corpora import TokenStore
-from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
+from babelscale.errors import BabelscaleError, BabelscaleWarning, InputError, Stopped
 from babelscale.study import record
 from babelscale.study.disk import DiskFull, watched
 from babelscale.study.spec import Checkpoint, RunSpec
@@ -188,7 +188,7 @@ def job(study: Study, spec: RunSpec) -> Job:
     learned = spec.base.mixture.languages if isinstance(spec.base, RunSpec) else ()
     languages = sorted({*spec.mixture.languages, *learned})
     batches = Batches(
-        {code: store.train(code) for code in spec.mixture.languages},
+        {code: _cut(store.train(code), code, spec.unique_tokens) for code in spec.mixture.languages},
         spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length,
     )  # fmt: skip
 
@@ -214,6 +214,18 @@ def job(study: Study, spec: RunSpec) -> Job:
         spec.shape, recipe, spec.steps, spec.seed, batches, held_out,
         base=base, base_step=base_step, branches=branches, trunk=trunk_folder,
     )  # fmt: skip
+
+
+def _cut(tokens: NDArray[Any], code: str, unique_tokens: int | None) -> NDArray[Any]:
+    """The first tokens of a language's training text, and the one after them, which is only predicted."""
+    if unique_tokens is None:
+        return tokens
+    if len(tokens) <= unique_tokens:
+        raise InputError(
+            f"language {code!r} has {len(tokens)} training tokens, and the run asks for the first {unique_tokens}",
+            hint="lower unique_tokens of its group, or give the language more text",
+        )
+    return tokens[: unique_tokens + 1]
 
 
 def _say(event: dict[str, Any]) -> None:
