@@ -35,7 +35,9 @@ Verses = dict[str, str]
 def is_verse_text(source: str | Path) -> bool:
     """Whether a source is one text in many languages: a tar archive, or a folder of `LANGUAGE.tsv` files."""
     path = Path(source)
-    return any(path.glob("*.tsv")) if path.is_dir() else path.is_file() and tarfile.is_tarfile(path)
+    if path.is_dir():
+        return any(file.stem in known_languages.table() for file in path.glob("*.tsv"))
+    return path.is_file() and tarfile.is_tarfile(path)
 
 
 @dataclass(frozen=True)
