@@ -101,7 +101,8 @@ class Group(_Part):
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
     folder (`checkpoint`). `keep_state` keeps their final states, to be exported. Monolingual runs may have a tokenizer
     trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures of no rule, by weights. With
-    `unique_tokens`, only the first so many tokens of each language's text are trained on, again and again.
+    `unique_tokens`, only the first so many tokens of each language's text are trained on, again and again. `recipe`
+    fields take the place of the design's and the size's.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -122,6 +123,7 @@ class Group(_Part):
     keep_state: bool = False
     tokenizer: Literal["shared", "own"] = "shared"
     unique_tokens: int | None = Field(default=None, gt=0)
+    recipe: dict[str, float | int] = Field(default_factory=dict)
 
 
 class HoldoutPart(_Part):
@@ -153,10 +155,11 @@ class Design(_Part):
     holdout: HoldoutPart = HoldoutPart()
     analysis: dict[str, Any] = Field(default_factory=dict)
 
-    def training_recipe(self, size: str) -> Recipe:
-        """The recipe of one of the sizes."""
+    def training_recipe(self, size: str, group: Group | None = None) -> Recipe:
+        """The recipe of one of the sizes, or of a group's runs of that size."""
         standard = asdict(Recipe.of_study(self.shape(size).params) if self.recipe_of == "atlas" else Recipe())
-        for name, value in (self.recipe | self.sizes[size].recipe).items():
+        fields = self.recipe | self.sizes[size].recipe | (group.recipe if group is not None else {})
+        for name, value in fields.items():
             if name not in standard:
                 raise InputError(f"recipe: unknown field {name!r}", hint=f"it has {', '.join(standard)}")
             # 1 and 1.0 are one learning rate, and so one identity.
@@ -167,7 +170,8 @@ class Design(_Part):
 
     def lengths(self, group: Group, size: str) -> tuple[float, ...]:
         """Tokens of a group's runs of one size."""
-        return group.tokens or tuple(float(steps * self.training_recipe(size).tokens_per_step) for steps in group.steps)
+        per_step = self.training_recipe(size, group).tokens_per_step
+        return group.tokens or tuple(float(steps * per_step) for steps in group.steps)
 
     def shape(self, size: str) -> Shape:
         try:
@@ -318,6 +322,10 @@ def _check_references(design: Design, where: str) -> None:
                 raise InputError(
                     f"{place}: size {size!r} is not in [sizes]", hint=f"it holds {', '.join(design.sizes)}"
                 )
+            try:
+                design.training_recipe(size, group)
+            except InputError as error:
+                raise InputError(f"{place}: {error.message}", hint=error.hint) from None
         if bool(group.tokens) == bool(group.steps):
             raise InputError(
                 f"{place}: {'tokens and steps are both' if group.tokens else 'neither tokens nor steps are'} given",

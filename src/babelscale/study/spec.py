@@ -57,6 +57,22 @@ class RunSpec:
     def flops(self) -> int:
         return self.tokens * self.shape.flops_per_token(self.recipe.sequence_length)
 
+    @property
+    def measured_languages(self) -> tuple[str, ...]:
+        """Languages whose held-out losses are measured: those of the run and those of the run it continues from."""
+        learned = self.base.mixture.languages if isinstance(self.base, RunSpec) else ()
+        return tuple(sorted({*self.mixture.languages, *learned}))
+
+    @property
+    def fork(self) -> int:
+        """Steps done when the run stops being the same as a longer run: the start of its decay."""
+        return self.recipe.phases(self.steps)[1]
+
+    @property
+    def shared_evaluations(self) -> tuple[int, ...]:
+        """Steps up to the fork after which held-out losses are measured."""
+        return tuple(step for step in self.recipe.evaluation_steps(self.steps) if step <= self.fork)
+
     def identity(self) -> dict[str, Any]:
         """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
         how often a state is saved changes nothing, and text that is not cut is not mentioned."""
@@ -116,7 +132,7 @@ def expand(
         specs: list[RunSpec] = []
         each = [(size, tokens) for size in group.sizes for tokens in design.lengths(group, size)]
         for (size, tokens), seed in itertools.product(each, group.seeds):
-            shape, recipe = design.shape(size), design.training_recipe(size)
+            shape, recipe = design.shape(size), design.training_recipe(size, group)
             base: RunSpec | Checkpoint | None = None
             if group.continue_from is not None:
                 base = _base(groups[group.continue_from], group, size, seed)
@@ -148,7 +164,7 @@ def chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None = N
 
 
 def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """Run -> the longest run that differs from it in its length alone.
+    """Run -> the longest run that differs from it in its length, and in when it is evaluated, alone.
 
     Up to the shorter one's decay the two are the same to the bit, so it can branch off there (Hu et al. 2024, arXiv
     2404.06395, section 4). Runs too short for the whole warm-up warm up faster, and are not.
@@ -157,6 +173,7 @@ def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     keys: dict[str, str] = {}
     for spec in sorted(specs, key=lambda spec: (-spec.steps, spec.name)):
         alike = spec.identity() | {"steps": None, "warm": spec.recipe.phases(spec.steps)[0]}
+        alike["recipe"].pop("evaluations", None)
         keys[spec.name] = json.dumps(alike, sort_keys=True)
         longest.setdefault(keys[spec.name], spec)
     return {name: longest[key] for name, key in keys.items() if longest[key].name != name}

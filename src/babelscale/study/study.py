@@ -137,7 +137,8 @@ class Study:
     def _prepare_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
         if not (place / "corpus" / STORE).exists():
             self._make_text(place, languages, progress)
-        longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
+        pairs = [(size, group) for group in self.design.groups for size in group.sizes]
+        longest = max(self.design.training_recipe(*pair).sequence_length for pair in pairs)
         TokenStore.open(place / "corpus").require(languages, longest + 1, longest + 1)
 
     def _make_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
