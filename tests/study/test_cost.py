@@ -70,8 +70,8 @@ def test_storage_counts_states_logs_and_text(tiny_text: str):
     found = cost.estimate(design)
     base = next(run for run in whole(design).values() if run.size == "s" and len(run.mixture.languages) == 3)
     assert found.storage.states == 12 * base.shape.params
-    # 60,000 bytes of three languages at 3 bytes a token, two bytes each.
-    assert found.storage.token_stores == pytest.approx(3 * 2e4 * 2)
+    # 60,000 bytes of three languages at 2.15 bytes a token, two bytes each.
+    assert found.storage.token_stores == pytest.approx(3 * 6e4 / 2.15 * 2)
     assert found.storage.total == sum((found.storage.states, found.storage.logs, found.storage.token_stores))
     kept = parse(tiny_text.replace('name = "pair"', 'name = "pair"\nkeep_state = true'), "tiny.toml")
     assert cost.estimate(kept).storage.states > found.storage.states

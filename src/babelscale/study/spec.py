@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +57,11 @@ class RunSpec:
     @property
     def flops(self) -> int:
         return self.tokens * self.shape.flops_per_token(self.recipe.sequence_length)
+
+    def available(self, unique_tokens: Mapping[str, float]) -> dict[str, float]:
+        """U by language of this run, from the tokens that the text has: cut where the run reads the first tokens only."""
+        cut = math.inf if self.unique_tokens is None else self.unique_tokens
+        return {code: min(unique_tokens[code], cut) for code in self.mixture.languages}
 
     @property
     def measured_languages(self) -> tuple[str, ...]:
