@@ -59,7 +59,7 @@ class RunSpec:
         return self.tokens * self.shape.flops_per_token(self.recipe.sequence_length)
 
     def available(self, unique_tokens: Mapping[str, float]) -> dict[str, float]:
-        """U by language of this run, from the tokens that the text has: cut where the run reads the first tokens only."""
+        """U by language of this run, from that of the whole text: less where it reads the first tokens only."""
         cut = math.inf if self.unique_tokens is None else self.unique_tokens
         return {code: min(unique_tokens[code], cut) for code in self.mixture.languages}
 
