@@ -247,11 +247,12 @@ def _storage(
 ) -> Storage:
     asked = [spec for group in design.groups if group.keep_state for spec in groups[group.name]]
     kept = {spec.base.name for spec in specs.values() if isinstance(spec.base, RunSpec)} | {spec.name for spec in asked}
-    # A longer run keeps a state where each shorter one branches off.
-    held = [specs[name] for name in (*(name for name in specs if name in kept), *trunks(specs.values()))]
+    # A trunk keeps one state at each step where runs branch off it.
+    forks = {(trunk.name, specs[name].fork): trunk for name, trunk in trunks(specs.values()).items()}
+    held = [*(spec for name, spec in specs.items() if name in kept), *forks.values()]
     lines = 0.0
     for spec in specs.values():
-        evaluated = len(spec.recipe.evaluation_steps(spec.steps)) * len(spec.mixture.languages)
+        evaluated = len(spec.recipe.evaluation_steps(spec.steps)) * len(spec.languages)
         lines += _STEP_LINE * spec.steps + _EVALUATION_LINES * evaluated
     own = {spec.own for spec in specs.values() if spec.own is not None}
     width = 2 if design.tokenizer.vocabulary <= 2**16 else 4
