@@ -9,13 +9,17 @@ import polars as pl
 import pytest
 
 from babelscale.errors import InputError, Stopped
+from babelscale.reporting.findings import limits
+from babelscale.reporting.following import Follower
 from babelscale.reporting.power import power
-from babelscale.study import Study, cost, worker
+from babelscale.reporting.result import Walk
+from babelscale.study import Study, cost, export, worker
 from babelscale.study.design import parse
 from babelscale.study.record import RECORD
 from babelscale.study.spec import RunSpec, expand, trunks
 from babelscale.study.toml import to_toml
 from babelscale.training import LOG
+from babelscale.web.pages import study as page
 
 STAGED = """
 [[groups]]
@@ -111,6 +115,15 @@ def test_a_run_of_one_step_has_no_second_stage(tiny_text: str):
 def test_a_design_of_two_stages_survives_toml(tiny_text: str):
     design = parse(tiny_text + STAGED, "tiny.toml")
     assert parse(to_toml(design), "again.toml") == design
+
+
+def test_a_run_that_continues_a_two_stage_run_is_measured_on_both_of_its_mixtures(tiny_text: str):
+    more = '[[groups]]\nname = "on"\nmixture = "monolingual"\nlanguages = ["da"]\nsizes = ["xs"]\ntokens = [2e3]\n'
+    found = groups(tiny_text + STAGED + more + 'continue_from = "staged"\n')
+    (spec,) = found["on"]
+    assert spec.base == found["staged"][0]
+    assert spec.measured_languages == ("da", "sv", "sw")
+    assert spec.name.startswith("xs-da+sv-then-da+sw-to-da-2.05k-s0-")
 
 
 def test_runs_leave_the_latest_run_that_begins_alike(tiny_text: str):
@@ -260,3 +273,37 @@ def test_a_prediction_of_power_leaves_two_stage_runs_out(tiny_text: str):
     assert one.runs == two.runs
     assert "4 two-stage runs are left out." in two.assumptions
     assert not any("two-stage" in text for text in one.assumptions)
+
+
+def test_a_study_that_is_followed_shows_both_mixtures(study: Study):
+    now = Follower(study.folder).look()
+    shown = {run.name: run for run in now.runs if run.spec.then is not None}
+    costs = cost.spent(study.specs)
+    for spec in study.select(["staged"]):
+        assert (shown[spec.name].state, shown[spec.name].flops) == ("finished", costs[spec.name])
+        assert "from step" in page._row(shown[spec.name])[1]
+    assert {spec.name for spec in study.select(["staged"])} <= set(cost.status(study).finished)
+
+
+def test_an_estimate_counts_one_state_for_branches_of_one_fork(study: Study):
+    found = cost.estimate(study.design, only=["plain", "staged"])
+    specs = {spec.name: spec for spec in study.select(["plain", "staged"])}
+    assert found.branched == pytest.approx(sum(run.flops for run in specs.values()) - sum(cost.spent(specs).values()))
+    # Forks at the two boundaries, and at the decay of the shorter run of one stage.
+    params = study.select(["plain"])[0].shape.params
+    assert found.storage.states == 3 * cost.STATE_BYTES * params
+
+
+def test_a_model_card_tells_what_a_two_stage_run_saw_in_all(study: Study):
+    spec = study.select(["staged"])[0]
+    card = export._told(json.loads((study.finished(spec.name) / RECORD).read_text()))
+    assert "in two stages (uniform2 then da 25% + sw 75% from step 39)" in card
+    shares = {line.split(" | ")[0].strip("| "): float(line.split(" | ")[1]) for line in card.splitlines()[4:-2]}
+    assert shares == pytest.approx(spec.shares, abs=0.02)
+
+
+def test_the_report_says_that_two_stage_runs_are_left_out(study: Study):
+    runs = study.runs()
+    assert runs is not None
+    told = [line for line in limits(Walk("tiny", runs, {})).lines if "two-stage" in line]
+    assert [line.partition(" are")[0] for line in told] == ["4 two-stage runs"]

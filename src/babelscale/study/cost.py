@@ -94,7 +94,7 @@ class Done:
 class Estimate:
     """Runs, tokens and FLOPs of a design, or of some groups of it; shared runs count once in the totals.
 
-    `branched` is how many of the FLOPs are not spent twice, because shorter runs branch off longer ones.
+    `branched` is how many of the FLOPs are not spent twice, because runs branch off others that begin alike.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Estimate:
             f"{'in all':<{width}}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  shared runs count once"
         )
         if self.branched:
-            lines.append(f"of the FLOPs {self.branched:.3g} are not spent: shorter runs branch off longer ones")
+            lines.append(f"of the FLOPs {self.branched:.3g} are not spent: runs branch off others that begin alike")
         number = "1 device" if self.devices == 1 else f"{self.devices} devices"
         lines += [f"about {_hours(self.hours)} of training on {number}", f"  {self.device}"]
         lines += [str(self.storage), str(self.largest), *([str(self.done)] if self.done else []), *self.assumptions]
