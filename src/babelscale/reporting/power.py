@@ -171,7 +171,7 @@ def _allocation(
     if isinstance(design, Allocation):
         return design, []
     if isinstance(design, Runs):
-        return final_allocations(design), []
+        return final_allocations(design.one_stage()), []
     from babelscale.study.design import Design, load
     from babelscale.study.spec import expand
 
@@ -179,16 +179,19 @@ def _allocation(
         design = load(design)
     U, told = _unique(design, unique_tokens)
     every = expand(design, {code: min(U[code], 1e18) for code in design.languages}, "", "")
-    scratch = {spec.name: spec for group in every.values() for spec in group if spec.base is None}.values()
-    specs = [spec for spec in scratch if spec.own is None] or list(scratch)
+    fresh = {spec.name: spec for group in every.values() for spec in group if spec.base is None}.values()
+    scratch = [spec for spec in fresh if spec.then is None]
+    if len(scratch) < len(fresh):
+        told = [*told, f"{len(fresh) - len(scratch)} two-stage runs are left out."]
+    specs = [spec for spec in scratch if spec.own is None] or scratch
     if len(specs) < len(scratch):
         told = [*told, f"{len(scratch) - len(specs)} runs with a tokenizer of their own are left out."]
     if not specs:
-        raise InputError(f"design {design.name!r} trains no run from scratch")
+        raise InputError(f"design {design.name!r} trains no run of one stage from scratch")
     tokens = {
-        code: np.array([spec.tokens * spec.mixture.shares.get(code, 0.0) for spec in specs])
+        code: np.array([spec.tokens * spec.shares.get(code, 0.0) for spec in specs])
         for code in design.languages
-        if any(spec.mixture.shares.get(code, 0.0) > 0 for spec in specs)
+        if any(spec.shares.get(code, 0.0) > 0 for spec in specs)
     }
     params = np.array([spec.shape.params for spec in specs], np.float64)
     return Allocation(params, tokens, {code: U[code] for code in tokens}), told
