@@ -207,6 +207,11 @@ class Runs:
         chosen = pl.col("run").is_in(list(names))
         return Runs(self.table.filter(chosen), self.exposure.filter(chosen), self.losses.filter(chosen))
 
+    def one_stage(self) -> "Runs":
+        """The runs that kept one mixture from their first step to their last."""
+        stages = pl.col("start").fill_null(tables.SCRATCH)
+        return self.select(self.table.filter(stages != tables.TWO_STAGE)["run"])
+
     def observations(
         self,
         target: str | None = None,
@@ -214,18 +219,20 @@ class Runs:
         metric: Metric | None = None,
         split: str = "validation",
         lr_state: LRState = "decayed",
-        start: Sequence[str] = ("scratch",),
+        start: Sequence[str] = (tables.SCRATCH,),
     ) -> Observations:
         """Allocations and losses of one target language, learning-rate state and kind of start.
 
         Args:
             target: language code; may be left out where only one language was measured.
             lr_state: losses under a stable and a decayed learning rate are not comparable, so one is chosen.
-            start: runs to take; a run continued from a checkpoint has seen tokens its own exposure does not count.
+            start: runs to take: "scratch", "two-stage", "checkpoint". A run continued from a checkpoint has seen tokens
+                its own exposure does not count. A two-stage run ended on another mixture than it began with, so a run
+                of one mixture with the same totals has another loss, and a law that reads totals would mix the two up.
         """
         target = self.target(target)
         metric = metric or self.metric
-        kept = self.table.filter(pl.col("start").fill_null("scratch").is_in(list(start))).select("run", "params")
+        kept = self.table.filter(pl.col("start").fill_null(tables.SCRATCH).is_in(list(start))).select("run", "params")
         rows = (
             self.losses.filter(language=target, split=split, lr_state=lr_state)
             .join(kept, on="run")
@@ -265,9 +272,9 @@ class Runs:
     def cosampled(self, target: str, most: int = 3) -> tuple[str, ...]:
         """The languages most often trained on together with `target`, at most `most` (the study's K_t).
 
-        Mixtures are counted once however many runs share them; ties go by code.
+        Mixtures are counted once however many runs share them; ties go by code. Two-stage runs do not count.
         """
-        final = self.exposure.filter(pl.col("tokens") > 0).select("run", "language").unique()
+        final = self.one_stage().exposure.filter(pl.col("tokens") > 0).select("run", "language").unique()
         mixtures = final.sort("language").group_by("run").agg("language").select("language").unique()
         beside = mixtures.filter(pl.col("language").list.contains(target)).explode("language")
         counts = beside.filter(pl.col("language") != target)["language"].value_counts()

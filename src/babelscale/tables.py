@@ -20,6 +20,9 @@ from babelscale.errors import InputError
 from babelscale.files import new_file
 from babelscale.languages import is_well_formed
 
+# How a run started (`start` of the runs table). A two-stage run started from scratch and went on with another mixture
+# from some step on. Other words are taken as kinds of checkpoint; runs that say nothing started from scratch.
+SCRATCH, CHECKPOINT, TWO_STAGE = "scratch", "checkpoint", "two-stage"
 LRState = Literal["warmup", "stable", "decayed"]
 TABLES = ("runs", "exposure", "losses")
 Read = TypeVar("Read")

@@ -54,7 +54,11 @@ def matrix() -> TransferMatrix:
 def test_loss_rows_leave_out_languages_that_a_run_never_sees(runs: Runs) -> None:
     frame = loss_rows(runs)
     assert (frame["tokens"] > 0).all()
-    assert set(frame["kind"]) == set(KINDS)
+    assert set(frame["kind"]) == set(KINDS) - {"two stages"}
+    staged = pl.col("run") == "tiny-sv-3e+05"
+    table = runs.table.with_columns(start=pl.when(staged).then(pl.lit("two-stage")).otherwise("start"))
+    kinds = loss_rows(Runs(table, runs.exposure, runs.losses)).filter(staged)["kind"]
+    assert set(kinds) == {"two stages"}
     own = frame.filter(run="tiny-sv-3e+05", lr_state="decayed").row(0, named=True)
     expected = runs.observations("sv").loss[list(runs.observations("sv").run).index("tiny-sv-3e+05")]
     assert own["loss"] == pytest.approx(expected)

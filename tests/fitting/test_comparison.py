@@ -9,7 +9,7 @@ import pytest
 from babelscale.errors import InputError
 from babelscale.fitting import Comparison, compare
 from babelscale.laws import AdaptiveTransfer, Chinchilla
-from babelscale.runs import Runs
+from babelscale.runs import Runs, concat
 
 NAMES = ["chinchilla", "data-constrained", "multilingual", "adaptive-transfer"]
 
@@ -30,6 +30,18 @@ def test_every_law_target_and_axis_has_one_row(atlas_runs: Runs) -> None:
     assert found.table.select("law", "target", "axis").is_unique().all()
     computed = found.table.filter(pl.col("R2").is_not_null())
     assert (computed["n_train"] + computed["n_test"] + computed["n_outside"] == 100).all()
+
+
+def test_two_stage_runs_change_no_comparison() -> None:
+    runs = _grid(4, 4)
+    last = runs.table.filter(pl.col("params") == runs.table["params"].max())["run"]
+    other = pl.col("run") + "-staged"
+    renamed = [frame.filter(pl.col("run").is_in(last.to_list())).with_columns(run=other)
+               for frame in (runs.table, runs.exposure, runs.losses)]  # fmt: skip
+    table = renamed[0].with_columns(start=pl.lit("two-stage"), params=2 * pl.col("params"))
+    both = concat([runs, Runs.of(table, *renamed[1:])])
+    assert len(both) > len(runs)
+    assert compare(["chinchilla"], both).table.equals(compare(["chinchilla"], runs).table)
 
 
 def test_what_cannot_be_computed_is_null_with_a_reason() -> None:

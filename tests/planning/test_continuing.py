@@ -146,6 +146,9 @@ def test_bad_checkpoints_and_runs():
     scratch = fresh.select([name for name in fresh.names if name.startswith("scratch")])
     with pytest.raises(InputError, match="no run was continued"):
         decide(1e7, tokens=1e8, language="sw", runs=scratch)
+    staged = Runs.of(scratch.table.with_columns(start=pl.lit("two-stage")), scratch.exposure, scratch.losses)
+    with pytest.raises(InputError, match="no run was continued"):
+        decide(1e7, tokens=1e8, language="sw", runs=staged)
     few = fresh.select([n for n in fresh.names if n.startswith("scratch") or n.endswith("-1e+08")])
     with pytest.raises(InputError, match="at 1 lengths"):
         decide(1e7, tokens=1e8, language="sw", runs=few)

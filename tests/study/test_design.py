@@ -194,7 +194,7 @@ def test_the_design_in_the_guide_is_one():
     text = guide.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
     design = parse(text, "laboratory.md")
     groups = expand(design, dict.fromkeys(design.languages, 1e9), "c", "t")
-    assert len(trunks(spec for specs in groups.values() for spec in specs)) == 4
+    assert len(trunks(spec for specs in groups.values() for spec in specs)) == 4 + 3
     assert {spec.recipe.batch_size for spec in groups["wide"]} == {256, 64}
 
 

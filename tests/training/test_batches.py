@@ -1,5 +1,6 @@
 """The order of training tokens: exact shares, and any step without replay."""
 
+import hashlib
 import math
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from babelscale.errors import InputError
 from babelscale.mixture import Mixture
-from babelscale.training.batches import Batches, mixed, permuted, prefetched
+from babelscale.training.batches import Batches, Stage, mixed, permuted, prefetched
 
 WEIGHTS = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=12)
 
@@ -70,6 +71,76 @@ def test_a_language_keeps_its_order_whatever_it_is_mixed_with():
     of_sw = [mixed.at(step)[0] for step in range(20)]
     of_sw = [row for row in of_sw if row[0] < 1000]
     np.testing.assert_array_equal(of_sw, [alone.at(step)[0] for step in range(len(of_sw))])
+
+
+def test_the_bytes_of_a_run_of_one_stage_never_change():
+    mixture = Mixture.of({"sw": 3, "yo": 2, "ha": 1.7, "om": 0.3})
+    tokens = {c: (np.arange(170 + 40 * k) + 1000 * k).astype(np.uint16) for k, c in enumerate(mixture.languages)}
+    batches = Batches(tokens, mixture, 5, 7, 8)
+    digest = hashlib.sha256(b"".join(batches.at(step).astype("<i4").tobytes() for step in range(400)))
+    assert digest.hexdigest() == "d4b13535536a9dd195e827bba31ecda5c41d38ad7b230234263ce52fb14c590e"
+
+
+def staged(first: dict, second: dict, start: int, batch_size: int = 4, tokens: int = 170) -> Batches:
+    codes = sorted({*first, *second})
+    streams = {code: np.arange(tokens, dtype=np.uint16) + 1000 * k for k, code in enumerate(codes)}
+    return Batches(streams, Mixture.of(first), 0, batch_size, 8, Stage(start, Mixture.of(second)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(WEIGHTS, WEIGHTS, st.integers(0, 6), st.integers(1, 9), st.integers(1, 30), st.integers(0, 30))
+def test_each_stage_holds_its_shares_and_counts_are_what_the_batches_held(one, two, moved, batch_size, start, more):
+    first = {f"x-{k:02d}": weight for k, weight in enumerate(one)}
+    second = {f"x-{k + moved:02d}": weight for k, weight in enumerate(two)}
+    batches = staged(first, second, start, batch_size)
+    held = dict.fromkeys(batches.languages, 0)
+    for step in range(start + more):
+        if step == start:
+            before = dict(held)
+        for row in batches.at(step):
+            held[batches.languages[row[0] // 1000]] += 1
+        assert batches.counts(step + 1) == held
+    if not more:
+        before = dict(held)
+    for mixture, steps, found in (
+        (batches.mixture, start, before),
+        (Mixture.of(second), more, {code: held[code] - before[code] for code in held}),
+    ):
+        assert sum(found.values()) == steps * batch_size
+        for code in held:
+            share = mixture.shares.get(code, 0.0)
+            assert abs(found[code] - share * steps * batch_size) <= 1 + share * len(mixture.shares) / 2
+
+
+def test_stage_two_goes_on_in_each_languages_order_and_leaves_stage_one_as_it_is():
+    batches = staged({"sw": 3, "yo": 1}, {"sw": 1, "ha": 2}, 11, batch_size=3)
+    plain = Batches({c: batches.tokens[c] for c in ("sw", "yo")}, batches.mixture, 0, 3, 8)
+    for step in range(11):
+        np.testing.assert_array_equal(batches.at(step), plain.at(step))
+    rows = np.concatenate([batches.at(step) for step in range(60)])
+    for k, code in enumerate(batches.languages):
+        alone = Batches({code: batches.tokens[code]}, Mixture({code: 1.0}), 0, 1, 8)
+        own = rows[rows[:, 0] // 1000 == k]
+        np.testing.assert_array_equal(own, [alone.at(step)[0] for step in range(len(own))])
+    # Swahili has gone through its 21 sequences more than once.
+    assert batches.counts(60)["sw"] > 2 * batches.sequences("sw")
+    assert batches.counts(60)["yo"] == batches.counts(11)["yo"]
+    assert batches.counts(11)["ha"] == 0
+
+
+def test_any_step_of_two_stages_is_reached_without_replay():
+    expected = [
+        batch
+        for batches in [staged({"sw": 3, "yo": 1}, {"ha": 1, "yo": 4}, 301)]
+        for batch in map(batches.at, range(600))
+    ]
+    for step in (599, 302, 301, 300, 299, 0):
+        np.testing.assert_array_equal(staged({"sw": 3, "yo": 1}, {"ha": 1, "yo": 4}, 301).at(step), expected[step])
+
+
+def test_a_second_stage_that_starts_at_once_is_refused():
+    with pytest.raises(InputError, match="stage two starts after 0 steps"):
+        Stage(0, Mixture({"sw": 1.0}))
 
 
 def test_too_few_tokens_for_one_sequence_names_the_language():

@@ -10,7 +10,7 @@ import pytest
 from babelscale.errors import InputError, StudyError
 from babelscale.mixture import Mixture
 from babelscale.model import Shape
-from babelscale.training.batches import Batches
+from babelscale.training.batches import Batches, Stage
 from babelscale.training.evaluation import HeldOut
 from babelscale.training.loop import Job, train
 from babelscale.training.recipe import Recipe
@@ -31,6 +31,13 @@ def job(steps: int = 60, **changes) -> Job:
     return replace(Job(SHAPE, RECIPE, steps, 0, batches, held_out), **changes)
 
 
+def two_stages() -> Batches:
+    """Both languages, and Yoruba alone from step 35 on."""
+    batches = job().batches
+    second = Stage(35, Mixture({"yo": 1.0}))
+    return Batches(batches.tokens, MIXTURE, 0, RECIPE.batch_size, RECIPE.sequence_length, second)
+
+
 class Stopped(Exception):
     pass
 
@@ -42,18 +49,28 @@ def test_two_runs_of_one_seed_leave_the_same_bytes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("when", [10, 30, 55])
-def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path, when: int):
+@pytest.mark.parametrize("changes", [{}, {"batches": two_stages()}], ids=["one stage", "two stages"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path, when: int, changes: dict):
     def stop(step: int, loss: float) -> None:
         if step >= when:
             raise Stopped
 
-    whole = train(job(), tmp_path / "whole").read_bytes()
+    whole = train(job(**changes), tmp_path / "whole").read_bytes()
     with pytest.raises(Stopped):
-        train(job(), tmp_path / "cut", progress=stop)
+        train(job(**changes), tmp_path / "cut", progress=stop)
     # A kill may cut the last line short.
     with (tmp_path / "cut" / "log.jsonl").open("a") as log:
         log.write('{"step": 3')
-    assert train(job(), tmp_path / "cut").read_bytes() == whole
+    assert train(job(**changes), tmp_path / "cut").read_bytes() == whole
+
+
+def test_a_second_stage_changes_what_follows_its_boundary_alone(tmp_path: Path):
+    one, two = (train(made, tmp_path / name) for name, made in (("a", job()), ("b", job(batches=two_stages()))))
+    first, second = ([json.loads(line) for line in log.read_text().splitlines()] for log in (one, two))
+    assert [e for e in first if e["step"] <= 35] == [e for e in second if e["step"] <= 35]
+    assert all(a != b for a, b in zip(first, second, strict=True) if a["step"] > 36)
+    # One learning-rate schedule over both.
+    assert [e.get("learning_rate") for e in first] == [e.get("learning_rate") for e in second]
 
 
 def test_the_log_holds_every_step_and_every_evaluation(tmp_path: Path):

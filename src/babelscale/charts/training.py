@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import polars as pl
 
+from babelscale import tables
 from babelscale.charts import style
 from babelscale.runs import METRICS, Metric, Runs
 
-KINDS = ("one language", "two languages", "several languages", "continued")
+KINDS = ("one language", "two languages", "several languages", "continued", "two stages")
 
 
 def loss_rows(runs: Runs, *, metric: Metric | None = None, split: str = "validation") -> pl.DataFrame:
@@ -24,9 +25,10 @@ def loss_rows(runs: Runs, *, metric: Metric | None = None, split: str = "validat
     table = runs.table.join(spread, on="run").select(
         "run", "params", "start", "languages", mixture=pl.col("mixture").fill_null(pl.col("run"))
     )
-    continued = pl.col("start").fill_null("scratch") != "scratch"
+    start = pl.col("start").fill_null(tables.SCRATCH)
     kind = (
-        pl.when(continued).then(pl.lit(KINDS[3]))
+        pl.when(start == tables.TWO_STAGE).then(pl.lit(KINDS[4]))
+        .when(start != tables.SCRATCH).then(pl.lit(KINDS[3]))
         .when(pl.col("languages") == 1).then(pl.lit(KINDS[0]))
         .when(pl.col("languages") == 2).then(pl.lit(KINDS[1]))
         .otherwise(pl.lit(KINDS[2]))

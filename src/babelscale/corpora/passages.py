@@ -91,12 +91,12 @@ def deal_passages(
         raise InputError(f"held-out share {held_out_share}", hint="it lies between 0 and 1")
     codes = known_languages.check(sorted(weights), "passages")
     with _opened(Path(source)) as place:
-        texts = {code: _verses(place, code, Path(source)) for code in codes}
-    dealt = _deal({code: _by_passage(text) for code, text in texts.items()}, weights, held_out_share, seed)
+        texts = {code: _by_passage(_verses(place, code, Path(source))) for code in codes}
+    dealt = _deal(texts, weights, held_out_share, seed)
     with files.new_folder(Path(folder)) as partial:
         for code, text in texts.items():
             for name, passages in (("train", dealt.train[code]), ("valid", dealt.held_out)):
-                lines = "".join(f"{verse}\n" for passage in passages for verse in _by_passage(text).get(passage, ()))
+                lines = "".join(f"{verse}\n" for passage in passages for verse in text.get(passage, ()))
                 if not lines:
                     raise InputError(f"language {code!r}: no passage for {name}", hint="give it a larger weight")
                 files.write_text(partial / name / f"{code}.txt", lines)

@@ -151,6 +151,7 @@ def compare(
 
     Args:
         forms: names (built for each target with the study's defaults) or laws (compared on their own target).
+        runs: two-stage runs are left out.
         targets: languages to predict; every measured one that some run was trained on, where left out.
         axes: see `Runs.hold_out`; all five where left out.
         expanding: by what an expanding window grows: "compute", "params", "tokens" (in all); empty for none.
@@ -171,6 +172,7 @@ def compare(
         raise InputError(f"rungs is {rungs}", hint="at least 1; expanding=() asks for no window")
     if not forms:
         raise InputError("no law to compare", hint=f"laws: {', '.join(laws.LAWS)}")
+    runs = runs.one_stage()
     wanted = [runs.target(t) for t in targets] if targets else [t for t in runs.targets if t in runs.languages]
     metric = metric or runs.metric
     splits = [_Split({"axis": axis}, _held_out(runs, axis, share, seed)) for axis in axes]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale import fitting
+from babelscale import fitting, tables
 from babelscale.errors import InputError
 from babelscale.fitting.bootstrap import run_weights
 from babelscale.laws import Chinchilla
@@ -141,7 +141,8 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
 
 
 def _continued(runs: Runs, target: str) -> Observations:
-    starts = [name for name in runs.table["start"].drop_nulls().unique().sort() if name != "scratch"]
+    fresh = (tables.SCRATCH, tables.TWO_STAGE)
+    starts = [name for name in runs.table["start"].drop_nulls().unique().sort() if name not in fresh]
     if not starts:
         raise InputError("no run was continued from a checkpoint", hint='their `start` is "checkpoint"')
     return runs.observations(target, start=starts)

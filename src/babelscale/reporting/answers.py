@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from scipy.special import stdtrit
 
-from babelscale.reporting.power import two_stage
 from babelscale.runs import METRICS, Runs
 from babelscale.study.spec import RunSpec
 from babelscale.transfer.bts import Z90
@@ -142,12 +141,12 @@ def grouped(specs: Iterable[RunSpec], key: Callable[[RunSpec], Key]) -> dict[Key
 
 def plain(spec: RunSpec) -> bool:
     """Whether a run starts from scratch, reads the whole text under the shared vocabulary and keeps one mixture."""
-    return spec.base is None and spec.own is None and spec.unique_tokens is None and not two_stage(spec)
+    return spec.base is None and spec.own is None and spec.unique_tokens is None and spec.then is None
 
 
 def only(spec: RunSpec) -> str | None:
     """The language of a monolingual run."""
-    return spec.mixture.languages[0] if len(spec.mixture.languages) == 1 and not two_stage(spec) else None
+    return spec.languages[0] if len(spec.languages) == 1 else None
 
 
 def noise_of(
@@ -179,7 +178,7 @@ def measured_noise(runs: Runs, names: Mapping[str, RunSpec]) -> Noise | None:
     ends = runs.losses.filter(split="validation", lr_state="decayed")
     values: pl.DataFrame = ends.select("run", "language", value=METRICS[runs.metric].log())
     for same in repeats(spec for name, spec in names.items() if name in known):
-        codes = set(same[0].mixture.languages)
+        codes = set(same[0].languages)
         part = values.filter(pl.col("run").is_in([spec.name for spec in same]) & pl.col("language").is_in(codes))
         spread = part.group_by("language").agg(pl.col("value").var(), pl.len().alias("n")).filter(pl.col("n") > 1)
         if spread.height:

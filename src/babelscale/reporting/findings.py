@@ -101,6 +101,11 @@ def limits(walk: Walk) -> Section:
     """What could not be done with these runs, and what must not be concluded from them."""
     runs = walk.runs
     lines = list(walk.limits)
+    if staged := len(runs) - len(runs.one_stage()):
+        lines.append(
+            f"{staged} two-stage {'runs are' if staged > 1 else 'run is'} left out of the laws, their comparison and "
+            "the transfer scores: these read the totals of a run as those of one mixture."
+        )
     seeds = runs.table["seed"].drop_nulls().n_unique()
     if seeds < 2:
         lines.append(

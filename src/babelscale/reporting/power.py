@@ -184,7 +184,7 @@ def _allocation(
     if isinstance(design, Allocation):
         return design, []
     if isinstance(design, Runs):
-        return final_allocations(design), []
+        return final_allocations(design.one_stage()), []
     from babelscale.study.design import Design, load
 
     if not isinstance(design, Design):
@@ -211,12 +211,12 @@ def allocation_of(specs: "Sequence[RunSpec]", unique_tokens: Mapping[str, float]
     Raises:
         InputError: no run starts from scratch.
     """
-    scratch = [spec for spec in specs if spec.base is None and not two_stage(spec)]
+    scratch = [spec for spec in specs if spec.base is None and spec.then is None]
     if not scratch:
         raise InputError("the design trains no run of one stage from scratch", hint="laws are fitted to such runs")
     used = [spec for spec in scratch if spec.own is None] or scratch
     told = []
-    if staged := sum(two_stage(spec) for spec in specs):
+    if staged := sum(spec.then is not None for spec in specs):
         told.append(f"{staged} two-stage runs are left out.")
     if len(used) < len(scratch):
         told.append(f"{len(scratch) - len(used)} runs with a tokenizer of their own are left out.")
@@ -225,11 +225,6 @@ def allocation_of(specs: "Sequence[RunSpec]", unique_tokens: Mapping[str, float]
     available = [spec.available(unique_tokens) for spec in used]
     unique = {code: np.array([U.get(code, unique_tokens[code]) for U in available]) for code in codes}
     return Allocation(np.array([spec.shape.params for spec in used], np.float64), tokens, unique), told
-
-
-def two_stage(spec: "RunSpec") -> bool:
-    """Whether a run changes its mixture on the way."""
-    return getattr(spec, "then", None) is not None
 
 
 def _unique(design: "Design", given: Mapping[str, float] | None) -> tuple[dict[str, float], list[str]]:

@@ -155,7 +155,7 @@ def _planned(design: "Design", size: str) -> set[frozenset[str]]:
     """Even mixtures that the design's groups name at a size, whether trained or not."""
     found: set[frozenset[str]] = set()
     for group in design.groups:
-        if size not in group.sizes or group.continue_from or group.checkpoint:
+        if size not in group.sizes or group.continue_from or group.checkpoint or group.then:
             continue
         codes = group.languages or design.languages
         match group.mixture:
@@ -247,7 +247,7 @@ def _asked(design: "Design", size: str) -> float | None:
     lengths = [
         length
         for group in design.groups
-        if group.mixture == "monolingual" and size in group.sizes and not group.continue_from
+        if group.mixture == "monolingual" and size in group.sizes and not group.continue_from and not group.then
         for length in design.lengths(group, size)
     ]
     return max(lengths, default=None)

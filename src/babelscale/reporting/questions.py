@@ -23,7 +23,6 @@ from babelscale.reporting.answers import (
     plain,
     repeats,
 )  # fmt: skip
-from babelscale.reporting.power import two_stage
 from babelscale.study.spec import RunSpec
 
 # Shares count as equal up to this difference, as token counts are whole sequences.
@@ -193,23 +192,28 @@ def _k(tokens: float) -> str:
 def stages(specs: Sequence[RunSpec], noise: Noise) -> list[Answer]:
     """Two stages against one: runs of the first mixture, of the second, or of the same totals in one stage."""
     question = "two stages against one (equal size and tokens)"
-    staged: list[Any] = [s for s in specs if two_stage(s)]
+    staged = [(s, s.then) for s in specs if s.then is not None]
     single = grouped((s for s in specs if plain(s)), lambda s: (s.size, s.tokens))
     answers = []
-    for what, mixture in (
-        ("the first mixture", lambda s: s.mixture.shares),
-        ("the second mixture", lambda s: s.then.mixture.shares),
-        ("the same totals", lambda s: s.shares),
-    ):  # fmt: skip
-        found = []
-        for spec in staged:
-            beside = [s for s in single.get((spec.size, spec.tokens), []) if _same(s.mixture.shares, mixture(spec))]
+    for what in ("the first mixture", "the second mixture", "the same totals"):
+        found: dict[tuple[Any, ...], list[list[RunSpec]]] = {}
+        for spec, then in staged:
+            wanted = {"the first mixture": spec.mixture.shares, "the second mixture": then.mixture.shares}
+            shares = wanted.get(what, spec.shares)
+            beside = [s for s in single.get((spec.size, spec.tokens), []) if _same(s.mixture.shares, shares)]
             if beside:
-                found.append(1 + 1 / len(beside))
+                second = tuple(sorted(round(share, 3) for share in then.mixture.shares.values()))
+                key = spec.size, spec.tokens, round(then.start / spec.steps, 2), second
+                found.setdefault(key, []).append(beside)
         subject = f"against one stage of {what}"
         if found:
-            basis = f"{len(found)} of {len(staged)} two-stage runs have such a run"
-            answers.append(contrast(question, subject, basis, max(found), noise))
+            every = [beside for part in found.values() for beside in part]
+            basis = f"{len(every)} of {len(staged)} two-stage runs have such a run"
+            worst = max(1 + 1 / len(beside) for beside in every)
+            answers.append(contrast(question, f"{subject}, each", basis, worst, noise))
+            means = [1 / len(part) + 1 / len({s.name for beside in part for s in beside}) for part in found.values()]
+            basis = f"{len(found)} boundaries and final shares"
+            answers.append(contrast(question, f"{subject}, mean of the languages", basis, max(means), noise))
         elif staged:
             add = f"runs of {what} in one stage, of equal size and tokens"
             answers.append(Answer(question, subject, "no such run", None, LOSS_MATTERS, "loss", add=add))

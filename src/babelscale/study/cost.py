@@ -97,7 +97,7 @@ class Done:
 class Estimate:
     """Runs, tokens and FLOPs of a design, or of some groups of it; shared runs count once in the totals.
 
-    `branched` is how many of the FLOPs are not spent twice, because shorter runs branch off longer ones.
+    `branched` is how many of the FLOPs are not spent twice, because runs branch off others that begin alike.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Estimate:
             f"{'in all':<{width}}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  shared runs count once"
         )
         if self.branched:
-            lines.append(f"of the FLOPs {self.branched:.3g} are not spent: shorter runs branch off longer ones")
+            lines.append(f"of the FLOPs {self.branched:.3g} are not spent: runs branch off others that begin alike")
         number = "1 device" if self.devices == 1 else f"{self.devices} devices"
         lines += [f"about {_hours(self.hours)} of training on {number}", f"  {self.device}"]
         lines += [str(self.storage), str(self.largest), *([str(self.done)] if self.done else []), *self.assumptions]
@@ -279,11 +279,12 @@ def _storage(
 ) -> Storage:
     asked = [spec for group in design.groups if group.keep_state for spec in groups[group.name]]
     kept = {spec.base.name for spec in specs.values() if isinstance(spec.base, RunSpec)} | {spec.name for spec in asked}
-    # A longer run keeps a state where each shorter one branches off.
-    held = [specs[name] for name in (*(name for name in specs if name in kept), *trunks(specs.values()))]
+    # A trunk keeps one state at each step where runs branch off it.
+    forks = {(trunk.name, specs[name].fork): trunk for name, trunk in trunks(specs.values()).items()}
+    held = [*(spec for name, spec in specs.items() if name in kept), *forks.values()]
     lines = 0.0
     for spec in specs.values():
-        evaluated = len(spec.recipe.evaluation_steps(spec.steps)) * len(spec.mixture.languages)
+        evaluated = len(spec.recipe.evaluation_steps(spec.steps)) * len(spec.languages)
         lines += _STEP_LINE * spec.steps + _EVALUATION_LINES * evaluated
     own = {spec.own for spec in specs.values() if spec.own is not None}
     width = 2 if design.tokenizer.vocabulary <= 2**16 else 4

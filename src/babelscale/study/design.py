@@ -1,6 +1,7 @@
 """Design: which runs a study is made of, as a short TOML file or in Python, under one validation."""
 
 import itertools
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -103,6 +104,10 @@ class Group(_Part):
     trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures of no rule, by weights. With
     `unique_tokens`, only the first so many tokens of each language's text are trained on, again and again. `recipe`
     fields take the place of the design's and the size's.
+
+    Two-stage runs train on `mixture` first and, without a restart, on a mixture of `then` (by weights) from a share of
+    `boundaries` of their steps on; every pair of the two is a run. With `one_stage`, they see the same tokens of each
+    language in one stage, for comparison.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -124,6 +129,9 @@ class Group(_Part):
     tokenizer: Literal["shared", "own"] = "shared"
     unique_tokens: int | None = Field(default=None, gt=0)
     recipe: dict[str, float | int] = Field(default_factory=dict)
+    then: tuple[dict[str, float], ...] = ()
+    boundaries: tuple[float, ...] = ()
+    one_stage: bool = False
 
 
 class HoldoutPart(_Part):
@@ -310,7 +318,7 @@ def _check_references(design: Design, where: str) -> None:
         if group.name in seen:
             raise InputError(f"{place}: a second group of this name")
         pairs = itertools.chain.from_iterable(group.pairs or ())
-        listed = itertools.chain.from_iterable(group.shares or ())
+        listed = itertools.chain.from_iterable((*(group.shares or ()), *group.then))
         for code in (*(group.languages or ()), *pairs, *listed, *group.pinned):
             if code not in design.languages:
                 raise InputError(
@@ -352,7 +360,30 @@ def _check_references(design: Design, where: str) -> None:
                 else f"{place}: mixture 'shares' lists no shares",
                 hint='list them as shares = [{ sv = 3, da = 1 }, ...] beside mixture = "shares"',
             )
-        for weights in group.shares or ():
-            if not weights or any(not weight > 0 for weight in weights.values()):
-                raise InputError(f"{place}: shares {weights} are not positive weights by language")
+        for field, listed in (("shares", group.shares or ()), ("then", group.then)):
+            for weights in listed:
+                if not weights or any(not 0 < weight < math.inf for weight in weights.values()):
+                    raise InputError(f"{place}: {field} {weights} are not positive weights by language")
+        _check_stages(group, place)
         seen.add(group.name)
+
+
+def _check_stages(group: Group, place: str) -> None:
+    if group.one_stage and not group.then:
+        raise InputError(f"{place}: one_stage has no second stage to do without", hint="give then and boundaries")
+    if bool(group.then) != bool(group.boundaries):
+        given, missing = ("then", "boundaries") if group.then else ("boundaries", "then")
+        raise InputError(
+            f"{place}: {given} is given without {missing}",
+            hint="two-stage runs need both: then = [{ en = 9, fr = 1 }] and boundaries = [0.8]",
+        )
+    if outside := [boundary for boundary in group.boundaries if not 0 < boundary < 1]:
+        raise InputError(
+            f"{place}: boundaries: {outside[0]} does not lie between 0 and 1",
+            hint="give the share of a run's steps after which stage two begins",
+        )
+    if group.then and (group.continue_from or group.checkpoint or group.tokenizer == "own"):
+        raise InputError(
+            f"{place}: two-stage runs start from scratch with the study's tokenizer",
+            hint="leave out then and boundaries, or continue_from, checkpoint and tokenizer",
+        )

@@ -30,11 +30,23 @@ def export(run: str | Path, folder: str | Path, dtype: Literal["float32", "bfloa
     shape = Shape(**record["identity"]["shape"])
     huggingface_config.check_exportable(shape)
     tokenizer = _tokenizer(run, record["run"]["tokenizer"])
-    mixture = record["identity"]["mixture"]
+    languages = sorted(_shares(record))
     return huggingface.export(
         _parameters(run, shape, record["identity"]["steps"]), shape, folder, tokenizer=tokenizer, dtype=dtype,
-        sequence_length=record["recipe"]["sequence_length"], languages=sorted(mixture), trained_on=_told(record),
+        sequence_length=record["recipe"]["sequence_length"], languages=languages, trained_on=_told(record),
     )  # fmt: skip
+
+
+def _shares(record: dict[str, Any]) -> dict[str, float]:
+    """Shares by language: of the mixture, or of what a two-stage run saw in all."""
+    identity = record["identity"]
+    if "then" not in identity:
+        return identity["mixture"]
+    return {
+        row["language"]: row["tokens"] / record["run"]["tokens"]
+        for row in record["exposure"]
+        if row["step"] == identity["steps"]
+    }
 
 
 def _record(run: Path) -> dict[str, Any]:
@@ -97,6 +109,9 @@ def _told(record: dict[str, Any]) -> str:
         if row["step"] == last
     }
     start = f"continued from {run['base']}" if run["base"] else "from scratch"
+    if "then" in identity:
+        start += f" in two stages ({run['mixture']})"
+    shares = _shares(record)
     lines = [
         f"Run {run['run']}: {run['tokens']:,.0f} tokens in {last:,} steps, {start}, seed {run['seed']}.",
         "",
@@ -106,7 +121,8 @@ def _told(record: dict[str, Any]) -> str:
     for code in sorted({*seen, *(code for code, _ in bits)}):
         row, loss = seen.get(code), bits.get((code, "validation"))
         exposure = f"{row['tokens']:,.0f} | {row['unique_tokens']:,.0f}" if row else "0 | "
-        share = identity["mixture"].get(code, 0.0)
-        lines.append(f"| {code} | {share:.4g} | {exposure} | {'' if loss is None else format(loss, '.4f')} |")
+        lines.append(
+            f"| {code} | {shares.get(code, 0.0):.4g} | {exposure} | {'' if loss is None else format(loss, '.4f')} |"
+        )
     lines += ["", f"Corpus {run['corpus'][:12]}, tokenizer {run['tokenizer'][:12]} (hashes)."]
     return "\n".join(lines)

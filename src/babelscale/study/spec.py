@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from babelscale.errors import InputError
 from babelscale.mixture import Mixture
 from babelscale.model.shape import Shape
 from babelscale.study.design import Design, Group
+from babelscale.training.batches import Stage, mixture_name, trained_languages
 from babelscale.training.recipe import Recipe
 
 
@@ -49,6 +50,30 @@ class RunSpec:
     base: "RunSpec | Checkpoint | None" = None
     own: str | None = None
     unique_tokens: int | None = None
+    then: Stage | None = None
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that the run trains on, in alphabetical order."""
+        return trained_languages(self.mixture, self.then)
+
+    @property
+    def mixture_name(self) -> str:
+        """What the run trains on, for people."""
+        return mixture_name(self.mixture, self.then)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Expected share of all tokens by language, over both stages."""
+        if self.then is None:
+            return dict(self.mixture.shares)
+        second = 1 - self.then.start / self.steps
+        stages = ((1 - second, self.mixture.shares), (second, self.then.mixture.shares))
+        return {code: sum(part * shares.get(code, 0.0) for part, shares in stages) for code in self.languages}
+
+    def in_one_stage(self) -> "RunSpec":
+        """The run that sees the same tokens of each language in one stage."""
+        return self if self.then is None else replace(self, mixture=Mixture.of(self.shares), then=None)
 
     @property
     def tokens(self) -> int:
@@ -61,18 +86,20 @@ class RunSpec:
     def available(self, unique_tokens: Mapping[str, float]) -> dict[str, float]:
         """U by language of this run, from that of the whole text: less where it reads the first tokens only."""
         cut = math.inf if self.unique_tokens is None else self.unique_tokens
-        return {code: min(unique_tokens[code], cut) for code in self.mixture.languages}
+        return {code: min(unique_tokens[code], cut) for code in self.languages}
 
     @property
     def measured_languages(self) -> tuple[str, ...]:
         """Languages whose held-out losses are measured: those of the run and those of the run it continues from."""
-        learned = self.base.mixture.languages if isinstance(self.base, RunSpec) else ()
-        return tuple(sorted({*self.mixture.languages, *learned}))
+        learned = self.base.languages if isinstance(self.base, RunSpec) else ()
+        return tuple(sorted({*self.languages, *learned}))
 
     @property
     def fork(self) -> int:
-        """Steps done when the run stops being the same as a longer run: the start of its decay."""
-        return self.recipe.phases(self.steps)[1]
+        """Steps done when the run stops being what a longer run of its first mixture is: the start of its decay, or of
+        its second stage where that comes earlier."""
+        decay = self.recipe.phases(self.steps)[1]
+        return decay if self.then is None else min(decay, self.then.start)
 
     @property
     def shared_evaluations(self) -> tuple[int, ...]:
@@ -81,8 +108,9 @@ class RunSpec:
 
     def identity(self) -> dict[str, Any]:
         """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
-        how often a state is saved changes nothing, and text that is not cut is not mentioned."""
-        return {
+        how often a state is saved changes nothing. Text that is not cut and a second stage that is not there are not
+        mentioned."""
+        identity = {
             "shape": self.shape.identity(),
             "mixture": dict(self.mixture.shares),
             "recipe": dict(_changed(self.recipe)),
@@ -91,7 +119,12 @@ class RunSpec:
             "corpus": self.corpus,
             "tokenizer": self.tokenizer,
             "base": self.base.hash if self.base else None,
-        } | ({} if self.unique_tokens is None else {"unique_tokens": self.unique_tokens})
+        }
+        if self.then is not None:
+            identity["then"] = {"step": self.then.start, "mixture": dict(self.then.mixture.shares)}
+        if self.unique_tokens is not None:
+            identity["unique_tokens"] = self.unique_tokens
+        return identity
 
     @functools.cached_property
     def hash(self) -> str:
@@ -101,12 +134,16 @@ class RunSpec:
     @functools.cached_property
     def name(self) -> str:
         """Readable, and unique by the first ten digits of the hash; made of the identity alone."""
-        kind = _label(self.mixture)
+        kind = self._kind
         if self.base is not None:
-            kind = f"{_label(self.base.mixture) if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
+            kind = f"{self.base._kind if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
         if self.unique_tokens is not None:
             kind += f"-of-{_short(self.unique_tokens)}"
         return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
+
+    @property
+    def _kind(self) -> str:
+        return _label(self.mixture) + (f"-then-{_label(self.then.mixture)}" if self.then is not None else "")
 
 
 Own = Callable[[str], tuple[str, str] | None]
@@ -149,9 +186,13 @@ def expand(
                 text = (corpus, tokenizer) if alone is None else own(alone)
                 if text is not None:
                     steps = recipe.steps(tokens)
-                    specs.append(
-                        RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone, group.unique_tokens)
-                    )
+                    made = [
+                        RunSpec(
+                            size, shape, mixture, recipe, steps, seed, *text, base, alone, group.unique_tokens, then
+                        )
+                        for then in _second_stages(group, steps)
+                    ]
+                    specs += [spec.in_one_stage() for spec in made] if group.one_stage else made
         groups[group.name] = specs
     return groups
 
@@ -170,15 +211,16 @@ def chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None = N
 
 
 def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """Run -> the longest run that differs from it in its length, and in when it is evaluated, alone.
+    """Run -> the run with the latest fork of those that begin like it; a run that is its own trunk is left out.
 
-    Up to the shorter one's decay the two are the same to the bit, so it can branch off there (Hu et al. 2024, arXiv
-    2404.06395, section 4). Runs too short for the whole warm-up warm up faster, and are not.
+    Runs begin alike where they differ in their length, their second stage and when they are evaluated alone. Up to its
+    fork a run is the same to the bit as its trunk, so it can branch off there (Hu et al. 2024, arXiv 2404.06395,
+    section 4). Runs too short for the whole warm-up warm up faster, and begin otherwise.
     """
     longest: dict[str, RunSpec] = {}
     keys: dict[str, str] = {}
-    for spec in sorted(specs, key=lambda spec: (-spec.steps, spec.name)):
-        alike = spec.identity() | {"steps": None, "warm": spec.recipe.phases(spec.steps)[0]}
+    for spec in sorted(specs, key=lambda spec: (-spec.fork, -spec.steps, spec.then is not None, spec.name)):
+        alike = spec.identity() | {"steps": None, "then": None, "warm": spec.recipe.phases(spec.steps)[0]}
         alike["recipe"].pop("evaluations", None)
         keys[spec.name] = json.dumps(alike, sort_keys=True)
         longest.setdefault(keys[spec.name], spec)
@@ -204,6 +246,27 @@ def _mixtures(group: Group, design: Design, unique_tokens: Mapping[str, float], 
             return [mixtures.temperature(sizes, group.temperature)]
         case "unimax":
             return [mixtures.unimax(sizes, tokens, group.max_epochs, group.pinned)]
+
+
+def _second_stages(group: Group, steps: int) -> list[Stage | None]:
+    """The second stages of a group's runs of so many steps; None alone for runs of one stage."""
+    if not group.then:
+        return [None]
+    if steps < 2:
+        raise InputError(
+            f"group {group.name!r} has runs of {steps} step, which leave no room for a second stage",
+            hint="give them more tokens",
+        )
+    starts = [min(max(round(boundary * steps), 1), steps - 1) for boundary in group.boundaries]
+    return [Stage(start, _weighted(weights)) for weights in group.then for start in starts]
+
+
+def _weighted(weights: Mapping[str, float]) -> Mixture:
+    """A mixture by weights, whose name tells the shares of up to four languages."""
+    mixture = Mixture.of(weights, f"shares{len(weights)}")
+    if len(weights) > 4:
+        return mixture
+    return Mixture(mixture.shares, " + ".join(f"{code} {100 * share:.3g}%" for code, share in mixture.shares.items()))
 
 
 def _base(candidates: list[RunSpec], group: Group, size: str, seed: int) -> RunSpec:

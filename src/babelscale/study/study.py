@@ -75,8 +75,8 @@ class Study:
         study = cls(design, folder)
         if (folder / "design.json").exists():
             other = cls.open(folder).design
-            if other.model_dump(exclude={"analysis", "groups", "title"}) != design.model_dump(
-                exclude={"analysis", "groups", "title"}
+            if other.model_dump(exclude={"analysis", "groups", "holdout", "title"}) != design.model_dump(
+                exclude={"analysis", "groups", "holdout", "title"}
             ):
                 raise InputError(
                     f"{folder} holds a study with another corpus, tokenizer, recipe or sizes",
@@ -167,6 +167,12 @@ class Study:
         """Where the text lies; one text in many languages is first dealt out to them, into the folder `text`."""
         part = self.design.corpus
         if part.passages is None or not is_verse_text(part.source):
+            if part.passages is not None and "://" not in part.source and not Path(part.source).exists():
+                raise InputError(
+                    f"design {self.design.name} needs a text: {part.source} is not there",
+                    hint="give --corpus: a text in many languages (LANGUAGE.tsv files of verses, or a tar archive of "
+                    "them; see docs/designs.md), or a folder of text",
+                )
             return part.source
         if not (self.folder / "text").exists():
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -179,7 +179,7 @@ def _chunks(specs: Sequence[RunSpec]) -> Iterator[Sequence[RunSpec]]:
 def _leave_record(spec: RunSpec, batches: Batches, seconds: float, folder: Path) -> None:
     timing = {"seconds": round(seconds, 3), "tokens": spec.tokens}
     files.write_text(folder / "timing.json", json.dumps(timing) + "\n")
-    record.write(spec, batches, {code: batches.unique_tokens(code) for code in spec.mixture.languages}, folder)
+    record.write(spec, batches, {code: batches.unique_tokens(code) for code in spec.languages}, folder)
 
 
 def job(study: Study, spec: RunSpec) -> Job:
@@ -189,8 +189,8 @@ def job(study: Study, spec: RunSpec) -> Job:
     branches = study.branches(spec.name)
     parts = _held_out(store, recipe, {code for run in (spec, *branches) for code in run.measured_languages})
     batches = Batches(
-        {code: _cut(store.train(code), code, spec.unique_tokens) for code in spec.mixture.languages},
-        spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length,
+        {code: _cut(store.train(code), code, spec.unique_tokens) for code in spec.languages},
+        spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length, spec.then,
     )  # fmt: skip
     own = tuple(part for part in parts if part.language in spec.measured_languages)
     base, base_step = None, None

@@ -1,10 +1,13 @@
-"""Batches as a pure function of (mixture, seed, step).
+"""Batches as a pure function of (stages, seed, step).
 
 The order of languages is a merge of regular beats: the j-th sequence of a language with share s falls at time
 (j + 1/2) / s. Any prefix then holds every language's share to about one sequence, no step depends on how long the run
 will be, and any step is reached by counting, without replay. Within a language, sequences come in an order shuffled
 anew each epoch, by a keyed permutation that is computed where it is needed and stored nowhere: a language may have a
 thousand million sequences.
+
+A run may have a second stage with another mixture. Its beats start anew at the boundary, so that each stage holds its
+own shares to about one sequence; each language goes on in its own order of sequences where the first stage stopped.
 """
 
 import hashlib
@@ -27,6 +30,24 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = 8
 # About so many sequences are placed at once: NumPy's calls cost more than what they do for a few.
 _TOGETHER = 1024
+# A position that no run reaches.
+_FAR = 1 << 62
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The second stage of a run: once `start` steps are done, batches follow `mixture`.
+
+    Raises:
+        InputError: no step comes before it.
+    """
+
+    start: int
+    mixture: Mixture
+
+    def __post_init__(self) -> None:
+        if self.start < 1:
+            raise InputError(f"stage two starts after {self.start} steps", hint="it starts after at least one step")
 
 
 @dataclass
@@ -34,13 +55,14 @@ class Batches:
     """Batches of one run.
 
     Args:
-        tokens: the flat training tokens of each language of the mixture, shape (n,) each; mapped from disk or not.
+        tokens: the flat training tokens of each language of the mixtures, shape (n,) each; mapped from disk or not.
         mixture: shares of sequences, and so of tokens, by language.
         seed: decides the order within each language.
         batch_size, sequence_length: B and T; a batch is (B, T + 1), the targets being the inputs shifted by one.
+        then: the second stage, where the run has one.
 
     Raises:
-        InputError: a language of the mixture has no tokens, or fewer than one sequence.
+        InputError: a language of a mixture has no tokens, or fewer than one sequence.
     """
 
     tokens: Mapping[str, NDArray[np.unsignedinteger]]
@@ -48,16 +70,20 @@ class Batches:
     seed: int
     batch_size: int
     sequence_length: int
-    # By language, in the order of the mixture: (sequences, T + 1) views of its tokens, their number, the shuffle's key.
+    then: Stage | None = None
+    # By language, in the order of `languages`: (sequences, T + 1) views of its tokens, their number, the shuffle's key.
     _stored: list[NDArray[np.unsignedinteger]] = field(init=False, repr=False, compare=False)
     _sizes: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _keys: NDArray[np.uint64] = field(init=False, repr=False, compare=False)
+    # By stage: its first position, the first one after it, the indices of its languages and their shares.
+    _stages: list[tuple[int, int, NDArray[np.intp], NDArray[np.float64]]] = field(init=False, repr=False, compare=False)
     # The steps placed last: the first of them, and the language and place of each of their sequences.
     _placed: tuple[int, NDArray[np.intp], NDArray[np.int64]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         T = self.sequence_length
-        for code in self.mixture.languages:
+        codes = self.languages
+        for code in codes:
             if code not in self.tokens:
                 raise InputError(
                     f"language {code!r} of the mixture has no training tokens",
@@ -68,13 +94,26 @@ class Batches:
                     f"language {code!r} has {len(self.tokens[code])} training tokens, fewer than one sequence of {T}",
                     hint="give it more text or shorten the sequences",
                 )
-        codes = self.mixture.languages
         self._stored = [sliding_window_view(np.asarray(self.tokens[code]), T + 1)[::T] for code in codes]
         self._sizes = np.array([len(stored) for stored in self._stored])
         self._keys = np.array([_key(self.seed, code) for code in codes], np.uint64)
+        turn = _FAR if self.then is None else self.then.start * self.batch_size
+        stages = [(0, turn, self.mixture), *([] if self.then is None else [(turn, _FAR, self.then.mixture)])]
+        self._stages = [
+            (
+                first, end, np.array([codes.index(code) for code in mixture.languages]),
+                np.fromiter(mixture.shares.values(), np.float64),
+            )
+            for first, end, mixture in stages
+        ]  # fmt: skip
         self._placed = (-1, np.empty(0, np.intp), np.empty(0, np.int64))
         for stored in map(self.tokens.__getitem__, codes):
             _expect_no_order(stored)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of both stages, in alphabetical order."""
+        return trained_languages(self.mixture, self.then)
 
     def sequences(self, language: str) -> int:
         """Whole sequences a language holds, each overlapping the next by the one token it only predicts."""
@@ -87,7 +126,7 @@ class Batches:
     def counts(self, step: int) -> dict[str, int]:
         """Sequences of each language consumed in the first `step` steps."""
         _, ordinals = self._span(step * self.batch_size, 0)
-        return dict(zip(self.mixture.languages, ordinals.tolist(), strict=True))
+        return dict(zip(self.languages, ordinals.tolist(), strict=True))
 
     def at(self, step: int, rows: slice | None = None) -> NDArray[np.int32]:
         """The batch of a step, shape (B, T + 1).
@@ -132,20 +171,43 @@ class Batches:
 
     def _span(self, first: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Language indices of positions first .. first + count, and each language's sequences before `first`."""
-        shares = np.fromiter(self.mixture.shares.values(), np.float64)
-        K = len(shares)
-        # By time t a language has had floor(s t + 1/2) beats, all K together t - K/2 to t + K/2. So a time K before
-        # `first` is early enough to start merging from. The odd fraction keeps t off the beats of round shares, where
-        # rounding could count one language's beat and not another's at the same time.
-        start = max(0.0, first - K - 0.381966)
-        before = np.floor(shares * start + 0.5).astype(np.int64)
-        reach = first + count - int(before.sum())
-        columns = int(np.ceil(shares.max() * (count + 2 * K + 1))) + 2
-        ordinals = before[:, None] + np.arange(columns)
-        times = (ordinals + 0.5) / shares[:, None]
-        merged = np.argsort(times, axis=None, kind="stable")[:reach] // columns
-        before = before + np.bincount(merged[: reach - count], minlength=K)
-        return merged[reach - count :], before
+        parts: list[NDArray[np.intp]] = []
+        before = np.zeros(len(self._stored), np.int64)
+        for begin, end, indices, shares in self._stages:
+            low, high = (min(max(position, begin), end) for position in (first, first + count))
+            merged, own = _beats(shares, low - begin, high - low)
+            parts.append(indices[merged])
+            before[indices] += own
+        return np.concatenate(parts), before
+
+
+def trained_languages(mixture: Mixture, then: Stage | None) -> tuple[str, ...]:
+    """The languages that a run trains on in its stages, in alphabetical order."""
+    return tuple(sorted({*mixture.languages, *(then.mixture.languages if then is not None else ())}))
+
+
+def mixture_name(mixture: Mixture, then: Stage | None) -> str:
+    """What a run trains on, for people: the mixture, and the second one with its boundary."""
+    return mixture.name if then is None else f"{mixture.name} then {then.mixture.name} from step {then.start}"
+
+
+def _beats(
+    shares: NDArray[np.float64], first: int, count: int
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:  # fmt: skip
+    """The share that each position first .. first + count of the merged beats belongs to; each share's beats before."""
+    K = len(shares)
+    # By time t a language has had floor(s t + 1/2) beats, all K together t - K/2 to t + K/2. So a time K before
+    # `first` is early enough to start merging from. The odd fraction keeps t off the beats of round shares, where
+    # rounding could count one language's beat and not another's at the same time.
+    start = max(0.0, first - K - 0.381966)
+    before = np.floor(shares * start + 0.5).astype(np.int64)
+    reach = first + count - int(before.sum())
+    columns = int(np.ceil(shares.max() * (count + 2 * K + 1))) + 2
+    ordinals = before[:, None] + np.arange(columns)
+    times = (ordinals + 0.5) / shares[:, None]
+    merged = np.argsort(times, axis=None, kind="stable")[:reach] // columns
+    before = before + np.bincount(merged[: reach - count], minlength=K)
+    return merged[reach - count :], before
 
 
 def prefetched(read: Callable[[int], Read], first: int, last: int) -> Iterator[Read]:

@@ -23,7 +23,7 @@ from babelscale.model.execution import Execution
 from babelscale.model.shape import Shape
 from babelscale.training import BRANCHES, LOG, STATE, memory
 from babelscale.training import mesh as meshes
-from babelscale.training.batches import Batches, prefetched
+from babelscale.training.batches import Batches, mixture_name, prefetched
 from babelscale.training.checkpoint import Checkpoints
 from babelscale.training.evaluation import HeldOut
 from babelscale.training.program import Program, State, program
@@ -347,7 +347,11 @@ def _check_finite(jobs: Sequence[Job], step: int, lines: list[list[dict[str, Any
     for job, own in zip(jobs, lines, strict=True):
         bad = next((line for line in own if not np.isfinite(line["loss"])), None)
         if bad is not None:
-            which = f" of the run with {job.batches.mixture.name}, seed {job.seed}" if len(jobs) > 1 else ""
+            which = (
+                f" of the run with {mixture_name(job.batches.mixture, job.batches.then)}, seed {job.seed}"
+                if len(jobs) > 1
+                else ""
+            )
             raise StudyError(
                 f"the loss{which} is {bad['loss']} at step {bad['step']}", hint="lower the learning rate of the recipe"
             )

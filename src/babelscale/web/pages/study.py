@@ -98,7 +98,7 @@ def _chosen(now: "Now", asked: StudyQuestion) -> list["RunNow"]:
         run
         for run in now.runs
         if asked.state in ("all", run.state)
-        and (sought in run.name.casefold() or sought in run.spec.mixture.name.casefold())
+        and (sought in run.name.casefold() or sought in run.spec.mixture_name.casefold())
     ]
     return sorted(found, key=lambda run: (STATES.index(run.state), run.name))
 
@@ -179,7 +179,7 @@ def _curves(chosen: Sequence["RunNow"], logs: dict[str, "Log"]) -> Section | Non
 
 def _point(run: "RunNow", step: int) -> style.Row:
     return {
-        "run": run.name, "state": run.state, "mixture": run.spec.mixture.name, "step": step,
+        "run": run.name, "state": run.state, "mixture": run.spec.mixture_name, "step": step,
         "tokens": float(step * run.spec.recipe.tokens_per_step),
     }  # fmt: skip
 
@@ -189,7 +189,7 @@ def _held_out(drawn: Sequence["RunNow"], logs: dict[str, "Log"]) -> list[style.R
 
     found: list[style.Row] = []
     for run in drawn:
-        own = run.spec.mixture.languages
+        own = run.spec.languages
         lines = [
             line for line in logs[run.name].held_out if line["language"] in own and line["split"] == "validation"
         ]  # fmt: skip
@@ -251,7 +251,7 @@ def _of_state(caption: str, rows: list[list[str]]) -> Table:
 def _row(run: "RunNow") -> list[str]:
     spec, begun = run.spec, run.state != "waiting"
     return [
-        run.name, spec.mixture.name, words.count(spec.shape.params), words.count(spec.tokens),
+        run.name, spec.mixture_name, words.count(spec.shape.params), words.count(spec.tokens),
         f"{run.step:,} of {spec.steps:,}" if begun else f"{spec.steps:,}", _percent(run.done),
         words.number(run.loss, ".3f"), words.count(run.speed) if run.speed else "", _heard(run), run.reason,
     ]  # fmt: skip
