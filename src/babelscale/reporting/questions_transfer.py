@@ -114,18 +114,20 @@ def _curve(runs: Sequence[RunSpec]) -> list[float]:
     return [float(step * spec.recipe.tokens_per_step) for step in steps] or [float(spec.tokens)]
 
 
-def transfer_questions(specs: Sequence[RunSpec], noise: Noise, slope: Slope, languages: Sequence[str]) -> list[Answer]:
+def transfer_questions(
+    specs: Sequence[RunSpec], noise: Noise, slope: Slope, unique_tokens: Mapping[str, float]
+) -> list[Answer]:
     """Every question on transfer scores.
 
     Args:
-        languages: of the design; more of them could be paired.
+        unique_tokens: U by language of the design; more of these languages could be paired.
     """
     sizes = pairs_by_size(specs)
     if not sizes:
         return []
     most = max(sizes, key=lambda pairs: (sum(pairs.seeds.values()), pairs.params))
     answers = [_one_score(alike, noise, slope) for alike in _patterns(sizes)]
-    answers += [_kinship(most, trait, noise, slope, languages) for trait in TRAITS]
+    answers += [_kinship(most, trait, noise, slope, unique_tokens) for trait in TRAITS]
     return answers + _by_size(sizes, noise, slope) + [_by_tokens(alike, noise, slope) for alike in _patterns(sizes)]
 
 
@@ -176,7 +178,7 @@ def _k(tokens: float) -> str:
     return f"{tokens / 1e3:.3g}k"
 
 
-def _kinship(pairs: Pairs, trait: Trait, noise: Noise, slope: Slope, languages: Sequence[str]) -> Answer:
+def _kinship(pairs: Pairs, trait: Trait, noise: Noise, slope: Slope, unique_tokens: Mapping[str, float]) -> Answer:
     """The smallest difference between the mean scores of kindred and other pairs that an interval separates from 0."""
     codes = pairs.languages
     sd = noise.sd * math.sqrt(float(np.mean(_variances(pairs, slope))))
@@ -191,14 +193,17 @@ def _kinship(pairs: Pairs, trait: Trait, noise: Noise, slope: Slope, languages: 
     )
     question = "do kindred pairs help each other more (languages as units)"
     subject = f"one {trait}, size {pairs.size}"
-    add = None if width is not None and width <= BTS_MATTERS else _more_languages(codes, trait, scatter, languages)
+    add = None
+    if width is None or width > BTS_MATTERS:
+        add = _more_languages(pairs, trait, scatter, unique_tokens)
     obstacle = "fewer than three languages have pairs of both kinds" if width is None else None
     return Answer(question, subject, basis, width, BTS_MATTERS, "BTS", obstacle=obstacle, add=add)
 
 
-def _more_languages(codes: Sequence[str], trait: Trait, scatter: float, languages: Sequence[str]) -> str | None:
+def _more_languages(pairs: Pairs, trait: Trait, scatter: float, unique_tokens: Mapping[str, float]) -> str | None:
     """The languages whose pairs with each other and with those measured would answer, the most telling first."""
-    chosen, left = list(codes), [code for code in sorted(languages) if code not in codes]
+    codes = pairs.languages
+    chosen, left = list(codes), [code for code in sorted(unique_tokens) if code not in codes]
     while left:
         widths = {code: _complete([*chosen, code], trait, scatter) for code in left}
         best = min(left, key=lambda code: widths[code])
@@ -207,7 +212,11 @@ def _more_languages(codes: Sequence[str], trait: Trait, scatter: float, language
         if widths[best] <= BTS_MATTERS:
             new = chosen[len(codes) :]
             runs = math.comb(len(chosen), 2) - math.comb(len(codes), 2)
-            return f"the {runs} pairs that {' '.join(new)} make with each other and with {named(codes, 'languages')}"
+            add = f"the {runs} pairs that {' '.join(new)} make with each other and with {named(codes, 'languages')}"
+            fewest = min(new, key=lambda code: unique_tokens[code])
+            epochs = pairs.anchor / unique_tokens[fewest]
+            text = f", whose text must grow: {fewest} is read {epochs:.2g} times by d_mono" if epochs > 1 else ""
+            return f"{add}{text}, in as many seeds"
     return None
 
 

@@ -105,7 +105,7 @@ def study_power(
     answers = [
         *contrasts(specs, scatter),
         *repetition(specs, sizes, scatter, tables, seed, progress),
-        *transfer_questions(specs, scatter, slope, design.languages),
+        *transfer_questions(specs, scatter, slope, sizes),
         *number_of_languages(specs, sizes, targets, scatter, tables, seed, progress),
         *(laws_apart(allocation, targets[0], scatter, tables, seed, progress) if apart else ()),
     ]
@@ -117,6 +117,8 @@ def study_power(
         told.append(
             f"Transfer: at the anchor a loss is assumed to fall by {low:.2g} to {high:.2g} % a doubling of its tokens."
         )
+    if design.holdout.sizes or design.holdout.groups:
+        told.append("The runs of the design's holdout count like the others.")
     told.append("Every law is simulated from itself: real runs leave it, so real intervals are wider.")
     return StudyPower(design.name, scatter, rows, tuple(answers), (*told, *left_out))
 
@@ -205,14 +207,21 @@ def _table(rows: Sequence[Power]) -> list[str]:
         ahead = (
             "-" if row.curve is None or row.new_run is None else f"±{50 * row.curve:.2g} %, ±{50 * row.new_run:.2g} %"
         )
-        known = ", ".join(f"{p.name} {_share(p)}" for p in row.parameters if p.identified)
+        known = ", ".join(f"{p.name} {_share(p)}" for p in row.parameters if p.identified and not _vague(p))
         lines.append(f"{row.law:<{width}}{row.target:<8}{row.runs:>5}  {ahead:<26}{known or 'none'}")
+        if vague := [f"{p.name} {_share(p)}" for p in row.parameters if _vague(p)]:
+            lines.append(f"{'':<{width}}known to no more than its order: {', '.join(vague)}")
         why = [p.reason or f"{p.name}: {' '.join(row.notes)}" for p in row.parameters if not p.identified]
         lines += [f"{'':<{width}}not identified: {reason}" for reason in dict.fromkeys(why)]
     return lines
 
 
+def _vague(parameter: Expected) -> bool:
+    """Whether a parameter that counts as identified has an interval wider than its value."""
+    return parameter.identified and parameter.half_width is not None and 2 * parameter.half_width > 1
+
+
 def _share(parameter: Expected) -> str:
     if parameter.half_width is None:
         return "held" if parameter.low is None else f"{parameter.low:.2g} to {parameter.high:.2g}"
-    return f"±{100 * parameter.half_width:.2g} %"
+    return f"±{100 * parameter.half_width:{'.2g' if parameter.half_width < 1 else '.0f'}} %"
