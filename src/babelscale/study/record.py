@@ -53,7 +53,7 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
             "flops": float(spec.flops),
             "flops_6nd": 6.0 * spec.shape.params * spec.tokens,
             "seed": spec.seed,
-            "start": "checkpoint" if spec.base else "scratch",
+            "start": spec.start,
             "base": spec.base.name if spec.base else None,
             "size": spec.size,
             "mixture": spec.mixture.name,

@@ -55,6 +55,11 @@ class RunSpec:
     def flops(self) -> int:
         return self.tokens * self.shape.flops_per_token(self.recipe.sequence_length)
 
+    @property
+    def start(self) -> str:
+        """How training begins: from `scratch`, or from a `checkpoint`."""
+        return "checkpoint" if self.base else "scratch"
+
     def identity(self) -> dict[str, Any]:
         """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
         how often a state is saved changes nothing."""
@@ -71,8 +76,7 @@ class RunSpec:
 
     @functools.cached_property
     def hash(self) -> str:
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return identity_hash(self.identity())
 
     @functools.cached_property
     def name(self) -> str:
@@ -81,6 +85,12 @@ class RunSpec:
         if self.base is not None:
             kind = f"{_label(self.base.mixture) if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
         return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a run's identity."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 Own = Callable[[str], tuple[str, str] | None]

@@ -32,6 +32,7 @@ from babelscale.study import engines, failures, record
 from babelscale.study.design import Design, load, located
 from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
+from babelscale.training.batches import Batches
 
 Progress = Callable[[str, int, int], None]
 TABLES_SECONDS = 20.0
@@ -130,6 +131,11 @@ class Study:
     def text(self, spec: RunSpec) -> Path:
         """Folder of the tokenizer and the token store that a run reads."""
         return self.folder if spec.own is None else self.own(spec.own)
+
+    def batches(self, spec: RunSpec, store: TokenStore) -> Batches:
+        """The batches of a run; `store` is the one in `text(spec)`."""
+        tokens = {code: store.train(code) for code in spec.mixture.languages}
+        return Batches(tokens, spec.mixture, spec.seed, spec.recipe.batch_size, spec.recipe.sequence_length)
 
     def _prepare_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
         if not (place / "corpus" / STORE).exists():

@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale import files
 from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
-from babelscale.study import record
+from babelscale.study import record, timing
 from babelscale.study.disk import DiskFull, watched
 from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
@@ -78,7 +77,7 @@ def _train_runs(
     from babelscale.training.loop import train_population
 
     specs = [spec for spec in specs if not study.is_finished(spec.name)]
-    folders = _claimed([study.folder / "working" / spec.name for spec in specs])
+    folders = _claimed(study, specs)
     waiting = [
         (spec, folder) for spec, folder in zip(specs, folders, strict=True) if not (folder / record.RECORD).exists()
     ]
@@ -104,14 +103,18 @@ def _train_runs(
     return published
 
 
-def _claimed(places: Sequence[Path]) -> list[Path]:
-    """A folder for each run, claimed by the first process and used by all."""
+def _claimed(study: Study, specs: Sequence[RunSpec]) -> list[Path]:
+    """A folder for each run, claimed by the first process and used by all; it notes the forecasts that exist."""
     import jax
     from jax.experimental import multihost_utils
 
+    places = [study.folder / "working" / spec.name for spec in specs]
+    own = [record.claim(place) for place in places] if jax.process_index() == 0 else []
+    for folder in own:
+        timing.begin(folder, study.folder)
     if jax.process_count() == 1:
-        return [record.claim(place) for place in places]
-    claimed = [record.claim(place).name for place in places] if jax.process_index() == 0 else ["0"] * len(places)
+        return own
+    claimed = [folder.name for folder in own] or ["0"] * len(places)
     numbers = np.array([int(name, 16) for name in claimed], np.uint32)
     shared = multihost_utils.broadcast_one_to_all(numbers)
     return [place / f"{int(number):08x}" for place, number in zip(places, shared, strict=True)]
@@ -176,8 +179,7 @@ def _chunks(specs: Sequence[RunSpec]) -> Iterator[Sequence[RunSpec]]:
 
 
 def _leave_record(spec: RunSpec, batches: Batches, seconds: float, folder: Path) -> None:
-    timing = {"seconds": round(seconds, 3), "tokens": spec.tokens}
-    files.write_text(folder / "timing.json", json.dumps(timing) + "\n")
+    timing.finish(folder, seconds, spec.tokens)
     record.write(spec, batches, {code: batches.unique_tokens(code) for code in spec.mixture.languages}, folder)
 
 
@@ -187,10 +189,7 @@ def job(study: Study, spec: RunSpec) -> Job:
     store = TokenStore.open(study.text(spec) / "corpus")
     learned = spec.base.mixture.languages if isinstance(spec.base, RunSpec) else ()
     languages = sorted({*spec.mixture.languages, *learned})
-    batches = Batches(
-        {code: store.train(code) for code in spec.mixture.languages},
-        spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length,
-    )  # fmt: skip
+    batches = study.batches(spec, store)
 
     def measured(code: str, tokens: NDArray[Any], split: Split) -> HeldOut:
         by_token = store.token_bytes, store.unigram_nats(code)
