@@ -275,8 +275,8 @@ def forecast(
     found = _existing(study, out)
     if seal:
         made = forecasts.seal(
-            found, name=name, targets=codes_of(targets), resamples=resamples or forecasts.RESAMPLES, seed=seed,
-            progress=bar(),
+            found, name=name, targets=codes_of(targets), seed=seed, progress=bar(),
+            resamples=forecasts.RESAMPLES if resamples is None else resamples,
         )  # fmt: skip
         show(made, json)
     elif open_:

@@ -18,7 +18,7 @@ from babelscale.runs import Metric
 from babelscale.study.timing import FORECASTS
 
 FORMAT = 1
-BASELINES = ("nearest", "mean")
+NEAREST, MEAN = "baseline-nearest", "baseline-mean"
 """Predictions without a law: the loss of the finished run closest in (log N, log D of the target); the mean loss."""
 _NAME = re.compile(r"[\w-][\w.-]*")
 _OPENED = ".opened"
@@ -88,7 +88,8 @@ class Unanswered(_Part):
 class Answer(_Part):
     """What a law, or a baseline, says of one target language in every forecast run trained on it.
 
-    `parameters` is None where the law could not be fitted; every run is then unanswered, with the reason.
+    `parameters` is None for a baseline and where the law could not be fitted; in the latter case every run is
+    unanswered, with the reason. The notes are those of the fit, on what the finished runs do not identify.
     """
 
     law: str
@@ -130,7 +131,7 @@ class Score(_Part):
     Relative errors are (predicted - measured) / measured. `coverage` is the share of the `intervals` that hold the
     measured loss, with its 95 % Wilson interval, which takes pairs as independent. `width` is the mean of
     (high - low) / predicted over intervals with two ends; `unbounded` have no upper end. `nearest_error` is the median
-    absolute error of the baseline `nearest` on the same pairs.
+    absolute error of `baseline-nearest` on the same pairs.
     """
 
     law: str
@@ -239,7 +240,7 @@ def read(path: Path, model: type[Document]) -> tuple[Document, str]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror})", hint="babelscale forecast STUDY --seal"
+            f"{path}: cannot be read ({error.strerror})", hint=f"sealed forecasts: {_known(path)}"
         ) from None
     content = _unsealed(path, data)
     if content.get("format") != FORMAT:
@@ -250,6 +251,10 @@ def read(path: Path, model: type[Document]) -> tuple[Document, str]:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {field}: {first['msg']}", hint="use the file as babelscale wrote it") from None
+
+
+def _known(path: Path) -> str:
+    return ", ".join(one.stem for one in sealed_files(path.parent.parent)) or "none; seal one with --seal"
 
 
 def _unsealed(path: Path, data: bytes) -> dict[str, Any]:

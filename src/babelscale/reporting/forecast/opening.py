@@ -69,11 +69,13 @@ class Opened:
         head = f"{self.path}: forecast {self.forecast.name}, sealed {self.forecast.sealed:%Y-%m-%d %H:%M} UTC"
         lines = [f"{head}, {count} of {len(self.forecast.runs)} runs scored"]
         for number, one in enumerate(self.openings, 1):
-            told = f"  opening {number}, {one.opened:%Y-%m-%d %H:%M} UTC: {len(one.runs)} runs scored"
-            now = self.scored_now and one is self.last
+            when = "now" if self.scored_now and one is self.last else "before"
             lines.append(
-                told + (", now" if now else ", before; the scores are stored ones" if not self.scored_now else "")
+                f"  opening {number}, {when}, {one.opened:%Y-%m-%d %H:%M} UTC: {len(one.runs)} runs scored, "
+                f"{len(one.refused)} refused, {len(one.missing)} not trained yet"
             )
+        if not self.scored_now:
+            lines.append("  it was opened before and nothing is scored anew; these are the stored scores")
         lines += _table(self.last.scores_in_all)
         refused = [one for opening in self.openings for one in opening.refused]
         lines += _named(f"{len(refused)} runs refused, not scored", [f"{one.run}: {one.reason}" for one in refused])
@@ -99,8 +101,8 @@ def _table(rows: Sequence[Score]) -> list[str]:
             f"{cells[0]:>12}{cells[1]:>10}{cells[2]:>9}{cells[3]:>8}{cells[4]:>9}"
         )
     return [
-        "  pairs of a run and a target; none: pairs without an answer; nearest: median error of the nearest finished run "
-        "on the same pairs",
+        "  pairs: of a run and a target; none: pairs without an answer; nearest: median error, on the same pairs, of "
+        "the nearest finished run",
         head,
         *lines,
     ]
@@ -141,7 +143,8 @@ def open_forecast(study: Path, name: str | None = None) -> Opened:
             f"refused{told}",
             hint="train the runs that it forecasts with `babelscale study run`",
         )
-    missing = tuple(run.run for run in forecast.runs if run.run in candidates and run not in trained)
+    there = {run.run for run in trained}
+    missing = tuple(run.run for run in forecast.runs if run.run in candidates and run.run not in there)
     own = {run.run: run.losses for run in found}
     everything = {run.run: run.losses for opening in before for run in opening.runs} | own
     entry = Opening(

@@ -11,7 +11,7 @@ from babelscale import laws
 from babelscale.allocation import Allocation
 from babelscale.errors import BabelscaleError
 from babelscale.fitting import Fit, fit
-from babelscale.reporting.forecast.document import BASELINES, Answer, ForecastRun, Predicted, Settings, Unanswered
+from babelscale.reporting.forecast.document import MEAN, NEAREST, Answer, ForecastRun, Predicted, Settings, Unanswered
 from babelscale.runs import Observations, Runs
 
 Progress = Callable[[str, int, int], None]
@@ -24,8 +24,8 @@ def answers(
 
     A law is fitted once for each target, to the finished runs, and predicts all runs of that target in one batch.
     """
-    asked = {target: _Asked.of(target, runs) for target in settings.targets}
-    pairs = [(name, one) for name in laws.names() for one in asked.values() if one.runs]
+    asked = [one for target in settings.targets if (one := _Asked.of(target, runs)) is not None]
+    pairs = [(name, one) for name in laws.names() for one in asked]
     found = []
     for done, (name, one) in enumerate(pairs):
         if progress is not None:
@@ -33,9 +33,7 @@ def answers(
         found.append(_of_law(name, one, finished, settings))
     if progress is not None:
         progress("forecast: laws fitted", len(pairs), len(pairs))
-    return found + [
-        _of_baseline(name, one, finished, settings) for name in BASELINES for one in asked.values() if one.runs
-    ]
+    return found + [_of_baseline(name, one, finished, settings) for name in (NEAREST, MEAN) for one in asked]
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,14 @@ class _Asked:
 
     target: str
     runs: tuple[ForecastRun, ...]
-    allocation: Allocation | None
+    allocation: Allocation
 
     @classmethod
-    def of(cls, target: str, every: Iterable[ForecastRun]) -> "_Asked":
+    def of(cls, target: str, every: Iterable[ForecastRun]) -> "_Asked | None":
+        """None where no run trains on the target."""
         runs = tuple(run for run in every if target in run.tokens)
         if not runs:
-            return cls(target, runs, None)
+            return None
         codes = sorted({code for run in runs for code in run.tokens})
         D = {code: np.array([run.tokens.get(code, 0.0) for run in runs]) for code in codes}
         # As in observations: U does not matter where D is zero.
@@ -58,7 +57,16 @@ class _Asked:
         return cls(target, runs, Allocation(np.array([run.params for run in runs]), D, U))
 
     def names(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
+        """The names of some of the runs."""
         return tuple(run.run for run, kept in zip(self.runs, mask, strict=True) if kept)
+
+    def refused(self, law: str, reason: str, *, baseline: bool = False) -> Answer:
+        """No answer for any run."""
+        unanswered = Unanswered(reason=reason, runs=tuple(run.run for run in self.runs))
+        return Answer(
+            law=law, baseline=baseline, target=self.target, parameters=None, notes=(), predictions=(),
+            unanswered=(unanswered,),
+        )  # fmt: skip
 
 
 def _of_law(name: str, asked: _Asked, finished: Runs, settings: Settings) -> Answer:
@@ -66,16 +74,16 @@ def _of_law(name: str, asked: _Asked, finished: Runs, settings: Settings) -> Ans
         law = laws.by_name(name, asked.target, finished)
         found = fit(law, finished, metric=settings.metric, resamples=settings.resamples, seed=settings.seed)
     except BabelscaleError as error:
-        reason = f"the law cannot be fitted: {error.message}"
-        refused = (Unanswered(reason=reason, runs=tuple(run.run for run in asked.runs)),)
-        return _answer(name, asked, None, (), [], refused)
+        return asked.refused(name, f"the law cannot be fitted: {error.message}")
     predictions, unanswered = _predicted(found, asked)
-    return _answer(name, asked, found, found.notes, predictions, unanswered)
+    return Answer(
+        law=name, baseline=False, target=asked.target, parameters=dict(found.parameters), notes=found.notes,
+        predictions=tuple(predictions), unanswered=unanswered,
+    )  # fmt: skip
 
 
 def _predicted(found: Fit, asked: _Asked) -> tuple[list[Predicted], tuple[Unanswered, ...]]:
     """Predictions in the order of the runs, and the runs that the fitted law cannot answer, by reason."""
-    assert asked.allocation is not None
     law, allocation = found.law, asked.allocation
     starts = np.array([run.start for run in asked.runs])
     described = np.isin(starts, law.starts)
@@ -105,21 +113,17 @@ def _predicted(found: Fit, asked: _Asked) -> tuple[list[Predicted], tuple[Unansw
 
 
 def _of_baseline(name: str, asked: _Asked, finished: Runs, settings: Settings) -> Answer:
-    assert asked.allocation is not None
     try:
         seen = measured(finished, asked.target, settings)
     except BabelscaleError as error:
-        refused = (Unanswered(reason=error.message, runs=tuple(run.run for run in asked.runs)),)
-        return _answer(name, asked, None, (), [], refused, baseline=True)
+        return asked.refused(name, error.message, baseline=True)
     own = seen.allocation.D(asked.target)
     trained = own > 0
     if not trained.any():
-        reason = f"no finished run trains on {asked.target!r}"
-        refused = (Unanswered(reason=reason, runs=tuple(run.run for run in asked.runs)),)
-        return _answer(name, asked, None, (), [], refused, baseline=True)
+        return asked.refused(name, f"no finished run trains on {asked.target!r}", baseline=True)
     loss = seen.loss[trained]
     values = np.full(len(asked.runs), loss.mean())
-    if name == "nearest":
+    if name == NEAREST:
         here = np.log(np.stack([seen.allocation.params[trained], own[trained]], axis=1))
         there = np.log(np.stack([asked.allocation.params, asked.allocation.D(asked.target)], axis=1))
         values = loss[((there[:, None] - here[None]) ** 2).sum(axis=2).argmin(axis=1)]
@@ -127,23 +131,16 @@ def _of_baseline(name: str, asked: _Asked, finished: Runs, settings: Settings) -
         Predicted(run=run.run, loss=float(value), low=None, high=None)
         for run, value in zip(asked.runs, values, strict=True)
     ]
-    return _answer(name, asked, None, (), predictions, (), baseline=True)
+    return Answer(
+        law=name, baseline=True, target=asked.target, parameters=None, notes=(), predictions=tuple(predictions),
+        unanswered=(),
+    )  # fmt: skip
 
 
 def measured(runs: Runs, target: str, settings: Settings) -> Observations:
     """The final losses of a target in runs of every start, by run in the order of their names."""
     starts = runs.table.select(pl.col("start").fill_null("scratch").unique()).to_series().to_list()
     return runs.observations(target, metric=settings.metric, start=sorted(starts))
-
-
-def _answer(
-    name: str, asked: _Asked, found: Fit | None, notes: Sequence[str], predictions: Sequence[Predicted],
-    unanswered: tuple[Unanswered, ...], *, baseline: bool = False,
-) -> Answer:  # fmt: skip
-    return Answer(
-        law=name, baseline=baseline, target=asked.target, parameters=dict(found.parameters) if found else None,
-        notes=tuple(notes), predictions=tuple(predictions), unanswered=unanswered,
-    )  # fmt: skip
 
 
 def _finite(value: float) -> float | None:

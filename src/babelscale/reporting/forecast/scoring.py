@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
-from babelscale.reporting.forecast.document import Answer, Forecast, ForecastRun, Predicted, Score
+from babelscale.reporting.forecast.document import NEAREST, Answer, Forecast, ForecastRun, Predicted, Score
 
 _AXES = ("size", "tokens", "compute", "mixture", "interpolation", "holdout")
 _STARTS = {"checkpoint": "continued"}
@@ -27,7 +27,7 @@ def scores(forecast: Forecast, losses: Losses) -> list[Score]:
     nearest = {
         (answer.target, one.run): one.loss
         for answer in forecast.answers
-        if answer.baseline and answer.law == "nearest"
+        if answer.baseline and answer.law == NEAREST
         for one in answer.predictions
     }
     by_law: dict[str, list[Answer]] = {}

@@ -46,15 +46,8 @@ class Sealed:
         """Ready for JSON; the predictions themselves are in the file."""
         told = self.forecast.model_dump(mode="json", include={"name", "study", "sealed", "settings", "under_way"})
         runs = [run.run for run in self.forecast.runs]
-        used = len(self.forecast.used)
-        return {
-            "path": str(self.path),
-            "sha256": self.sha256,
-            **told,
-            "used": used,
-            "runs": runs,
-            "laws": self.counts(),
-        }
+        counted = {"used": len(self.forecast.used), "runs": runs, "laws": self.counts()}
+        return {"path": str(self.path), "sha256": self.sha256, **told, **counted}
 
     def to_frame(self) -> pl.DataFrame:
         """One row a law, target and run; `reason` says why there is no prediction."""
@@ -75,7 +68,7 @@ class Sealed:
             f"{self.path}: {len(forecast.runs)} runs forecast from {len(forecast.used)} finished runs, targets "
             f"{', '.join(forecast.settings.targets)}",
             f"  SHA-256 of the file, to be published: {self.sha256}",
-            f"  {'law':<20}{'asked':>8}{'answered':>10}   pairs of a run and a target; below, why others have no answer",
+            f"  {'law':<20}{'asked':>8}{'answered':>10}   pairs of a run and a target, and why others have none",
         ]
         for row in self.counts():
             lines.append(f"  {row['law']:<20}{row['asked']:>8}{row['answered']:>10}")
@@ -117,7 +110,8 @@ def seal(
         raise StudyError(
             f"{study.folder}: no run is finished", hint="laws are fitted to finished runs; train some first"
         )
-    missing = [spec for spec in specs if spec not in done]
+    names = {spec.name for spec in done}
+    missing = [spec for spec in specs if spec.name not in names]
     begun = {spec.name for spec in missing if _is_begun(study, spec.name)}
     runs = _forecast_runs(study, [spec for spec in missing if spec.name not in begun], done)
     if not runs:
