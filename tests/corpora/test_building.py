@@ -266,7 +266,7 @@ def test_held_out_tokens_are_cut_at_a_document_and_the_rest_is_dropped(corpus, t
 
 def test_a_bound_below_the_share_lowers_it(corpus, tokenizer, tmp_path):
     bound = open_corpus(tmp_path / "text", held_out_share=0.5, held_out_tokens=1000)
-    assert bound.threshold("sw") == int(1000 * 4 / bound.size("sw") * 2**64)
+    assert bound.threshold("sw", bound.parts("sw")[0]) == int(1000 * 4 / bound.size("sw") * 2**64)
     store = build_store(bound, tokenizer, ["sw"], tmp_path / "store")
     assert 0 < store.count("sw", "held_out") <= 1000
     assert bound.describe()["held_out_tokens"] == 1000

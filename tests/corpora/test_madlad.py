@@ -67,9 +67,13 @@ def test_codes(name, code):
 def test_the_test_rule_is_the_study_s(hub):
     corpus = open_corpus(f"madlad-400@{hub}")
     assert (corpus.held_out_share, corpus.held_out_tokens) == (0.2, HELD_OUT_TOKENS) == (0.2, 20_000_000)
-    assert corpus.threshold("he") == int(0.2 * 2**64)
+    assert corpus.threshold("he", corpus.parts("he")[0]) == int(0.2 * 2**64)
     few = open_corpus(f"madlad-400@{hub}", held_out_tokens=50)
-    assert few.threshold("he") == int(50 * 4 / few.size("he") * 2**64) < corpus.threshold("he")
+    assert (
+        few.threshold("he", few.parts("he")[0])
+        == int(50 * 4 / few.size("he") * 2**64)
+        < corpus.threshold("he", corpus.parts("he")[0])
+    )
     assert few.fingerprint != corpus.fingerprint
 
 

@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 
 from babelscale import cli, laws
+from babelscale.allocation import Allocation
 from babelscale.corpora import TokenStore
 from babelscale.errors import InputError, StudyError
 from babelscale.laws import Chinchilla
 from babelscale.reporting.forecast import listing, open_forecast, seal
 from babelscale.reporting.forecast.document import Forecast, read
 from babelscale.reporting.forecast.scoring import wilson
-from babelscale.study import RunSpec, Study, record, timing
+from babelscale.study import RunSpec, Study, record, text, timing
 
 DESIGN = """
 name = "sealed"
 languages = ["sv", "da", "sw"]
 analysis = { targets = ["sv", "da"] }
+holdout = { sizes = ["d"] }
 
 [corpus]
 bytes_per_language = 60_000
@@ -63,6 +65,13 @@ sizes = ["b", "d"]
 tokens = [3e4, 6.4e5]
 
 [[groups]]
+name = "elsewhere"
+mixture = "monolingual"
+languages = ["sw"]
+sizes = ["b"]
+tokens = [3e4]
+
+[[groups]]
 name = "wide"
 mixture = "uniform"
 sizes = ["b"]
@@ -86,7 +95,7 @@ def trained(study: Study, names: Iterable[str]) -> list[str]:
         spec = study.specs[name]
         attempt = begun(study, spec)
         store = TokenStore.open(study.text(spec) / "corpus")
-        batches = study.batches(spec, store)
+        batches = text.batches(spec, store)
         rng = np.random.default_rng(int(spec.hash[:8], 16))
         lines = []
         for step in spec.recipe.evaluation_steps(spec.steps):
@@ -141,7 +150,8 @@ def document(study: Study, name: str = "forecast-1") -> Forecast:
 
 
 def missing(study: Study) -> list[str]:
-    return [spec.name for spec in study.missing]
+    """Runs that can be forecast."""
+    return [spec.name for spec in study.missing if spec.mixture.languages != ("sw",)]
 
 
 def test_the_seal_says_what_it_rests_on_and_what_it_forecasts(study: Study, frozen: Frozen):
@@ -151,12 +161,15 @@ def test_the_seal_says_what_it_rests_on_and_what_it_forecasts(study: Study, froz
     assert {one.run for one in held.used} == {spec.name for spec in study.select(FINISHED)}
     for one in held.used:
         assert one.sha256 == hashlib.sha256((study.finished(one.run) / "record.json").read_bytes()).hexdigest()
-    assert {run.run for run in held.runs} == set(missing(study))
+    assert {run.run for run in held.runs} | set(held.untargeted) == {spec.name for spec in study.missing}
+    (untargeted,) = held.untargeted
+    assert study.specs[untargeted].mixture.languages == ("sw",)
     assert held.settings.targets == ("sv", "da")
     axes = {run.run: set(run.axes) for run in held.runs}
     specs = {name: study.specs[name] for name in axes}
+    assert {name for name, labels in axes.items() if "holdout" in labels} == study.held_out
     far = next(name for name, spec in specs.items() if spec.size == "d" and spec.tokens > 3e5)
-    assert axes[far] == {"size", "tokens", "compute"}
+    assert axes[far] == {"size", "tokens", "compute", "holdout"}
     assert axes[next(name for name, spec in specs.items() if len(spec.mixture.languages) == 3)] == {"mixture"}
     (continued,) = [run for run in held.runs if run.start == "checkpoint"]
     assert continued.base is not None
@@ -212,6 +225,16 @@ class Flat(Chinchilla):
     name = "flat"
 
 
+class Narrow(Chinchilla):
+    """A law of small models, from scratch or continued."""
+
+    name = "narrow"
+    starts = ("scratch", "checkpoint")
+
+    def defined(self, allocation: Allocation) -> np.ndarray:
+        return super().defined(allocation) & (allocation.params < 40_000)
+
+
 @dataclass(frozen=True)
 class Picky(Chinchilla):
     """A law that cannot be built for one language."""
@@ -226,6 +249,7 @@ class Picky(Chinchilla):
 def test_laws_that_users_register_are_sealed_and_failures_counted(study: Study, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(laws.LAWS, "flat", Flat)
     monkeypatch.setitem(laws.LAWS, "picky", Picky)
+    monkeypatch.setitem(laws.LAWS, "narrow", Narrow)
     sealed = seal(study, name="own", resamples=5)
     counts = {row["law"]: row for row in sealed.counts()}
     assert counts["flat"]["answered"] == counts["chinchilla"]["answered"] > 0
@@ -233,6 +257,9 @@ def test_laws_that_users_register_are_sealed_and_failures_counted(study: Study, 
     assert counts["picky"]["unanswered"]["the law cannot be fitted: picky knows no Danish"] == danish
     assert counts["picky"]["answered"] > 0
     assert "picky knows no Danish" in str(sealed)
+    (outside,) = [one for answer in sealed.forecast.answers if answer.law == "narrow" for one in answer.unanswered]
+    assert outside.reason.startswith("outside the law's domain")
+    assert {study.specs[run].size for run in outside.runs} == {"d"}
     frame = sealed.to_frame()
     assert frame.filter(law="picky", target="da")["loss"].null_count() == danish
 
@@ -266,7 +293,7 @@ def test_scores_follow_their_definitions(study: Study):
     assert row.nearest_error is not None
     assert row.median_error < row.nearest_error
     axes = {one.axis for one in opening.scores}
-    assert {"all", "size", "tokens", "compute", "mixture", "interpolation", "scratch", "continued"} <= axes
+    assert axes == {"all", "size", "tokens", "compute", "mixture", "interpolation", "holdout", "scratch", "continued"}
     assert "coverage" in str(opened)
     assert opened.to_frame().height == len(opening.scores_in_all)
 

@@ -116,6 +116,16 @@ BAD = {
     ),
     "no share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ sv = 1, da = 0 }]', "are not positive weights"),
     "unlisted share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ fi = 1 }]', "language 'fi' is not among"),
+    "unknown field of a group's recipe": (
+        'name = "pair"',
+        'name = "pair"\nrecipe = { batch = 4 }',
+        "groups[1] (pair): recipe: unknown field 'batch'",
+    ),
+    "wrong field of a group's recipe": (
+        'name = "pair"',
+        'name = "pair"\nrecipe = { evaluations = 0 }',
+        "groups[1] (pair): recipe: evaluations is 0",
+    ),
     "odd head": ("d_head = 8 }\ns", "d_head = 7 }\ns", "rotary"),
 }
 
@@ -152,6 +162,18 @@ def test_a_size_may_be_a_rung_of_the_ladder_and_its_recipe_the_studys(tiny_text:
     assert (recipe.batch_size, recipe.sequence_length, recipe.learning_rate) == (256, 2048, 2e-4)
     assert (recipe.warmup_steps, recipe.dropout, recipe.evaluations) == (1000, 0.1, 2)
     assert design.training_recipe("s").batch_size == 4
+
+
+def test_the_recipe_of_a_group_is_that_of_its_runs_alone(tiny_text: str):
+    plain = specs(tiny_text)
+    groups = specs(tiny_text.replace('name = "pair"', 'name = "pair"\nrecipe = { evaluations = 5, batch_size = 8 }'))
+    assert {name for name in groups if groups[name] != plain[name]} == {"pair"}
+    recipe = groups["pair"][0].recipe
+    assert recipe == replace(plain["pair"][0].recipe, evaluations=5, batch_size=8)
+    # A field at what the design says moves no identity.
+    assert specs(tiny_text.replace('name = "pair"', 'name = "pair"\nrecipe = { evaluations = 2 }')) == plain
+    of_steps = tiny_text.replace("tokens = [4e3]", "steps = [10]\nrecipe = { batch_size = 8 }", 1)
+    assert {(spec.steps, spec.tokens) for spec in specs(of_steps)["mono"]} == {(10, 10 * 8 * 32)}
 
 
 def test_a_length_in_steps_is_that_many_tokens_and_the_same_run(tiny_text: str):

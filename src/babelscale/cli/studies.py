@@ -13,7 +13,7 @@ from babelscale.cli.options import Corpus, Json, Only, Out, Seed, bar, codes_of,
 def run(
     name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, slots: int | None = None,
     engine: Literal["local", "ray", "slurm"] = "local", address: str = "auto", submit: bool = False,
-    report: bool = True,
+    report: bool = True, holdout: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:  # fmt: skip
     """Train what is missing of a study, then fit, plan and report.
 
@@ -33,6 +33,9 @@ def run(
         The Ray cluster: auto for the one this machine belongs to, ray://HOST:PORT, or local.
     submit
         Submit the array script to SLURM at once.
+    holdout
+        Train the runs of the design's holdout too. They are left out by default, so that a forecast of them can be
+        sealed first.
     """
     from babelscale.reporting import running
     from babelscale.study import Study
@@ -40,10 +43,32 @@ def run(
 
     study, groups = Study.create(name, out, corpus), codes_of(only)
     if engine == "slurm":
-        running.submit(study, only=groups, now=submit)
+        running.submit(study, only=groups, holdout=holdout, now=submit)
         return
     chosen = partial(run_ray, address=address) if engine == "ray" else partial(run_local, slots=slots)
-    running.run(study, only=groups, engine=chosen, report=report)
+    running.run(study, only=groups, engine=chosen, report=report, holdout=holdout)
+
+
+def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
+    """Deal one text that exists in many languages out to a study's languages, so that none reads another's passages.
+
+    Example: babelscale study text atlas-miniature bible37.tar.xz --out texts/miniature
+
+    The folder is then the --corpus of the study. `study run` does the same by itself where --corpus is such a text.
+
+    Parameters
+    ----------
+    name
+        The design: its languages, and how [corpus.passages] shares the text among them.
+    source
+        A folder, or a tar archive, of LANGUAGE.tsv files. A line is a verse: Gen.1.31, a tab, its text.
+    out
+        The new folder: train/LANGUAGE.txt, valid/LANGUAGE.txt (the same passages in every language) and passages.json.
+    """
+    from babelscale.study import Study
+
+    study = Study.create(name, corpus=source)
+    show(study.deal_text(source, out), json)
 
 
 def prepare(name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None) -> None:

@@ -46,7 +46,8 @@ def assemble(
     """
     code = jobs[0].language
     table = _table(jobs, parts)
-    chosen, dropped = _choose(table, jobs[0].threshold, jobs[0].limit, held_out_tokens)
+    thresholds = np.repeat([np.uint64(job.threshold) for job in jobs], [_documents(job, parts) for job in jobs])
+    chosen, dropped = _choose(table, thresholds, jobs[0].limit, held_out_tokens)
     dropped.repeated_documents += repeated
     counts = np.zeros(tokenizer.vocabulary_size, dtype=np.uint64)
     files: dict[str, FileFacts] = {}
@@ -110,13 +111,13 @@ def _first(table: NDArray[np.void]) -> NDArray[np.bool_]:
 
 
 def _choose(
-    table: NDArray[np.void], threshold: int, limit: int | None, held_out_tokens: int | None
+    table: NDArray[np.void], thresholds: NDArray[np.uint64], limit: int | None, held_out_tokens: int | None
 ) -> tuple[dict[Split, NDArray[np.bool_]], Dropped]:
     kept = first = _first(table)
     if limit is not None:
         reached = np.cumsum(np.where(first, table["size"], 0)) <= limit
         kept, first = first & reached, first | ~reached
-    held_out = kept & (table["digest"] < np.uint64(threshold))
+    held_out = kept & (table["digest"] < thresholds)
     train = kept & ~held_out & (table["tokens"] > 0)
     inside = held_out
     if held_out_tokens is not None:

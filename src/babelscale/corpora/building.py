@@ -133,12 +133,14 @@ class _Build:
             "language": code,
             "tokenizer": self.tokenizer.hash,
             "key": corpus.split_key.hex(),
-            "threshold": corpus.threshold(code),
             "limit": corpus.limit(code),
             "aligned": aligned,
         }
         return [
-            Job.model_validate({"index": index, "part": part, "identity": part.identity} | settings)
+            Job.model_validate(
+                {"index": index, "part": part, "identity": part.identity, "threshold": corpus.threshold(code, part)}
+                | settings
+            )
             for index, part in enumerate(corpus.parts(code))
         ]
 

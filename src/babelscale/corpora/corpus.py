@@ -19,6 +19,8 @@ HELD_OUT_SHARE = 0.05
 PHRASEBOOK, MADLAD = "phrasebook", "madlad-400"
 # UTF-8 bytes a token of a 64k vocabulary, assumed where tokens are estimated before there is a tokenizer.
 BYTES_PER_TOKEN = 4.0
+# Digests are 64 bits: this threshold holds out every document, and 0 none.
+EVERY_DOCUMENT, NO_DOCUMENT = 2**64 - 1, 0
 
 
 class Part(Protocol):
@@ -111,6 +113,13 @@ class Corpus(ABC):
         for part in self.parts(language):
             yield from part.documents()
 
+    def _documents(self, language: str) -> Iterator[tuple[str, int]]:
+        """The raw documents of a language in order, each with the threshold of its part."""
+        for part in self.parts(language):
+            threshold = self.threshold(language, part)
+            for document in part.documents():
+                yield document, threshold
+
     def limit(self, language: str) -> int | None:
         """Upper bound on the UTF-8 bytes of a language, or None."""
         return self._limits.get(language)
@@ -120,8 +129,8 @@ class Corpus(ABC):
         """Key of the hash that splits the documents and knows the repeated ones."""
         return hashlib.sha256(f"split:{self.seed}".encode()).digest()
 
-    def threshold(self, language: str) -> int:
-        """Documents whose digest lies below it are held out, of 2^64."""
+    def threshold(self, language: str, part: Part) -> int:
+        """Documents of a part whose digest lies below it are held out, of 2^64."""
         share = self.held_out_share
         if self.held_out_tokens is not None:
             share = min(share, self.held_out_tokens * BYTES_PER_TOKEN / max(self.size(language), 1))
@@ -136,11 +145,11 @@ class Corpus(ABC):
             InputError: the language is not in the corpus, or too small for both splits to hold a document.
         """
         self.require(language)
-        key, threshold, limit = self.split_key, self.threshold(language), self.limit(language)
+        key, limit = self.split_key, self.limit(language)
         seen: set[int] = set()
         counts = [0, 0]
         used = 0
-        for document in self.documents(language):
+        for document, threshold in self._documents(language):
             data = document.encode()
             number = digest(data, key)
             if number in seen:
@@ -190,14 +199,15 @@ class Corpus(ABC):
 
     def _sampled(self, language: str, threshold: int, key: bytes) -> Iterator[str]:
         """Training documents whose digest lies below a threshold; those that repeat have one digest."""
-        split_key, held_out = self.split_key, self.threshold(language)
+        split_key = self.split_key
         seen: set[int] = set()
-        for document in self.documents(language):
+        for document, held_out in self._documents(language):
             data = document.encode()
             number = digest(data, key)
-            if number < threshold and number not in seen and digest(data, split_key) >= held_out:
+            if number < threshold and number not in seen:
                 seen.add(number)
-                yield document
+                if digest(data, split_key) >= held_out:
+                    yield document
 
     def require(self, *languages: str) -> None:
         """Raise InputError naming the languages that the corpus lacks."""

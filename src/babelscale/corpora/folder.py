@@ -2,7 +2,8 @@
 
 Two layouts, which may stand side by side: a file a language (`sw.txt`, `sw.txt.gz`, `sw.jsonl`, `sw.jsonl.gz`,
 `sw.parquet`) or a folder a language (`sw/anything.txt`, read in the order of the names). Files of other endings are
-left alone. A folder that holds no language itself but a `train` folder stands for that folder.
+left alone. A folder that holds no language itself but a `train` folder stands for that folder; a `valid` folder of the
+same layout beside `train` is then the held-out text, and no text of `train` is held out.
 """
 
 import hashlib
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from babelscale import languages as known_languages
-from babelscale.corpora.corpus import HELD_OUT_SHARE, Corpus
+from babelscale.corpora.corpus import EVERY_DOCUMENT, HELD_OUT_SHARE, NO_DOCUMENT, Corpus, Part
 from babelscale.corpora.locations import TextFile, entries, inside, settled
 from babelscale.corpora.readers import ENDINGS, FilePart, about_text_bytes, ending, parts_of
 from babelscale.errors import InputError
 
-_TRAIN = "train"
+_TRAIN, _VALID = "train", "valid"
 
 
 class FolderCorpus(Corpus):
@@ -25,9 +26,11 @@ class FolderCorpus(Corpus):
     Args:
         path: the folder, a path or a location of fsspec's.
         languages: codes wanted; None takes all in the folder. Files of other languages are then not looked at.
+        held_out_share: of the documents; by default `HELD_OUT_SHARE`. It is not given where a `valid` folder is there.
 
     Raises:
-        InputError: no usable file, an unknown code as a name, a language twice, an empty file, a language missing.
+        InputError: no usable file, an unknown code as a name, a language twice, an empty file, a language missing; a
+            `valid` folder without one of the languages, or beside a `held_out_share`.
     """
 
     def __init__(
@@ -36,19 +39,27 @@ class FolderCorpus(Corpus):
         languages: Iterable[str] | None = None,
         *,
         bytes_per_language: int | Mapping[str, int] | None = None,
-        held_out_share: float = HELD_OUT_SHARE,
+        held_out_share: float | None = None,
         held_out_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
         self.path = settled(path)
-        self.folder, found = _find(self.path)
+        self.folder, found, held_out = _find(self.path)
         wanted = None if languages is None else known_languages.check(languages, f"corpus {self.path!r}")
         self.files = _chosen(self.folder, found, wanted)
+        self.valid: dict[str, tuple[TextFile, ...]] = {}
+        if held_out is not None:
+            if held_out_share is not None:
+                raise InputError(
+                    f"corpus {self.path}: held_out_share is given, and the folder {_VALID!r} is the held-out text",
+                    hint="leave out held_out_share, or take the folder away",
+                )
+            self.valid = _chosen(inside(self.path, _VALID), held_out, tuple(self.files))
         super().__init__(
             self.path,
             self.files,
             bytes_per_language=bytes_per_language,
-            held_out_share=held_out_share,
+            held_out_share=HELD_OUT_SHARE if held_out_share is None else held_out_share,
             held_out_tokens=held_out_tokens,
             seed=seed,
         )
@@ -56,11 +67,19 @@ class FolderCorpus(Corpus):
 
     def parts(self, language: str) -> list[FilePart]:
         self.require(language)
-        return [part for file in self.files[language] for part in parts_of(file)]
+        # Held-out text comes first: what repeats in the training text is dropped there.
+        files = (*self.valid.get(language, ()), *self.files[language])
+        return [part for file in files for part in parts_of(file)]
+
+    def threshold(self, language: str, part: Part) -> int:
+        if not self.valid:
+            return super().threshold(language, part)
+        held_out = isinstance(part, FilePart) and part.file in self.valid[language]
+        return EVERY_DOCUMENT if held_out else NO_DOCUMENT
 
     def size(self, language: str) -> int:
-        """UTF-8 bytes of a language: the size of plain text; else counted by one pass where the file is local, and
-        estimated from its size where it is not."""
+        """UTF-8 bytes of a language's `files`: the size of plain text; else counted by one pass where the file is
+        local, and estimated from its size where it is not."""
         self.require(language)
         if language not in self._sizes:
             self._sizes[language] = sum(_text_bytes(file) for file in self.files[language])
@@ -71,10 +90,12 @@ class FolderCorpus(Corpus):
         digest = hashlib.sha256(f"folder 1 {self.seed} {self.held_out_share!r}{self._rule()}".encode())
         for code in sorted(self.languages):
             digest.update(f"\n{code} {self.limit(code)}".encode())
-            for file in self.files[code]:
-                kind = ending(file.name)
-                # Records became documents, which moves their split; lines of text did not change.
-                digest.update(f" {kind}{'' if '.txt' in kind else ' documents'} {file.identity}".encode())
+            for part, files in (("valid", self.valid.get(code, ())), ("", self.files[code])):
+                for file in files:
+                    kind = ending(file.name)
+                    # Records became documents, which moves their split; lines of text did not change.
+                    documents = "" if ".txt" in kind else " documents"
+                    digest.update(f"{part} {kind}{documents} {file.identity}".encode())
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -84,25 +105,26 @@ class FolderCorpus(Corpus):
             "path": self.path,
             "languages": list(self.languages),
             "bytes_per_language": {code: self.limit(code) for code in self.languages},
-            "held_out_share": self.held_out_share,
+            "held_out_share": None if self.valid else self.held_out_share,
             "held_out_tokens": self.held_out_tokens,
             "seed": self.seed,
             "fingerprint": self.fingerprint,
         }
 
 
-def _find(path: str) -> tuple[str, dict[str, list[TextFile]]]:
-    """The folder that holds the languages, and its files by name: `path` itself or its `train`."""
+def _find(path: str) -> tuple[str, dict[str, list[TextFile]], dict[str, list[TextFile]] | None]:
+    """The folder that holds the languages, its files by name, and those of held-out text: `path` itself, or its `train`
+    and its `valid`."""
     found, folders = _named(path)
     inner = _named(folders[_TRAIN])[0] if _TRAIN in folders else {}
     if not inner:
-        return path, found
+        return path, found, None
     if any(name not in folders or name in known_languages.table() for name in found):
         raise InputError(
             f"corpus {path}: languages both in it and in its folder {_TRAIN!r}",
             hint=f"name {folders[_TRAIN]} or move one away",
         )
-    return folders[_TRAIN], inner
+    return folders[_TRAIN], inner, _named(folders[_VALID])[0] if _VALID in folders else None
 
 
 def _named(folder: str) -> tuple[dict[str, list[TextFile]], dict[str, str]]:

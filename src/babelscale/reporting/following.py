@@ -178,7 +178,7 @@ class Follower:
             self._logs.pop(name, None)
         if log is None:
             return RunNow(spec, "failed" if name in failed else "waiting", 0, 0.0, flops, reason=failed.get(name, ""))
-        first = spec.recipe.phases(spec.steps)[1] if name in study.trunks else 0
+        first = spec.fork if name in study.trunks else 0
         done = min(1.0, max(0.0, (log.step - first) / (spec.steps - first)))
         pace = self._speeds.setdefault(name, _Speeds()).at(now, log.step)
         speed = pace * spec.recipe.tokens_per_step if pace is not None and now - log.written < SILENT else None

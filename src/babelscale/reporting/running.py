@@ -17,13 +17,15 @@ from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
 
 def run(
-    study: Study, *, only: Sequence[str] | None = None, engine: Engine = run_local, report: bool = True
+    study: Study, *, only: Sequence[str] | None = None, engine: Engine = run_local, report: bool = True,
+    holdout: bool = False,
 ) -> Path:  # fmt: skip
     """Prepare the data, train the missing runs, then fit, plan and write the report; returns the report or folder.
 
     Args:
         only: groups of the design; by default all.
         engine: what trains the runs.
+        holdout: train the design's holdout too.
 
     Raises:
         Stopped: SIGINT or SIGTERM came while runs were trained; what was begun is saved.
@@ -34,7 +36,7 @@ def run(
     began = time.perf_counter()
     with Bar() as bar:
         study.prepare(bar, only)
-    chosen, missing = study.select(only), study.missing_of(only)
+    chosen, missing = study.select(only), study.missing_of(only, holdout=holdout)
     console.print(
         f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train, in {study.folder}",
         highlight=False,
@@ -42,9 +44,15 @@ def run(
     )
     if missing:
         with _TrainingView(missing, console) as view:
-            study.train(engine=engine, only=only, on_event=view.on_event)
+            study.train(engine=engine, only=only, holdout=holdout, on_event=view.on_event)
     else:
         study.train()
+    if left := len(study.missing_of(only)):
+        console.print(
+            f"{left} runs of the holdout are not trained: seal a forecast of them (babelscale forecast "
+            f"{study.folder} --seal), then add --holdout to this command",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     result = study.folder
     if report:
         from babelscale import reporting
@@ -56,10 +64,11 @@ def run(
     return result
 
 
-def submit(study: Study, *, only: Sequence[str] | None = None, now: bool = False) -> None:
+def submit(study: Study, *, only: Sequence[str] | None = None, holdout: bool = False, now: bool = False) -> None:
     """Prepare the data and write an array script for SLURM that trains the missing runs; print how to submit it.
 
     Args:
+        holdout: the runs of the design's holdout too.
         now: submit it as well.
 
     Raises:
@@ -67,7 +76,7 @@ def submit(study: Study, *, only: Sequence[str] | None = None, now: bool = False
     """
     with Bar() as bar:
         study.prepare(bar, only)
-    missing = study.missing_of(only)
+    missing = study.missing_of(only, holdout=holdout)
     with watched(study.folder):
         commands = slurm.write_array(missing, study.folder, trunks=study.trunks)
     said = [f"{len(missing)} runs to train; to submit them: bash {study.folder / 'slurm' / 'submit.sh'}", *commands]

@@ -231,12 +231,9 @@ def _seconds(path: Path) -> float | None:
 
 
 def spent(specs: Mapping[str, RunSpec]) -> dict[str, float]:
-    """FLOPs by run; one that branches off a longer run trains its decay alone."""
+    """FLOPs by run; one that branches off another run trains what follows its fork alone."""
     short = trunks(specs.values())
-    return {
-        name: spec.flops * (1 - spec.recipe.phases(spec.steps)[1] / spec.steps if name in short else 1.0)
-        for name, spec in specs.items()
-    }
+    return {name: spec.flops * (1 - spec.fork / spec.steps if name in short else 1.0) for name, spec in specs.items()}
 
 
 def _hours_of(spent: Mapping[str, float], specs: Mapping[str, RunSpec], device: Device) -> float:

@@ -28,10 +28,24 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PassagesPart(_Part):
+    """How one text in many languages is dealt out to them, passage by passage (see `corpora.passages`).
+
+    `weights` are the languages' shares of the verses, 1 where none is given. `text_bytes` is about the size of the
+    whole text in one language, for estimates before the text is there.
+    """
+
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    held_out_share: float = Field(default=0.025, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    text_bytes: float = Field(default=4e6, gt=0, allow_inf_nan=False)
+
+
 class CorpusPart(_Part):
     """Where the text comes from: `phrasebook`, `madlad-400`, or a folder of text by language (see `open_corpus`).
 
-    `parallel` is the folder of a line-aligned test set, FLORES or NTREX, measured beside the held-out text.
+    `parallel` is the folder of a line-aligned test set, FLORES or NTREX, measured beside the held-out text. With
+    `passages`, the source may also be a text in many languages, verse by verse, which is then dealt out to them.
     """
 
     source: Place = "phrasebook"
@@ -39,6 +53,7 @@ class CorpusPart(_Part):
     held_out_share: float | None = Field(default=None, gt=0, lt=1)
     held_out_tokens: int | None = Field(default=None, gt=0)
     parallel: Place | None = None
+    passages: PassagesPart | None = None
     seed: int = 0
 
 
@@ -85,7 +100,9 @@ class Group(_Part):
 
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
     folder (`checkpoint`). `keep_state` keeps their final states, to be exported. Monolingual runs may have a tokenizer
-    trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures of no rule, by weights.
+    trained on their language alone (`tokenizer = "own"`). `shares` lists mixtures of no rule, by weights. With
+    `unique_tokens`, only the first so many tokens of each language's text are trained on, again and again. `recipe`
+    fields take the place of the design's and the size's.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -105,6 +122,18 @@ class Group(_Part):
     checkpoint: Place | None = None
     keep_state: bool = False
     tokenizer: Literal["shared", "own"] = "shared"
+    unique_tokens: int | None = Field(default=None, gt=0)
+    recipe: dict[str, float | int] = Field(default_factory=dict)
+
+
+class HoldoutPart(_Part):
+    """Runs that are trained last, and only when that is asked for: all of some sizes, and those of some groups.
+
+    Forecasts of them can be sealed while none of them is trained.
+    """
+
+    sizes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 class Design(_Part):
@@ -123,12 +152,14 @@ class Design(_Part):
     recipe: dict[str, float | int] = Field(default_factory=dict)
     sizes: dict[str, SizePart] = Field(min_length=1)
     groups: tuple[Group, ...] = Field(min_length=1)
+    holdout: HoldoutPart = HoldoutPart()
     analysis: dict[str, Any] = Field(default_factory=dict)
 
-    def training_recipe(self, size: str) -> Recipe:
-        """The recipe of one of the sizes."""
+    def training_recipe(self, size: str, group: Group | None = None) -> Recipe:
+        """The recipe of one of the sizes, or of a group's runs of that size."""
         standard = asdict(Recipe.of_study(self.shape(size).params) if self.recipe_of == "atlas" else Recipe())
-        for name, value in (self.recipe | self.sizes[size].recipe).items():
+        fields = self.recipe | self.sizes[size].recipe | (group.recipe if group is not None else {})
+        for name, value in fields.items():
             if name not in standard:
                 raise InputError(f"recipe: unknown field {name!r}", hint=f"it has {', '.join(standard)}")
             # 1 and 1.0 are one learning rate, and so one identity.
@@ -139,7 +170,8 @@ class Design(_Part):
 
     def lengths(self, group: Group, size: str) -> tuple[float, ...]:
         """Tokens of a group's runs of one size."""
-        return group.tokens or tuple(float(steps * self.training_recipe(size).tokens_per_step) for steps in group.steps)
+        per_step = self.training_recipe(size, group).tokens_per_step
+        return group.tokens or tuple(float(steps * per_step) for steps in group.steps)
 
     def shape(self, size: str) -> Shape:
         try:
@@ -242,8 +274,30 @@ def _checked(fields: Mapping[str, Any], where: str) -> Design:
     return design
 
 
+def _check_holdout(design: Design, where: str) -> None:
+    names = {group.name for group in design.groups}
+    for field, asked, known in (
+        ("sizes", design.holdout.sizes, design.sizes.keys()), ("groups", design.holdout.groups, names),
+    ):  # fmt: skip
+        if unknown := [name for name in asked if name not in known]:
+            raise InputError(f"{where}: holdout.{field}: no {unknown[0]!r}", hint=f"there are {', '.join(known)}")
+    for group in design.groups:
+        if group.continue_from in design.holdout.groups and group.name not in design.holdout.groups:
+            raise InputError(
+                f"{where}: group {group.name} continues from {group.continue_from}, which is held out",
+                hint="hold out both or neither",
+            )
+
+
 def _check_references(design: Design, where: str) -> None:
     known_languages.check(design.languages, f"{where}: languages")
+    weights = design.corpus.passages.weights if design.corpus.passages else {}
+    if unknown := [code for code in weights if code not in design.languages]:
+        raise InputError(
+            f"{where}: corpus.passages.weights: language {unknown[0]!r} is not among the study's languages",
+            hint="add it to `languages`, or take its weight away",
+        )
+    _check_holdout(design, where)
     try:
         for size in design.sizes:
             design.shape(size)
@@ -268,6 +322,10 @@ def _check_references(design: Design, where: str) -> None:
                 raise InputError(
                     f"{place}: size {size!r} is not in [sizes]", hint=f"it holds {', '.join(design.sizes)}"
                 )
+            try:
+                design.training_recipe(size, group)
+            except InputError as error:
+                raise InputError(f"{place}: {error.message}", hint=error.hint) from None
         if bool(group.tokens) == bool(group.steps):
             raise InputError(
                 f"{place}: {'tokens and steps are both' if group.tokens else 'neither tokens nor steps are'} given",

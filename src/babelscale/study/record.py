@@ -34,9 +34,9 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
     """Turn the log of a trained run into its record, the same bytes for the same run."""
     with (folder / "log.jsonl").open(encoding="utf-8") as log:
         evaluated = [entry for entry in map(json.loads, log) if "language" in entry]
-    # A run that shorter ones branch off was measured at their steps too.
-    own = set(spec.recipe.evaluation_steps(spec.steps))
-    evaluated = [entry for entry in evaluated if entry["step"] in own]
+    # A run that others branch off was measured at their steps and on their languages too.
+    steps, codes = set(spec.recipe.evaluation_steps(spec.steps)), set(spec.measured_languages)
+    evaluated = [entry for entry in evaluated if entry["step"] in steps and entry["language"] in codes]
     T = spec.recipe.sequence_length
     exposure = [
         {"run": spec.name, "step": step, "language": code, "tokens": float(sequences * T),

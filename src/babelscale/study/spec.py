@@ -33,7 +33,8 @@ class Checkpoint:
 class RunSpec:
     """One run: everything that makes it that run.
 
-    `own` names the language whose own tokenizer and store it reads; their hashes are what counts.
+    `own` names the language whose own tokenizer and store it reads; their hashes are what counts. `unique_tokens` cuts
+    the training text of each language to its first so many tokens.
     """
 
     size: str
@@ -46,6 +47,7 @@ class RunSpec:
     tokenizer: str
     base: "RunSpec | Checkpoint | None" = None
     own: str | None = None
+    unique_tokens: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -60,9 +62,25 @@ class RunSpec:
         """How training begins: from `scratch`, or from a `checkpoint`."""
         return "checkpoint" if self.base else "scratch"
 
+    @property
+    def measured_languages(self) -> tuple[str, ...]:
+        """Languages whose held-out losses are measured: those of the run and those of the run it continues from."""
+        learned = self.base.mixture.languages if isinstance(self.base, RunSpec) else ()
+        return tuple(sorted({*self.mixture.languages, *learned}))
+
+    @property
+    def fork(self) -> int:
+        """Steps done when the run stops being the same as a longer run: the start of its decay."""
+        return self.recipe.phases(self.steps)[1]
+
+    @property
+    def shared_evaluations(self) -> tuple[int, ...]:
+        """Steps up to the fork after which held-out losses are measured."""
+        return tuple(step for step in self.recipe.evaluation_steps(self.steps) if step <= self.fork)
+
     def identity(self) -> dict[str, Any]:
         """What the result depends on. Recipe fields at their defaults are left out, so that a new field moves no run;
-        how often a state is saved changes nothing."""
+        how often a state is saved changes nothing, and text that is not cut is not mentioned."""
         return {
             "shape": self.shape.identity(),
             "mixture": dict(self.mixture.shares),
@@ -72,7 +90,7 @@ class RunSpec:
             "corpus": self.corpus,
             "tokenizer": self.tokenizer,
             "base": self.base.hash if self.base else None,
-        }
+        } | ({} if self.unique_tokens is None else {"unique_tokens": self.unique_tokens})
 
     @functools.cached_property
     def hash(self) -> str:
@@ -84,6 +102,8 @@ class RunSpec:
         kind = _label(self.mixture)
         if self.base is not None:
             kind = f"{_label(self.base.mixture) if isinstance(self.base, RunSpec) else self.base.name}-to-{kind}"
+        if self.unique_tokens is not None:
+            kind += f"-of-{_short(self.unique_tokens)}"
         return f"{self.size}-{kind}-{_short(self.tokens)}-s{self.seed}-{self.hash[:10]}"
 
 
@@ -122,7 +142,7 @@ def expand(
         specs: list[RunSpec] = []
         each = [(size, tokens) for size in group.sizes for tokens in design.lengths(group, size)]
         for (size, tokens), seed in itertools.product(each, group.seeds):
-            shape, recipe = design.shape(size), design.training_recipe(size)
+            shape, recipe = design.shape(size), design.training_recipe(size, group)
             base: RunSpec | Checkpoint | None = None
             if group.continue_from is not None:
                 base = _base(groups[group.continue_from], group, size, seed)
@@ -133,7 +153,9 @@ def expand(
                 text = (corpus, tokenizer) if alone is None else own(alone)
                 if text is not None:
                     steps = recipe.steps(tokens)
-                    specs.append(RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone))
+                    specs.append(
+                        RunSpec(size, shape, mixture, recipe, steps, seed, *text, base, alone, group.unique_tokens)
+                    )
         groups[group.name] = specs
     return groups
 
@@ -152,7 +174,7 @@ def chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None = N
 
 
 def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """Run -> the longest run that differs from it in its length alone.
+    """Run -> the longest run that differs from it in its length, and in when it is evaluated, alone.
 
     Up to the shorter one's decay the two are the same to the bit, so it can branch off there (Hu et al. 2024, arXiv
     2404.06395, section 4). Runs too short for the whole warm-up warm up faster, and are not.
@@ -161,6 +183,7 @@ def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     keys: dict[str, str] = {}
     for spec in sorted(specs, key=lambda spec: (-spec.steps, spec.name)):
         alike = spec.identity() | {"steps": None, "warm": spec.recipe.phases(spec.steps)[0]}
+        alike["recipe"].pop("evaluations", None)
         keys[spec.name] = json.dumps(alike, sort_keys=True)
         longest.setdefault(keys[spec.name], spec)
     return {name: longest[key] for name, key in keys.items() if longest[key].name != name}

@@ -15,10 +15,13 @@ from typing import Any
 from babelscale import files
 from babelscale.corpora import (
     Corpus,
+    Dealt,
     Tokenizer,
     TokenStore,
     adopt_tokenizer,
     build_store,
+    deal_passages,
+    is_verse_text,
     open_corpus,
     open_parallel,
     tokenizer_hash,
@@ -29,10 +32,9 @@ from babelscale.errors import InputError, StudyError
 from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, failures, record
-from babelscale.study.design import Design, load, located
+from babelscale.study.design import Design, PassagesPart, load, located
 from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
-from babelscale.training.batches import Batches
 
 Progress = Callable[[str, int, int], None]
 TABLES_SECONDS = 20.0
@@ -132,21 +134,17 @@ class Study:
         """Folder of the tokenizer and the token store that a run reads."""
         return self.folder if spec.own is None else self.own(spec.own)
 
-    def batches(self, spec: RunSpec, store: TokenStore) -> Batches:
-        """The batches of a run; `store` is the one in `text(spec)`."""
-        tokens = {code: store.train(code) for code in spec.mixture.languages}
-        return Batches(tokens, spec.mixture, spec.seed, spec.recipe.batch_size, spec.recipe.sequence_length)
-
     def _prepare_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
         if not (place / "corpus" / STORE).exists():
             self._make_text(place, languages, progress)
-        longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
+        pairs = [(size, group) for group in self.design.groups for size in group.sizes]
+        longest = max(self.design.training_recipe(*pair).sequence_length for pair in pairs)
         TokenStore.open(place / "corpus").require(languages, longest + 1, longest + 1)
 
     def _make_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
         part = self.design.corpus
         corpus = open_corpus(
-            part.source, languages=languages, bytes_per_language=part.bytes_per_language,
+            self._source(), languages=languages, bytes_per_language=part.bytes_per_language,
             held_out_share=part.held_out_share, held_out_tokens=part.held_out_tokens, seed=part.seed,
         )  # fmt: skip
         if missing := [code for code in languages if code not in corpus.languages]:
@@ -164,6 +162,26 @@ class Study:
             corpus, Tokenizer.load(place / "tokenizer"), languages, place / "corpus", parallel=parallel,
             progress=progress,
         )  # fmt: skip
+
+    def _source(self) -> str:
+        """Where the text lies; one text in many languages is first dealt out to them, into the folder `text`."""
+        part = self.design.corpus
+        if part.passages is None or not is_verse_text(part.source):
+            return part.source
+        if not (self.folder / "text").exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.deal_text(part.source, self.folder / "text")
+        return str(self.folder / "text")
+
+    def deal_text(self, source: str | Path, folder: str | Path) -> Dealt:
+        """Deal the passages of one text in many languages out to the design's languages (see `deal_passages`).
+
+        Raises:
+            InputError: the source is no such text, or a language of the design ends without text.
+        """
+        part = self.design.corpus.passages or PassagesPart()
+        weights = {code: part.weights.get(code, 1.0) for code in self.design.languages}
+        return deal_passages(source, folder, weights, held_out_share=part.held_out_share, seed=part.seed)
 
     def _make_tokenizer(self, corpus: Corpus, languages: Sequence[str], place: Path, progress: Progress | None) -> None:
         part = self.design.tokenizer
@@ -249,14 +267,28 @@ class Study:
     def is_finished(self, name: str) -> bool:
         return (self.finished(name) / record.RECORD).exists()
 
+    @functools.cached_property
+    def held_out(self) -> frozenset[str]:
+        """Names of the runs of the design's holdout: of its sizes, and of its groups alone."""
+        part = self.design.holdout
+        others = {spec.name for name, specs in self.groups.items() if name not in part.groups for spec in specs}
+        return frozenset(
+            spec.name for spec in self.specs.values() if spec.size in part.sizes or spec.name not in others
+        )
+
     @property
     def missing(self) -> list[RunSpec]:
         """Runs that are not finished."""
         return self.missing_of(None)
 
-    def missing_of(self, only: Collection[str] | None) -> list[RunSpec]:
-        """Runs of some groups, and what they continue from, that are not finished."""
-        return [spec for spec in self.select(only) if not self.is_finished(spec.name)]
+    def missing_of(self, only: Collection[str] | None, *, holdout: bool = True) -> list[RunSpec]:
+        """Runs of some groups, and what they continue from, that are not finished.
+
+        Args:
+            holdout: those of the design's holdout too.
+        """
+        missing = [spec for spec in self.select(only) if not self.is_finished(spec.name)]
+        return missing if holdout else [spec for spec in missing if spec.name not in self.held_out]
 
     def runs(self) -> Runs | None:
         """The runs finished so far."""
@@ -264,17 +296,23 @@ class Study:
 
     def train(
         self, *, engine: engines.Engine = engines.run_local, only: Collection[str] | None = None,
-        on_event: Callable[[engines.Event], None] | None = None,
+        holdout: bool = False, on_event: Callable[[engines.Event], None] | None = None,
     ) -> int:  # fmt: skip
         """Train the missing runs (of some groups) and write the tables; returns how many were trained.
 
         While it runs the tables are brought up to date at most once in `TABLES_SECONDS`, for whoever reads them.
 
+        Args:
+            engine: what trains the runs.
+            only: groups of the design; by default all.
+            holdout: train the runs of the design's holdout too, which are left out otherwise.
+            on_event: called with what the engine's workers report.
+
         Raises:
             StudyError: some runs failed, or another process is training this study.
             Stopped: SIGINT or SIGTERM came; what was begun is saved.
         """
-        missing = self.missing_of(only)
+        missing = self.missing_of(only, holdout=holdout)
         written = time.monotonic()
 
         def heard(event: engines.Event) -> None:

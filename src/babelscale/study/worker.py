@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
-from babelscale.study import record, timing
+from babelscale.study import record, text, timing
 from babelscale.study.disk import DiskFull, watched
 from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
-from babelscale.training import BRANCHES, STATE
+from babelscale.training import BRANCHES, LOG, STATE
 from babelscale.training.batches import Batches
 from babelscale.training.evaluation import HeldOut, Split
-from babelscale.training.loop import Job
+from babelscale.training.loop import Job, entries
+from babelscale.training.recipe import Recipe
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -187,32 +188,61 @@ def job(study: Study, spec: RunSpec) -> Job:
     """A run of a study as the training loop sees it."""
     recipe = spec.recipe
     store = TokenStore.open(study.text(spec) / "corpus")
-    learned = spec.base.mixture.languages if isinstance(spec.base, RunSpec) else ()
-    languages = sorted({*spec.mixture.languages, *learned})
-    batches = study.batches(spec, store)
-
-    def measured(code: str, tokens: NDArray[Any], split: Split) -> HeldOut:
-        by_token = store.token_bytes, store.unigram_nats(code)
-        return HeldOut.of(code, tokens, *by_token, recipe.sequence_length, recipe.evaluation_tokens, split)
-
-    held_out = tuple(measured(code, store.held_out(code), "validation") for code in languages)
-    aligned = [code for code in languages if store.has_parallel(code)]
-    held_out += tuple(measured(code, store.parallel(code), "parallel") for code in aligned)
+    branches = study.branches(spec.name)
+    parts = _held_out(store, recipe, {code for run in (spec, *branches) for code in run.measured_languages})
+    batches = text.batches(spec, store)
+    own = tuple(part for part in parts if part.language in spec.measured_languages)
     base, base_step = None, None
     if isinstance(spec.base, Checkpoint):
         base = Path(spec.base.folder)
     elif isinstance(spec.base, RunSpec):
         base, base_step = study.finished(spec.base.name) / STATE, spec.base.steps
     trunk = study.trunks.get(spec.name)
-    trunk_folder = study.finished(trunk.name) if trunk else None
-    if trunk_folder is not None and not (trunk_folder / BRANCHES / str(recipe.phases(spec.steps)[1])).is_dir():
-        # The longer run failed, or was trained before this one was asked for.
-        trunk_folder = None
-    branches = tuple(branch.steps for branch in study.branches(spec.name))
     return Job(
-        spec.shape, recipe, spec.steps, spec.seed, batches, held_out,
-        base=base, base_step=base_step, branches=branches, trunk=trunk_folder,
+        spec.shape, recipe, spec.steps, spec.seed, batches, own, base=base, base_step=base_step,
+        forks=frozenset(branch.fork for branch in branches), measured=_measured(spec, branches, parts),
+        trunk=None if trunk is None else _usable(study.finished(trunk.name), spec, own), fork=spec.fork,
     )  # fmt: skip
+
+
+def _held_out(store: TokenStore, recipe: Recipe, languages: Collection[str]) -> tuple[HeldOut, ...]:
+    """The held-out text of the languages and then their parts of the parallel set, each by code."""
+
+    def measured(code: str, tokens: NDArray[Any], split: Split) -> HeldOut:
+        by_token = store.token_bytes, store.unigram_nats(code)
+        return HeldOut.of(code, tokens, *by_token, recipe.sequence_length, recipe.evaluation_tokens, split)
+
+    aligned = [code for code in sorted(languages) if store.has_parallel(code)]
+    return (
+        *(measured(code, store.held_out(code), "validation") for code in sorted(languages)),
+        *(measured(code, store.parallel(code), "parallel") for code in aligned),
+    )
+
+
+def _measured(
+    spec: RunSpec, branches: Sequence[RunSpec], parts: Sequence[HeldOut]
+) -> dict[int, tuple[HeldOut, ...]]:  # fmt: skip
+    """Steps at which branches want losses -> what they and the run itself have measured there."""
+    languages: dict[int, set[str]] = {}
+    for branch in branches:
+        for step in branch.shared_evaluations:
+            languages.setdefault(step, set()).update(branch.measured_languages)
+    for step in languages.keys() & set(spec.recipe.evaluation_steps(spec.steps)):
+        languages[step].update(spec.measured_languages)
+    return {step: tuple(part for part in parts if part.language in codes) for step, codes in languages.items()}
+
+
+def _usable(trunk: Path, spec: RunSpec, held_out: Sequence[HeldOut]) -> Path | None:
+    """The folder of a trunk if it kept a state at the fork and measured what the run needs before it.
+
+    It did not if it failed, or if it was trained before this run was asked for.
+    """
+    if not (trunk / BRANCHES / str(spec.fork)).is_dir():
+        return None
+    found = {(line["step"], line["language"], line["split"]) for line in entries(trunk / LOG, spec.fork)
+             if "language" in line}  # fmt: skip
+    wanted = {(step, part.language, part.split) for step in spec.shared_evaluations for part in held_out}
+    return trunk if wanted <= found else None
 
 
 def _say(event: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,9 +45,10 @@ class Job:
         base: folder to continue from, with a fresh optimiser and schedule: a finished run's states, or a Hugging Face
             model.
         base_step: of the state to continue from, where the base is a run.
-        branches: steps of shorter runs that differ from this one in nothing else; at the step where each starts its
-            decay, the state is kept for it.
-        trunk: folder of the run that has this one among its branches; its stable phase is taken over, to the bit.
+        forks: steps done when other runs branch off this one; the states there are kept for them.
+        measured: steps done -> what is measured then in place of `held_out`, for the runs that branch off.
+        trunk: folder of the run that this one branches off; its first `fork` steps are taken over, to the bit.
+        fork: steps done when this run leaves its trunk.
     """
 
     shape: Shape
@@ -58,19 +59,15 @@ class Job:
     held_out: tuple[HeldOut, ...]
     base: Path | None = None
     base_step: int | None = None
-    branches: tuple[int, ...] = ()
+    forks: frozenset[int] = frozenset()
+    measured: Mapping[int, tuple[HeldOut, ...]] = field(default_factory=dict)
     trunk: Path | None = None
+    fork: int = 0
 
     @property
     def evaluations(self) -> set[int]:
         """Steps done when held-out losses are measured, for this run and for its branches."""
-        stable = {step for steps in self.branches for step in self.recipe.evaluation_steps(steps) if step != steps}
-        return stable | set(self.recipe.evaluation_steps(self.steps))
-
-    @property
-    def forks(self) -> set[int]:
-        """Steps done when a branch leaves."""
-        return {self.recipe.phases(steps)[1] for steps in self.branches}
+        return {*self.recipe.evaluation_steps(self.steps), *self.measured}
 
 
 def train(
@@ -146,9 +143,11 @@ def train_population(
 
 def _check_alike(jobs: Sequence[Job]) -> None:
     for job in jobs[1:]:
-        for name in ("shape", "recipe", "steps", "branches"):
+        for name in ("shape", "recipe", "steps", "evaluations", "forks"):
             if getattr(job, name) != getattr(jobs[0], name):
-                raise InputError(f"runs of a population have one {name}", hint="train the others apart")
+                raise InputError(f"runs of a population have the same {name}", hint="train the others apart")
+    if len({job.fork for job in jobs if job.trunk is not None}) > 1:
+        raise InputError("runs of a population leave their trunks at the same step", hint="train the others apart")
 
 
 @dataclass
@@ -167,7 +166,7 @@ class _Place:
         states = Checkpoints(folder / STATE)
         stack.callback(states.close)
         branches = None
-        if job.branches:
+        if job.forks:
             branches = Checkpoints(folder / BRANCHES, keep=None)
             stack.callback(branches.close)
         return cls(job, folder, keep_state, states, branches)
@@ -182,10 +181,15 @@ class _Place:
             return
         trunk = self.job.trunk
         if trunk is not None and not self.log.exists():
-            own = self.job.evaluations
-            kept = [line for line in _entries(trunk / LOG, step) if "language" not in line or line["step"] in own]
+            steps = set(self.job.recipe.evaluation_steps(self.job.steps))
+            codes = {part.language for part in self.job.held_out}
+            kept = [
+                line
+                for line in entries(trunk / LOG, step)
+                if "language" not in line or (line["step"] in steps and line["language"] in codes)
+            ]
         else:
-            kept = _entries(self.log, step) if self.log.exists() else []
+            kept = entries(self.log, step) if self.log.exists() else []
         files.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, lines: list[dict[str, Any]]) -> None:
@@ -234,8 +238,8 @@ def _start(places: Sequence[_Place], made: Program, alone: Program) -> tuple[Sta
 def _found(place: _Place, alone: Program) -> tuple[int, State | None]:
     saved = place.states.restore_latest(alone.like)
     if saved is None and place.job.trunk is not None:
-        # What the shorter run shares with its trunk is there already.
-        return place.job.recipe.phases(place.job.steps)[1], None
+        # What the run shares with its trunk is there already.
+        return place.job.fork, None
     return saved or (0, None)
 
 
@@ -244,7 +248,7 @@ def _at(place: _Place, alone: Program, step: int) -> State:
     if step == 0:
         state = alone.initial(np.uint32(job.seed))
         return state if job.base is None else state | {"parameters": _base_parameters(job, job.base, alone)}
-    if job.trunk is not None and step == job.recipe.phases(job.steps)[1]:
+    if job.trunk is not None and step == job.fork:
         return _restored(job.trunk / BRANCHES, alone.like, step)
     return place.states.restore(alone.like, step)
 
@@ -358,11 +362,11 @@ def _evaluate(job: Job, step: int, nats: Callable[[jax.Array], jax.Array], alone
     return [
         {"step": step, "language": part.language, "lr_state": lr_state, "split": part.split}
         | part.measure(by_sequence, job.recipe.batch_size)
-        for part in job.held_out
+        for part in job.measured.get(step, job.held_out)
     ]
 
 
-def _entries(log: Path, step: int) -> list[dict[str, Any]]:
+def entries(log: Path, step: int) -> list[dict[str, Any]]:
     """The lines of the first `step` steps, without a last one cut short by a kill."""
     kept: list[dict[str, Any]] = []
     for line in log.read_text(encoding="utf-8").splitlines():

@@ -111,7 +111,11 @@ class Settings(_Part):
 
 
 class Forecast(_Part):
-    """A sealed forecast. `under_way` names runs that were begun and not finished, which are not forecast."""
+    """A sealed forecast.
+
+    Two kinds of runs are named and not forecast: `under_way` those that were begun and not finished, `untargeted` those
+    that train on no target.
+    """
 
     format: Literal[1]
     babelscale: str
@@ -121,6 +125,7 @@ class Forecast(_Part):
     settings: Settings
     used: tuple[UsedRun, ...]
     under_way: tuple[str, ...]
+    untargeted: tuple[str, ...]
     runs: tuple[ForecastRun, ...]
     answers: tuple[Answer, ...]
 

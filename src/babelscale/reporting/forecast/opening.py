@@ -89,7 +89,7 @@ def _table(rows: Sequence[Score]) -> list[str]:
         f"{'median err':>12}{'mean err':>10}{'bias':>9}{'width':>8}{'nearest':>9}"
     )
     lines = []
-    for one in rows:
+    for one in (row for row in rows if row.answered or row.axis == "all"):
         coverage = "-"
         if one.coverage is not None and one.coverage_low is not None and one.coverage_high is not None:
             between = f"({100 * one.coverage_low:.0f} to {100 * one.coverage_high:.0f})"

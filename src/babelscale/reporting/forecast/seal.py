@@ -16,7 +16,7 @@ from babelscale.errors import InputError, StudyError
 from babelscale.reporting.forecast import document
 from babelscale.reporting.forecast.document import Forecast, ForecastRun, Parent, Settings, UsedRun
 from babelscale.reporting.forecast.predicting import Progress, answers
-from babelscale.study import RunSpec, Study, record
+from babelscale.study import RunSpec, Study, record, text
 from babelscale.study.disk import watched
 from babelscale.training import LOG
 
@@ -44,7 +44,8 @@ class Sealed:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; the predictions themselves are in the file."""
-        told = self.forecast.model_dump(mode="json", include={"name", "study", "sealed", "settings", "under_way"})
+        shown = {"name", "study", "sealed", "settings", "under_way", "untargeted"}
+        told = self.forecast.model_dump(mode="json", include=shown)
         runs = [run.run for run in self.forecast.runs]
         counted = {"used": len(self.forecast.used), "runs": runs, "laws": self.counts()}
         return {"path": str(self.path), "sha256": self.sha256, **told, **counted}
@@ -74,8 +75,11 @@ class Sealed:
             lines.append(f"  {row['law']:<20}{row['asked']:>8}{row['answered']:>10}")
             lines += [f"    {count:>6}  {reason}" for reason, count in row["unanswered"].items()]
         if forecast.under_way:
+            names = ", ".join(forecast.under_way)
+            lines.append(f"  {len(forecast.under_way)} runs are under way and not forecast: {names}")
+        if forecast.untargeted:
             lines.append(
-                f"  {len(forecast.under_way)} runs are under way and not forecast: {', '.join(forecast.under_way)}"
+                f"  {len(forecast.untargeted)} runs train on no target and are not forecast; the file names them"
             )
         return "\n".join(lines)
 
@@ -113,10 +117,12 @@ def seal(
     names = {spec.name for spec in done}
     missing = [spec for spec in specs if spec.name not in names]
     begun = {spec.name for spec in missing if _is_begun(study, spec.name)}
-    runs = _forecast_runs(study, [spec for spec in missing if spec.name not in begun], done)
+    every = _forecast_runs(study, [spec for spec in missing if spec.name not in begun], done)
+    runs = [run for run in every if not run.tokens.keys().isdisjoint(wanted)]
     if not runs:
         raise StudyError(
-            f"{study.folder}: no run is left to forecast; {len(done)} are finished and {len(begun)} under way",
+            f"{study.folder}: no run is left to forecast; {len(done)} are finished, {len(begun)} under way, and "
+            f"{len(every)} train on none of the targets {', '.join(wanted)}",
             hint="add groups to the design, and prepare the study again",
         )
     settings = Settings(metric=finished.metric, seed=seed, resamples=resamples, targets=wanted)
@@ -124,10 +130,12 @@ def seal(
         UsedRun(run=spec.name, sha256=document.sha256((study.finished(spec.name) / record.RECORD).read_bytes()))
         for spec in done
     ]
+    told = tuple(answers(finished, runs, settings, progress))
+    targeted = {run.run for run in runs}
     forecast = Forecast(
         format=document.FORMAT, babelscale=babelscale.__version__, name=path.stem, study=study.design.name,
-        sealed=document.now(), settings=settings, used=tuple(used), under_way=tuple(sorted(begun)), runs=tuple(runs),
-        answers=tuple(answers(finished, runs, settings, progress)),
+        sealed=document.now(), settings=settings, used=tuple(used), under_way=tuple(sorted(begun)),
+        untargeted=tuple(run.run for run in every if run.run not in targeted), runs=tuple(runs), answers=told,
     )  # fmt: skip
     with watched(path.parent):
         return Sealed(path, document.write(path, forecast), forecast)
@@ -168,7 +176,7 @@ def _forecast_runs(study: Study, missing: Sequence[RunSpec], done: Sequence[RunS
     axes = _Reach.of(done)
     found = []
     for spec in missing:
-        batches = study.batches(spec, store(study.text(spec) / "corpus"))
+        batches = text.batches(spec, store(study.text(spec) / "corpus"))
         counts = {code: count for code, count in batches.counts(spec.steps).items() if count}
         trunk, base = study.trunks.get(spec.name), spec.base
         found.append(
@@ -220,14 +228,8 @@ class _Reach:
             "mixture": _shares(spec) not in self.mixtures,
         }
         named = [axis for axis, is_beyond in beyond.items() if is_beyond] or ["interpolation"]
-        return (*named, *(["holdout"] if _is_held_out(study, spec) else []))
+        return (*named, *(["holdout"] if spec.name in study.held_out else []))
 
 
 def _shares(spec: RunSpec) -> tuple[tuple[str, float], ...]:
     return tuple((code, round(share, 6)) for code, share in spec.mixture.shares.items())
-
-
-def _is_held_out(study: Study, spec: RunSpec) -> bool:
-    """Whether the design's holdout names the run; designs without a holdout hold out none."""
-    held_out = getattr(study, "is_held_out", None)
-    return held_out is not None and bool(held_out(spec))

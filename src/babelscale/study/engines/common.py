@@ -68,10 +68,10 @@ class Schedule:
         self._deaths: dict[str, tuple[record.Reached, int]] = {}
         self.failures: dict[str, str] = {}
         self._full = 0
-        self._branches: dict[str, list[int]] = {}
+        self._branches: dict[str, list[RunSpec]] = {}
         for name, trunk in self._trunks.items():
             if name in self._specs:
-                self._branches.setdefault(trunk.name, []).append(self._specs[name].steps)
+                self._branches.setdefault(trunk.name, []).append(self._specs[name])
 
     def __len__(self) -> int:
         """Runs that nobody has been given yet."""
@@ -161,7 +161,10 @@ class Schedule:
 
     def _program(self, spec: RunSpec) -> tuple[Any, ...]:
         """What runs trained in one program have in common."""
-        return spec.shape, spec.recipe, spec.steps, sorted(self._branches.get(spec.name, ()))
+        branches = self._branches.get(spec.name, ())
+        evaluations = {step for branch in branches for step in branch.shared_evaluations}
+        fork = spec.fork if spec.name in self._trunks else None
+        return spec.shape, spec.recipe, spec.steps, evaluations, {branch.fork for branch in branches}, fork
 
 
 @contextlib.contextmanager
