@@ -6,8 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from babelscale.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @contextmanager
@@ -38,6 +43,24 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     with new_file(path) as partial:
         partial.write_bytes(data)
     return Path(path)
+
+
+def read_model(path: str | Path, model: type[Model]) -> Model:
+    """A JSON file, checked against a model.
+
+    Raises:
+        InputError: the file cannot be read, or one of its fields is not as the model says; both are named.
+    """
+    try:
+        return model.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint="is the folder complete?") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(
+            f"{path}: {field}: {first['msg']}", hint="restore the file as babelscale wrote it, from a copy"
+        ) from None
 
 
 @contextmanager

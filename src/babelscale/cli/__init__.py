@@ -26,7 +26,7 @@ study_app = App(name="study", help="Design, run and report studies: many trainin
 app.command(study_app)
 for command in (
     analysis.fit, analysis.compare, analysis.profile, transfers.transfer, planning.plan, planning.expand,
-    planning.decide, planning.modular, models.export, pages.report, pages.serve,
+    planning.decide, planning.modular, studies.forecast, models.export, pages.report, pages.serve,
 ):  # fmt: skip
     app.command(command)
 for command in (

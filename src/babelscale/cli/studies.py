@@ -268,6 +268,55 @@ def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = Fa
     show(verification.verdict(runs, study.design, groups, margin=margin), json)
 
 
+def forecast(
+    study: str, *, out: Out = None, seal: Annotated[bool, Parameter(negative="")] = False,
+    open_: Annotated[bool, Parameter(name="--open", negative="")] = False, name: str | None = None,
+    targets: str | None = None, resamples: int | None = None, seed: Seed = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """Seal what every law predicts for the runs of a study before they are trained, and score it afterwards.
+
+    Examples:
+        babelscale forecast quickstart --seal --targets sv,da
+        babelscale forecast quickstart --open
+
+    With neither --seal nor --open it lists the forecasts and their state.
+
+    Parameters
+    ----------
+    study
+        The study, or its folder.
+    seal
+        Fit every law to the finished runs and write its predictions for the others to STUDY/forecasts/NAME.json.
+    open_
+        Score a sealed forecast on the runs that were trained after it.
+    name
+        The forecast (sealing: default forecast-1, forecast-2, ...; opening: needed where there are several).
+    targets
+        Languages whose losses are predicted, separated by commas (default: the targets of the design's analysis, or
+        all its languages).
+    resamples
+        Bootstrap refits behind each interval (default 100).
+    """
+    from babelscale.errors import InputError
+    from babelscale.reporting import forecast as forecasts
+
+    if seal and open_:
+        raise InputError("--seal and --open are both given", hint="seal first; open once runs are trained")
+    if not seal and (targets is not None or resamples is not None):
+        raise InputError("--targets and --resamples belong to --seal", hint="a sealed forecast keeps its own")
+    found = _existing(study, out)
+    if seal:
+        made = forecasts.seal(
+            found, name=name, targets=codes_of(targets), seed=seed, progress=bar(),
+            resamples=forecasts.RESAMPLES if resamples is None else resamples,
+        )  # fmt: skip
+        show(made, json)
+    elif open_:
+        show(forecasts.open_forecast(found.folder, name), json)
+    else:
+        show(forecasts.listing(found.folder), json)
+
+
 def tensorboard(name: str, *, out: Out = None, follow: bool = False) -> None:
     """Write the logs of a study's runs, finished or under way, as TensorBoard event files.
 

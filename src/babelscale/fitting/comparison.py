@@ -186,7 +186,7 @@ def compare(
         for law in chosen:
             if law.target in (target, None):
                 checked(law, settings)
-                seen = _observed(runs, target, metric, lr_state)
+                seen = _observed(law, runs, target, metric, lr_state)
                 rows += _rows(law, target, seen, splits, settings)
                 later += _rows(law, target, seen, windows, settings)
     if progress:
@@ -232,10 +232,10 @@ def _held_out(runs: Runs, axis: Axis, share: float, seed: int) -> frozenset[str]
         return error.message
 
 
-def _observed(runs: Runs, target: str, metric: Metric, lr_state: LRState) -> Observations | str:
-    """The losses of a target, or why there are none."""
+def _observed(law: ScalingLaw, runs: Runs, target: str, metric: Metric, lr_state: LRState) -> Observations | str:
+    """The losses of a target that the law is fitted to, or why there are none."""
     try:
-        return runs.observations(target, metric=metric, lr_state=lr_state)
+        return runs.observations(target, metric=metric, lr_state=lr_state, start=law.starts)
     except InputError as error:
         return error.message
 

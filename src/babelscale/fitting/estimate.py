@@ -93,7 +93,7 @@ def fit(
             f"{law!r} is not a law of losses that can be fitted",
             hint=f"use bs.laws.by_name(name, target, runs) with one of {', '.join(laws.LAWS)}",
         )
-    observations = runs.observations(law.target, metric=metric, lr_state=lr_state)
+    observations = runs.observations(law.target, metric=metric, lr_state=lr_state, start=law.starts)
     settings = Settings(delta, resamples, seed, fixed, progress, objective=objective, start=start)
     return fit_observations(law, observations, settings, origin(runs, observations, lr_state))
 

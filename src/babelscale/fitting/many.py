@@ -55,7 +55,10 @@ def fit_many(
         raise InputError(f"workers is {workers}", hint="1 or more; leave it out for one a core")
     forms = _forms(law, runs, targets)
     settings = Settings(delta, resamples, seed, fixed, None, objective=objective)
-    taken = {target: runs.observations(target, metric=metric, lr_state=lr_state) for target in forms}
+    taken = {
+        target: runs.observations(target, metric=metric, lr_state=lr_state, start=form.starts)
+        for target, form in forms.items()
+    }
     provenance = origin(runs, next(iter(taken.values())), lr_state)
     if shared:
         return fit_jointly(forms, taken, tuple(shared), settings, provenance, progress)

@@ -176,7 +176,7 @@ def profile(
     _check_parameter(law, parameter, held_by_caller, values or ())
     if objective == "lad" and not resamples:
         raise InputError("least absolute deviation has no likelihood ratio", hint="resamples=200 is usual")
-    observations, notes = usable(law, runs.observations(law.target, metric=metric, lr_state=lr_state))
+    observations, notes = usable(law, runs.observations(law.target, metric=metric, lr_state=lr_state, start=law.starts))
     held = identifiability.restrict(law, observations.allocation, held_by_caller)
     problem = Problem(law, observations.allocation, np.log(observations.loss), held.fixed, held.ties)
     notes += [*identifiability.check_counts(problem, len(set(observations.run))), *held.notes]

@@ -18,7 +18,9 @@ def answer(runs: Runs, job: dict[str, Any]) -> dict[str, Any]:
     """The fit as its `to_dict`, or what was wrong."""
     try:
         law = laws.from_dict(job["law"])
-        observations = runs.observations(job["target"], metric=job["metric"], lr_state=job["lr_state"])
+        observations = runs.observations(
+            job["target"], metric=job["metric"], lr_state=job["lr_state"], start=law.starts
+        )
         return {"fit": fit_observations(law, observations, Settings(**job["settings"]), job["provenance"]).to_dict()}
     except BabelscaleError as error:
         return {"error": error.message, "hint": error.hint, "input": isinstance(error, InputError)}

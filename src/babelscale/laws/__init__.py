@@ -8,7 +8,7 @@ from babelscale.laws.crossover import Crossover
 from babelscale.laws.data_constrained import DataConstrained
 from babelscale.laws.multilingual import Multilingual
 from babelscale.laws.multilinguality import Multilinguality
-from babelscale.laws.naming import LAWS, by_name, from_dict, to_dict
+from babelscale.laws.naming import LAWS, by_name, from_dict, names, to_dict
 from babelscale.laws.saturation import effective_tokens
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "by_name",
     "effective_tokens",
     "from_dict",
+    "names",
     "saturation",
     "to_dict",
 ]

@@ -72,10 +72,12 @@ class ScalingLaw(ABC):
 
     To add a law, derive a frozen dataclass, name its shape parameters in `shape` and write its terms in `terms`.
     `target` is the language whose loss the law gives; None reads every token as the target's.
+    `starts` names the kinds of runs that the law describes, and is fitted to, by the `start` of the runs table.
     """
 
     target: str | None
     name: ClassVar[str]
+    starts: ClassVar[tuple[str, ...]] = ("scratch",)
     linear: ClassVar[tuple[Parameter, ...]] = (
         Parameter("E", "loss that neither size nor data removes, in the unit of the loss", 0.0, np.inf),
         Parameter("A", "scale of what a finite model loses; A / N^alpha is a loss", 0.0, np.inf),

@@ -19,8 +19,15 @@ LAWS: dict[str, type[ScalingLaw]] = {
 }
 
 
+def names() -> tuple[str, ...]:
+    """Every name that `by_name` knows: the laws of `LAWS`, those added to it by others, and the crossover law."""
+    return (*LAWS, Crossover.name)
+
+
 def by_name(name: str, target: str, runs: Runs) -> ScalingLaw:
     """A law with the study's defaults: ATLAS takes the three languages most co-sampled with the target as sources.
+
+    A law that others add to `LAWS` is built from its target alone.
 
     Raises:
         InputError: no such law.
@@ -43,6 +50,8 @@ def by_name(name: str, target: str, runs: Runs) -> ScalingLaw:
                 "the crossover law gives a compute and no loss, so it cannot be fitted to losses",
                 hint="use laws.Crossover, or published.crossover()",
             )
+    if name in LAWS:
+        return LAWS[name](target)
     raise InputError(f"no law is called {name!r}", hint=f"laws: {', '.join(LAWS)}")
 
 

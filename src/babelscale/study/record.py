@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from babelscale import files, tables
+from babelscale import files
 from babelscale.errors import StudyError
 from babelscale.runs import Runs
 from babelscale.study.spec import RunSpec
@@ -53,7 +53,7 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
             "flops": float(spec.flops),
             "flops_6nd": 6.0 * spec.shape.params * spec.tokens,
             "seed": spec.seed,
-            "start": tables.CHECKPOINT if spec.base else tables.TWO_STAGE if spec.then else tables.SCRATCH,
+            "start": spec.start,
             "base": spec.base.name if spec.base else None,
             "size": spec.size,
             "mixture": spec.mixture_name,

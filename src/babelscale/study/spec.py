@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from babelscale import mixture as mixtures
+from babelscale import tables
 from babelscale.errors import InputError
 from babelscale.mixture import Mixture
 from babelscale.model.shape import Shape
@@ -89,6 +90,11 @@ class RunSpec:
         return {code: min(unique_tokens[code], cut) for code in self.languages}
 
     @property
+    def start(self) -> str:
+        """How training begins, in the words of the runs table: from scratch, in two stages, or from a checkpoint."""
+        return tables.CHECKPOINT if self.base else tables.TWO_STAGE if self.then else tables.SCRATCH
+
+    @property
     def measured_languages(self) -> tuple[str, ...]:
         """Languages whose held-out losses are measured: those of the run and those of the run it continues from."""
         learned = self.base.languages if isinstance(self.base, RunSpec) else ()
@@ -128,8 +134,7 @@ class RunSpec:
 
     @functools.cached_property
     def hash(self) -> str:
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return identity_hash(self.identity())
 
     @functools.cached_property
     def name(self) -> str:
@@ -144,6 +149,12 @@ class RunSpec:
     @property
     def _kind(self) -> str:
         return _label(self.mixture) + (f"-then-{_label(self.then.mixture)}" if self.then is not None else "")
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a run's identity."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 Own = Callable[[str], tuple[str, str] | None]

@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale import files
 from babelscale.corpora import TokenStore
-from babelscale.errors import BabelscaleError, BabelscaleWarning, InputError, Stopped
-from babelscale.study import record
+from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
+from babelscale.study import record, text, timing
 from babelscale.study.disk import DiskFull, watched
 from babelscale.study.spec import Checkpoint, RunSpec
 from babelscale.study.study import Study
@@ -79,7 +78,7 @@ def _train_runs(
     from babelscale.training.loop import train_population
 
     specs = [spec for spec in specs if not study.is_finished(spec.name)]
-    folders = _claimed([study.folder / "working" / spec.name for spec in specs])
+    folders = _claimed(study, specs)
     waiting = [
         (spec, folder) for spec, folder in zip(specs, folders, strict=True) if not (folder / record.RECORD).exists()
     ]
@@ -105,14 +104,18 @@ def _train_runs(
     return published
 
 
-def _claimed(places: Sequence[Path]) -> list[Path]:
-    """A folder for each run, claimed by the first process and used by all."""
+def _claimed(study: Study, specs: Sequence[RunSpec]) -> list[Path]:
+    """A folder for each run, claimed by the first process and used by all; it notes the forecasts that exist."""
     import jax
     from jax.experimental import multihost_utils
 
+    places = [study.folder / "working" / spec.name for spec in specs]
+    own = [record.claim(place) for place in places] if jax.process_index() == 0 else []
+    for folder in own:
+        timing.begin(folder, study.folder)
     if jax.process_count() == 1:
-        return [record.claim(place) for place in places]
-    claimed = [record.claim(place).name for place in places] if jax.process_index() == 0 else ["0"] * len(places)
+        return own
+    claimed = [folder.name for folder in own] or ["0"] * len(places)
     numbers = np.array([int(name, 16) for name in claimed], np.uint32)
     shared = multihost_utils.broadcast_one_to_all(numbers)
     return [place / f"{int(number):08x}" for place, number in zip(places, shared, strict=True)]
@@ -177,8 +180,7 @@ def _chunks(specs: Sequence[RunSpec]) -> Iterator[Sequence[RunSpec]]:
 
 
 def _leave_record(spec: RunSpec, batches: Batches, seconds: float, folder: Path) -> None:
-    timing = {"seconds": round(seconds, 3), "tokens": spec.tokens}
-    files.write_text(folder / "timing.json", json.dumps(timing) + "\n")
+    timing.finish(folder, seconds, spec.tokens)
     record.write(spec, batches, {code: batches.unique_tokens(code) for code in spec.languages}, folder)
 
 
@@ -188,10 +190,7 @@ def job(study: Study, spec: RunSpec) -> Job:
     store = TokenStore.open(study.text(spec) / "corpus")
     branches = study.branches(spec.name)
     parts = _held_out(store, recipe, {code for run in (spec, *branches) for code in run.measured_languages})
-    batches = Batches(
-        {code: _cut(store.train(code), code, spec.unique_tokens) for code in spec.languages},
-        spec.mixture, spec.seed, recipe.batch_size, recipe.sequence_length, spec.then,
-    )  # fmt: skip
+    batches = text.batches(spec, store)
     own = tuple(part for part in parts if part.language in spec.measured_languages)
     base, base_step = None, None
     if isinstance(spec.base, Checkpoint):
@@ -204,18 +203,6 @@ def job(study: Study, spec: RunSpec) -> Job:
         forks=frozenset(branch.fork for branch in branches), measured=_measured(spec, branches, parts),
         trunk=None if trunk is None else _usable(study.finished(trunk.name), spec, own), fork=spec.fork,
     )  # fmt: skip
-
-
-def _cut(tokens: NDArray[Any], code: str, unique_tokens: int | None) -> NDArray[Any]:
-    """The first tokens of a language's training text, and the one after them, which is only predicted."""
-    if unique_tokens is None:
-        return tokens
-    if len(tokens) <= unique_tokens:
-        raise InputError(
-            f"language {code!r} has {len(tokens)} training tokens, and the run asks for the first {unique_tokens}",
-            hint="lower unique_tokens of its group, or give the language more text",
-        )
-    return tokens[: unique_tokens + 1]
 
 
 def _held_out(store: TokenStore, recipe: Recipe, languages: Collection[str]) -> tuple[HeldOut, ...]:
