@@ -22,6 +22,7 @@ from babelscale.reporting.answers import (
     only,
     plain,
     repeats,
+    short,
 )  # fmt: skip
 from babelscale.study.spec import RunSpec
 
@@ -89,7 +90,7 @@ def vocabularies(specs: Sequence[RunSpec], noise: Noise) -> list[Answer]:
             found[code].append(1 / len(runs) + 1 / len(equal))
         elif beside:
             nearest = min(beside, key=lambda s: abs(math.log(s.tokens / tokens)))
-            apart[code].append(f"{runs[0].size} (nearest {_k(nearest.tokens)} tokens)")
+            apart[code].append(f"{runs[0].size} (nearest {short(nearest.tokens)} tokens)")
         else:
             apart[code].append(runs[0].size)
     patterns: dict[tuple[Any, ...], list[str]] = {}
@@ -162,8 +163,8 @@ class _Both:
 
     @property
     def words(self) -> str:
-        ends = f"decayed losses of both at {' '.join(map(_k, self.common))} tokens" if self.common else ""
-        curves = f"curves of both from {' to '.join(map(_k, self.between))}" if self.between else ""
+        ends = f"decayed losses of both at {' '.join(map(short, self.common))} tokens" if self.common else ""
+        curves = f"curves of both from {' to '.join(map(short, self.between))}" if self.between else ""
         return ", ".join(part for part in (ends, curves) if part) or "no token count in common"
 
 
@@ -173,7 +174,7 @@ def _both(after: Sequence[RunSpec], fresh: Sequence[RunSpec]) -> _Both:
     low, high = max(curve[0] for curve in curves), min(curve[-1] for curve in curves)
     inside = min(sum(low <= tokens <= high for tokens in curve) for curve in curves)
     counts = [max(1, sum(s.tokens == max(common, default=0) for s in runs)) for runs in (after, fresh)]
-    lengths = [" ".join(_k(tokens) for tokens in sorted({s.tokens for s in runs})) for runs in (after, fresh)]
+    lengths = [" ".join(short(tokens) for tokens in sorted({s.tokens for s in runs})) for runs in (after, fresh)]
     missing = f"runs from scratch of {lengths[0]} tokens and continued ones of {lengths[1]}"
     between = (low, high) if low < high else None
     return _Both(common, between, inside if between else 0, counts[0], counts[1], missing)
@@ -183,10 +184,6 @@ def _stable(spec: RunSpec) -> list[int]:
     """Tokens at which a run's loss is measured before its decay; its end where there is none."""
     steps = [step for step in spec.recipe.evaluation_steps(spec.steps) if step <= spec.fork]
     return [step * spec.recipe.tokens_per_step for step in steps] or [spec.tokens]
-
-
-def _k(tokens: float) -> str:
-    return f"{tokens / 1e3:.3g}k"
 
 
 def stages(specs: Sequence[RunSpec], noise: Noise) -> list[Answer]:
@@ -242,7 +239,7 @@ def skewed_pairs(specs: Sequence[RunSpec], noise: Noise) -> list[Answer]:
     answers = []
     for (size, tokens, levels, runs, even), found in patterns.items():
         shares = ", ".join(f"{100 * share:.3g}" for share in levels)
-        subject = f"size {size}, {_k(tokens)} tokens; {named(found, 'pairs')}"
+        subject = f"size {size}, {short(tokens)} tokens; {named(found, 'pairs')}"
         basis = f"shares of the first language {shares} % ({_seeds(runs)}), even pair ({_seeds(even)})"
         if not even:
             add = "the even pairs of this size and length"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from babelscale import published
-from babelscale.reporting.answers import Answer, Noise, distinct, grouped, named, only, plain
+from babelscale.reporting.answers import Answer, Noise, distinct, grouped, named, only, plain, short
 from babelscale.study.spec import RunSpec
 from babelscale.transfer.relations import TRAITS, Trait, same
 
@@ -148,15 +148,16 @@ def _variance(pairs: Pairs, slope: Slope, anchor: float, target: str) -> float:
 def _one_score(alike: Sequence[Pairs], noise: Noise, slope: Slope) -> Answer:
     """One score by itself, at the worst of these sizes."""
     pairs = alike[0]
-    widths = [noise.half_width(float(np.median(_variances(each, slope)))) for each in alike]
+    widths = [noise.half_width(float(np.median(_variances(size, slope)))) for size in alike]
     seeds = sorted(set(pairs.seeds.values()))
+    each = f"{' or '.join(map(str, seeds))} {'seeds' if seeds[-1] > 1 else 'seed'} each"
     basis = (
-        f"{len(pairs.seeds)} scores among {named(pairs.languages, 'languages')}, "
-        f"{' or '.join(map(str, seeds))} {'seeds' if seeds[-1] > 1 else 'seed'} each; d_mono {_k(pairs.anchor)} tokens"
+        f"{len(pairs.seeds)} scores among {named(pairs.languages, 'languages')}, {each}; "
+        f"d_mono {short(pairs.anchor)} tokens"
     )
     usual = ANCHOR * pairs.mono_end
     if pairs.anchor < usual:
-        basis += f" (at the usual {_k(usual)} scores below {pairs.floor(usual):+.2f} are censored)"
+        basis += f" (at the usual {short(usual)} scores below {pairs.floor(usual):+.2f} are censored)"
     if len(alike) > 1:
         basis += f"; ±{min(widths):.2g} at the best size"
     obstacle = None
@@ -172,10 +173,6 @@ def _one_score(alike: Sequence[Pairs], noise: Noise, slope: Slope) -> Answer:
 def _variances(pairs: Pairs, slope: Slope) -> list[float]:
     """Of every score by itself: a monolingual and a bilingual run a seed."""
     return [2 * _variance(pairs, slope, pairs.anchor, target) / n for (target, _), n in pairs.seeds.items()]
-
-
-def _k(tokens: float) -> str:
-    return f"{tokens / 1e3:.3g}k"
 
 
 def _kinship(pairs: Pairs, trait: Trait, noise: Noise, slope: Slope, unique_tokens: Mapping[str, float]) -> Answer:
@@ -281,7 +278,7 @@ def _by_size(sizes: Sequence[Pairs], noise: Noise, slope: Slope) -> list[Answer]
         return []
     x = np.log2([pairs.params for pairs in sizes])
     anchor = min(pairs.anchor for pairs in sizes)
-    basis = f"{len(sizes)} sizes with {len(common)} scores in common, d_mono {_k(anchor)} tokens"
+    basis = f"{len(sizes)} sizes with {len(common)} scores in common, d_mono {short(anchor)} tokens"
     answers = []
     for subject, kept in (("one pair", common[:1]), ("mean of the pairs", common)):
         variances = np.array([_mean_variance(pairs, slope, anchor, kept) for pairs in sizes])
@@ -299,6 +296,6 @@ def _by_tokens(alike: Sequence[Pairs], noise: Noise, slope: Slope) -> Answer:
         basis = f"{len(places)} checkpoints from which scores down to {low_score():+.2f} are measured"
         add = "longer bilingual runs, or more evaluations of the monolingual ones"
         return Answer(question, subject, basis, None, BTS_MATTERS, "BTS", add=add)
-    basis = f"{len(places)} checkpoints of d_mono from {_k(places[0])} to {_k(places[-1])} tokens"
+    basis = f"{len(places)} checkpoints of d_mono from {short(places[0])} to {short(places[-1])} tokens"
     variances = [[_mean_variance(each, slope, tokens, list(pairs.seeds)) for tokens in places] for each in alike]
     return _trend(question, subject, basis, np.log2(places), np.mean(variances, axis=0) / len(alike), noise)

@@ -210,7 +210,7 @@ def _table(rows: Sequence[Power]) -> list[str]:
         known = ", ".join(f"{p.name} {_share(p)}" for p in row.parameters if p.identified and not _vague(p))
         lines.append(f"{row.law:<{width}}{row.target:<8}{row.runs:>5}  {ahead:<26}{known or 'none'}")
         if vague := [f"{p.name} {_share(p)}" for p in row.parameters if _vague(p)]:
-            lines.append(f"{'':<{width}}known to no more than its order: {', '.join(vague)}")
+            lines.append(f"{'':<{width}}interval as wide as the value or wider: {', '.join(vague)}")
         why = [p.reason or f"{p.name}: {' '.join(row.notes)}" for p in row.parameters if not p.identified]
         lines += [f"{'':<{width}}not identified: {reason}" for reason in dict.fromkeys(why)]
     return lines
