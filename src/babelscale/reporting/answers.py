@@ -12,10 +12,10 @@ design's repeats give (normal, where the noise is assumed).
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scipy.special import stdtrit
+from scipy.special import gammaincinv, stdtrit
 
 from babelscale.runs import METRICS, Runs
 from babelscale.study.spec import RunSpec
@@ -161,7 +161,8 @@ def noise_of(
     if given is not None:
         return Noise(given, degrees, "as given")
     if runs is not None and names is not None and (found := measured_noise(runs, names)) is not None:
-        return found
+        # Intervals are those of the whole design once it is trained, and so are their degrees of freedom.
+        return replace(found, degrees=max(degrees, found.degrees))
     return Noise(ASSUMED_NOISE, degrees, "assumed")
 
 
@@ -187,7 +188,16 @@ def measured_noise(runs: Runs, names: Mapping[str, RunSpec]) -> Noise | None:
             degrees += len(same) - 1
     if not losses:
         return None
-    return Noise(math.sqrt(total / losses), degrees, f"measured on {degrees} repeats among finished runs")
+    sd = math.sqrt(total / losses)
+    low, high = (100 * sd * end for end in spread_of_sd(degrees))
+    source = f"measured on {degrees} repeats among finished runs (90 %: {low:.2g} to {high:.2g} %)"
+    return Noise(sd, degrees, source)
+
+
+def spread_of_sd(degrees: int) -> tuple[float, float]:
+    """Ends of the 90 % interval of a standard deviation, as multiples of its estimate (normal errors)."""
+    low, high = (math.sqrt(degrees / float(2 * gammaincinv(degrees / 2, p))) for p in (0.95, 0.05))
+    return low, high
 
 
 def more_seeds(width: float, threshold: float) -> str | None:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import gammaincinv
-
 from babelscale.reporting.answers import (
     LOSS_MATTERS,
     NOISE_MATTERS,
@@ -23,6 +21,7 @@ from babelscale.reporting.answers import (
     plain,
     repeats,
     short,
+    spread_of_sd,
 )  # fmt: skip
 from babelscale.study.spec import RunSpec
 
@@ -56,7 +55,7 @@ def noise_known(specs: Sequence[RunSpec], noise: Noise) -> list[Answer]:
 
 def _repeat_answer(question: str, subject: str, sets: Sequence[Sequence[RunSpec]], noise: Noise) -> Answer:
     degrees = sum(len(same) - 1 for same in sets)
-    low, high = (math.sqrt(degrees / float(2 * gammaincinv(degrees / 2, p))) for p in (0.95, 0.05))
+    low, high = spread_of_sd(degrees)
     basis = (
         f"{len(sets)} sets, {degrees} degrees of freedom; sd {100 * noise.sd:.2g} % would read as "
         f"{100 * noise.sd * low:.2g} to {100 * noise.sd * high:.2g} %"
@@ -70,8 +69,8 @@ def _repeat_answer(question: str, subject: str, sets: Sequence[Sequence[RunSpec]
 
 def _spread(degrees: int) -> float:
     """Half the relative width of the 90 % interval of a standard deviation."""
-    ends = [math.sqrt(degrees / float(2 * gammaincinv(degrees / 2, p))) for p in (0.95, 0.05)]
-    return (ends[1] - ends[0]) / 2
+    low, high = spread_of_sd(degrees)
+    return (high - low) / 2
 
 
 def vocabularies(specs: Sequence[RunSpec], noise: Noise) -> list[Answer]:
