@@ -30,8 +30,8 @@ for command in (
 ):  # fmt: skip
     app.command(command)
 for command in (
-    studies.run, studies.prepare, studies.train, studies.plan, studies.power, studies.status, studies.report,
-    studies.verify, studies.verdict, studies.tensorboard,
+    studies.run, studies.prepare, studies.train, studies.plan, studies.power, studies.status, studies.records,
+    studies.report, studies.verify, studies.verdict, studies.tensorboard,
 ):  # fmt: skip
     study_app.command(command)
 study_app.command(transfers.next_runs, name="next")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,14 @@ from babelscale.corpora import (
     train_tokenizer,
 )  # fmt: skip
 from babelscale.corpora.store import STORE
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import BabelscaleWarning, InputError, StudyError
 from babelscale.model import huggingface
 from babelscale.runs import Runs
 from babelscale.study import engines, failures, record
 from babelscale.study.design import Design, load, located
 from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
+from babelscale.training import STATE
 
 Progress = Callable[[str, int, int], None]
 TABLES_SECONDS = 20.0
@@ -63,6 +65,8 @@ class Study:
 
         Raises:
             InputError: the design is not usable, or the folder holds another study.
+
+        Warns where the folder's design.json is damaged: `prepare` writes it anew.
         """
         design = load(name)
         if corpus is not None:
@@ -71,13 +75,17 @@ class Study:
         folder = Path(folder) if folder is not None else Path("studies") / design.name
         study = cls(design, folder)
         if (folder / "design.json").exists():
-            other = cls.open(folder).design
+            try:
+                other = cls.open(folder).design
+            except InputError as error:
+                warnings.warn(f"{error.message}; it is written anew", BabelscaleWarning, stacklevel=2)
+                return study
             if other.model_dump(exclude={"analysis", "groups", "title"}) != design.model_dump(
                 exclude={"analysis", "groups", "title"}
             ):
                 raise InputError(
                     f"{folder} holds a study with another corpus, tokenizer, recipe or sizes",
-                    hint="name another folder with --out, or remove this one",
+                    hint="name another folder with --out",
                 )
         return study
 
@@ -90,8 +98,12 @@ class Study:
             return cls(Design.model_validate(held["design"]), Path(folder))
         except FileNotFoundError:
             raise InputError(f"{folder}: no study here", hint="it is made by `babelscale study run`") from None
-        except (json.JSONDecodeError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a study's design ({error})", hint="remove the folder") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: not a study's design ({' '.join(str(error).split())})",
+                hint=f"`babelscale study run NAME --out {folder}` writes this file anew from the design NAME and keeps "
+                "the finished runs",
+            ) from None
 
     def prepare(self, progress: Progress | None = None, only: Collection[str] | None = None) -> None:
         """Make the tokenizers and the token stores, unless they are there, and write design.json.
@@ -135,14 +147,25 @@ class Study:
         if not (place / "corpus" / STORE).exists():
             self._make_text(place, languages, progress)
         longest = max(self.design.training_recipe(size).sequence_length for size in self.design.sizes)
-        TokenStore.open(place / "corpus").require(languages, longest + 1, longest + 1)
+        store = TokenStore.open(place / "corpus")
+        store.require(languages, longest + 1, longest + 1)
+        if store.vocabulary_size > self.design.tokenizer.vocabulary:
+            raise InputError(
+                f"{place}: the text is tokenised with {store.vocabulary_size:,} tokens, the design's vocabulary is "
+                f"{self.design.tokenizer.vocabulary:,}",
+                hint="name another folder with --out",
+            )
 
-    def _make_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
+    def _corpus(self, languages: Sequence[str]) -> Corpus:
         part = self.design.corpus
-        corpus = open_corpus(
+        return open_corpus(
             part.source, languages=languages, bytes_per_language=part.bytes_per_language,
             held_out_share=part.held_out_share, held_out_tokens=part.held_out_tokens, seed=part.seed,
         )  # fmt: skip
+
+    def _make_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
+        part = self.design.corpus
+        corpus = self._corpus(languages)
         if missing := [code for code in languages if code not in corpus.languages]:
             raise InputError(
                 f"the design names language {missing[0]!r}, which corpus {part.source} does not hold",
@@ -176,7 +199,23 @@ class Study:
         )  # fmt: skip
 
     def _described(self) -> dict[str, Any]:
-        return json.loads((self.folder / "design.json").read_text(encoding="utf-8"))["corpus"]
+        """What design.json says of the corpus; where it is gone or damaged, what the corpus itself says.
+
+        Raises:
+            InputError: the corpus is not there, or the folder's text was made of another one.
+        """
+        try:
+            held = json.loads((self.folder / "design.json").read_text(encoding="utf-8"))
+            Design.model_validate(held["design"])
+            return held["corpus"]
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
+            corpus = self._corpus(self.design.languages)
+        if corpus.fingerprint != TokenStore.open(self.folder / "corpus").corpus_fingerprint:
+            raise InputError(
+                f"{self.folder}: its text was made of another corpus than {self.design.corpus.source}",
+                hint="name the corpus it was made of with --corpus, or another folder with --out",
+            )
+        return corpus.describe()
 
     def _write_design(self, corpus: dict[str, Any], specs: Mapping[str, list[RunSpec]]) -> None:
         design = self.design
@@ -199,11 +238,11 @@ class Study:
     @functools.cached_property
     def groups(self) -> dict[str, list[RunSpec]]:
         """The runs of every group; needs the data prepared, since a run's identity holds its hashes."""
-        store, text, tokenizer = _text_hashes(self.folder)
+        store, text, tokenizer = text_hashes(self.folder)
 
         def own(code: str) -> tuple[str, str] | None:
             prepared = (self.own(code) / "corpus" / STORE).exists()
-            return _text_hashes(self.own(code))[1:] if prepared else None
+            return text_hashes(self.own(code))[1:] if prepared else None
 
         return expand(self.design, store.unique_tokens, text, tokenizer, huggingface.weights_hash, own)
 
@@ -243,14 +282,33 @@ class Study:
     def is_finished(self, name: str) -> bool:
         return (self.finished(name) / record.RECORD).exists()
 
+    def has_state(self, spec: RunSpec) -> bool:
+        """Whether the final state of a run is there, for other runs to continue from."""
+        return (self.finished(spec.name) / STATE / str(spec.steps)).is_dir()
+
+    def is_whole(self, spec: RunSpec) -> bool:
+        """Whether a run is finished and, if it is one whose final state is kept, that state is there."""
+        return self.is_finished(spec.name) and (spec.name not in self.kept or self.has_state(spec))
+
     @property
     def missing(self) -> list[RunSpec]:
-        """Runs that are not finished."""
+        """Runs to train (see `missing_of`)."""
         return self.missing_of(None)
 
     def missing_of(self, only: Collection[str] | None) -> list[RunSpec]:
-        """Runs of some groups, and what they continue from, that are not finished."""
-        return [spec for spec in self.select(only) if not self.is_finished(spec.name)]
+        """Runs to train for some groups: those not finished, and before each the runs it continues from without state.
+
+        A run that is finished without its state, as one restored from its record is, is trained again only if a run
+        that is not finished continues from it.
+        """
+        missing = [spec for spec in self.select(only) if not self.is_finished(spec.name)]
+        return list({run.name: run for spec in missing for run in self._stateless_chain(spec)}.values())
+
+    def _stateless_chain(self, spec: RunSpec) -> Iterator[RunSpec]:
+        """A run, after those that must be trained before it since their states are not there."""
+        if isinstance(spec.base, RunSpec) and not self.has_state(spec.base):
+            yield from self._stateless_chain(spec.base)
+        yield spec
 
     def runs(self) -> Runs | None:
         """The runs finished so far."""
@@ -281,7 +339,7 @@ class Study:
                 self.write_tables()
                 written = time.monotonic()
 
-        with watched(self.folder), self._alone():
+        with watched(self.folder), self.alone():
             try:
                 failures.forget(self.folder, [spec.name for spec in missing])
                 if missing:
@@ -304,8 +362,12 @@ class Study:
                     break
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the folder: two processes training one study would write the same working folders."""
+    def alone(self) -> Iterator[None]:
+        """Hold the folder: two processes training one study would write the same working folders.
+
+        Raises:
+            StudyError: another process holds it.
+        """
         import fcntl
 
         with (self.folder / ".lock").open("w") as lock:
@@ -318,7 +380,7 @@ class Study:
             yield
 
 
-def _text_hashes(place: Path) -> tuple[TokenStore, str, str]:
+def text_hashes(place: Path) -> tuple[TokenStore, str, str]:
     """The token store of a folder, and the hashes of its text and of its tokenizer."""
     store = TokenStore.open(place / "corpus")
     text = store.corpus_fingerprint
