@@ -23,8 +23,8 @@ from babelscale.study.spec import RunSpec, identity_hash
 from babelscale.study.study import Progress, Study, text_hashes
 from babelscale.training.recipe import Recipe
 
-# Text whose numbers share no alignment: a little smaller than with the preset's own settings.
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "pb": 0, "lc": 4}]
+# Higher presets save 15 % and take three times as long.
+_PRESET = 6
 _OTHER_FILE_HINT = "name another file with --out"
 _DAMAGED_FILE_HINT = "take another copy of the file"
 _NAMED = 3
@@ -353,7 +353,7 @@ def _sha256(lines: list[str]) -> str:
 
 
 def _compressed(lines: list[str], progress: Progress | None) -> bytes:
-    compressor = lzma.LZMACompressor(lzma.FORMAT_XZ, filters=_FILTERS)
+    compressor = lzma.LZMACompressor(lzma.FORMAT_XZ, preset=_PRESET)
     parts: list[bytes] = []
     for number, line in enumerate(lines, 1):
         parts.append(compressor.compress(line.encode()))
