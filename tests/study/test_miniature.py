@@ -16,6 +16,7 @@ import pytest
 
 from babelscale.study import Study, load
 from babelscale.study.spec import RunSpec, expand, trunks
+from babelscale.study.text import deal
 
 # The counts that the ATLAS study prints, by the groups that stand for them here.
 PRINTED = {
@@ -103,12 +104,12 @@ def test_no_verse_of_the_real_text_is_read_in_two_languages_or_on_both_sides(sha
         pytest.skip("../shared/corpora/bible37.tar.xz is not there")
     with tarfile.open(source) as archive:
         archive.extractall(tmp_path, filter="data")
-    study = Study.create("atlas-miniature", tmp_path / "study")
-    study.deal_text(tmp_path / "bible", tmp_path / "text")
+    design = load("atlas-miniature")
+    deal(design, tmp_path / "bible", tmp_path / "text")
     facts = json.loads((tmp_path / "text" / "passages.json").read_text(encoding="utf-8"))
     owner: dict[str, str] = {}
     held_out: set[str] = set()
-    for code in study.design.languages:
+    for code in design.languages:
         verses: dict[str, list[tuple[str, str]]] = {}
         for line in (tmp_path / "bible" / f"{code}.tsv").read_text(encoding="utf-8").splitlines():
             name, _, text = line.partition("\t")
@@ -123,7 +124,7 @@ def test_no_verse_of_the_real_text_is_read_in_two_languages_or_on_both_sides(sha
                 assert owner.setdefault(name, code) == code
     assert held_out
     assert not held_out & owner.keys()
-    assert set(owner.values()) == set(study.design.languages)
+    assert set(owner.values()) == set(design.languages)
 
 
 def verse_text(folder: Path, languages: tuple[str, ...]) -> Path:

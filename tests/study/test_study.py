@@ -135,7 +135,7 @@ def test_a_run_published_by_another_process_is_left_alone(trained: Study, tmp_pa
 
 
 def test_two_processes_do_not_train_one_study(trained: Study):
-    with trained._alone(), pytest.raises(StudyError, match="another process"):
+    with trained.alone(), pytest.raises(StudyError, match="another process"):
         trained.train()
 
 

@@ -154,7 +154,7 @@ def test_where_all_are_damaged_the_error_says_to_remove_the_folder(tmp_path: Pat
     told = flipped(folder / "20")
     cut_short(folder / "10")
     for _ in range(2):  # and goes on saying so
-        with pytest.raises(StudyError, match=rf"step 20 cannot be restored \({told}.*\n.*remove the folder"):
+        with pytest.raises(StudyError, match=rf"step 20 cannot be restored \({told}.*\n.*remove that folder"):
             Checkpoints(folder).restore_latest(made(0))
 
 

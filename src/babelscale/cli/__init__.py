@@ -31,6 +31,7 @@ for command in (
     app.command(command)
 for command in (
     studies.run, studies.text, studies.prepare, studies.train, studies.plan, studies.power, studies.status,
+    studies.records,
     studies.report, studies.verify, studies.verdict, studies.tensorboard,
 ):  # fmt: skip
     study_app.command(command)

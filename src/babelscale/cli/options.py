@@ -14,6 +14,9 @@ Published = Annotated[bool, Parameter(negative="", help="Answer from the printed
 Out = Annotated[Path | None, Parameter(name="--out", help="Folder of the study (default studies/NAME).")]
 Corpus = Annotated[str | None, Parameter(help="Folder of text by language, in place of the design's own source.")]
 Only = Annotated[str | None, Parameter(help="Groups of the design, separated by commas (default all).")]
+RecordsFile = Annotated[
+    Path | None, Parameter(name="--records", help="File of `babelscale study records`: its runs count as finished.")
+]
 Seed = Annotated[int, Parameter(help="Seed of every resampling.")]
 
 

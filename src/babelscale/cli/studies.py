@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import Corpus, Json, Only, Out, Seed, bar, codes_of, numbers, show
+from babelscale.cli.options import Corpus, Json, Only, Out, RecordsFile, Seed, bar, codes_of, numbers, show
 
 
 def run(
     name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, slots: int | None = None,
     engine: Literal["local", "ray", "slurm"] = "local", address: str = "auto", submit: bool = False,
-    report: bool = True, holdout: Annotated[bool, Parameter(negative="")] = False,
+    report: bool = True, holdout: Annotated[bool, Parameter(negative="")] = False, records: RecordsFile = None,
 ) -> None:  # fmt: skip
     """Train what is missing of a study, then fit, plan and report.
 
@@ -43,10 +43,10 @@ def run(
 
     study, groups = Study.create(name, out, corpus), codes_of(only)
     if engine == "slurm":
-        running.submit(study, only=groups, holdout=holdout, now=submit)
+        running.submit(study, only=groups, holdout=holdout, now=submit, restored_from=records)
         return
     chosen = partial(run_ray, address=address) if engine == "ray" else partial(run_local, slots=slots)
-    running.run(study, only=groups, engine=chosen, report=report, holdout=holdout)
+    running.run(study, only=groups, engine=chosen, report=report, holdout=holdout, restored_from=records)
 
 
 def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
@@ -65,23 +65,46 @@ def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
     out
         The new folder: train/LANGUAGE.txt, valid/LANGUAGE.txt (the same passages in every language) and passages.json.
     """
-    from babelscale.study import Study
+    from babelscale.study import load
+    from babelscale.study.text import deal
 
-    study = Study.create(name, corpus=source)
-    show(study.deal_text(source, out), json)
+    show(deal(load(name), source, out), json)
 
 
-def prepare(name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None) -> None:
+def prepare(
+    name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, records: RecordsFile = None
+) -> None:  # fmt: skip
     """Train the tokenizer and tokenise the text of a study, without training models.
 
-    Example: babelscale study prepare my-study.toml
+    Example: babelscale study prepare my-study.toml --records my-study-records.jsonl.xz
     """
+    from babelscale.reporting import running
     from babelscale.study import Study
 
     study = Study.create(name, out, corpus)
-    with bar() as drawn:
-        study.prepare(drawn, codes_of(only))
+    running.prepare(study, only=codes_of(only), restored_from=records)
     sys.stdout.write(f"{study.folder}\n")
+
+
+def records(name: str, *, out: Path | None = None, json: Json = False) -> None:
+    """Write the records of a study's finished runs into one small file, from which they can be restored.
+
+    Example: babelscale study records quickstart --out quickstart.jsonl.xz
+
+    Runs that the file holds already stay in it. `babelscale study run quickstart --records quickstart.jsonl.xz` takes
+    them back where the study's folder is lost.
+
+    Parameters
+    ----------
+    out
+        The file (default NAME-records.jsonl.xz).
+    """
+    from babelscale.study import records as files
+
+    study = _existing(name, None)
+    with bar() as drawn:
+        written = files.write(study, out or Path(f"{study.design.name}-records.jsonl.xz"), drawn)
+    show(written, json)
 
 
 def train(

@@ -134,7 +134,9 @@ class Follower:
             whole, done = sum(costs.values()), sum(run.flops * run.done for run in runs)
             if not self._looks or now - self._looks[-1][0] >= _APART:
                 self._looks.append((now, done))
-            ends = sorted((each.at, costs[name]) for name, each in self._ended.items() if name in costs)
+            # A run that was restored from its record has no log, and tells nothing of the pace here.
+            here = {name: each for name, each in self._ended.items() if name in costs and each.loss is not None}
+            ends = sorted((each.at, costs[name]) for name, each in here.items())
             history = tuple(_summed(ends))
             heard = [run.written for run in runs if run.written is not None]
             return Now(

@@ -89,7 +89,8 @@ class Power:
         return asdict(self) | {"parameters": parameters, "not_identified": list(self.not_identified)}
 
     def __str__(self) -> str:
-        head = f"{self.runs} runs on {self.target}, {self.law} law, {100 * self.noise:.3g} % noise, {self.tables} tables"
+        noise = f"{100 * self.noise:.3g} % noise"
+        head = f"{self.runs} runs on {self.target}, {self.law} law, {noise}, {self.tables} tables"
         lines = [head, f"  {'parameter':<14}{'assumed':>12}   90 % interval expected"]
         for p in self.parameters:
             between = "held" if p.low is None or p.high is None else f"{p.low:.4g} to {p.high:.4g}"

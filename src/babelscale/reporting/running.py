@@ -11,14 +11,32 @@ from rich.progress import TaskID
 
 from babelscale.errors import InputError, Stopped
 from babelscale.reporting.progress import Bar, bars
-from babelscale.study import RunSpec, Study, failures
+from babelscale.study import RunSpec, Study, failures, records
 from babelscale.study.disk import watched
 from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
 
+def prepare(study: Study, *, only: Sequence[str] | None = None, restored_from: Path | None = None) -> None:
+    """Prepare the data and put back the runs of a file of records; what came of it is told on standard error.
+
+    Raises:
+        InputError: the file cannot be used, or holds runs and none of this study.
+    """
+    with Bar() as bar:
+        study.prepare(bar, only)
+    if restored_from is None:
+        return
+    done = records.restore(study, restored_from)
+    if done.foreign and not done.restored and not done.already:
+        raise InputError(
+            f"no run of {done}".replace("\n", ";"), hint="name the records of this study, or leave out --records"
+        )
+    sys.stderr.write(f"{done}\n")
+
+
 def run(
     study: Study, *, only: Sequence[str] | None = None, engine: Engine = run_local, report: bool = True,
-    holdout: bool = False,
+    holdout: bool = False, restored_from: Path | None = None,
 ) -> Path:  # fmt: skip
     """Prepare the data, train the missing runs, then fit, plan and write the report; returns the report or folder.
 
@@ -26,6 +44,7 @@ def run(
         only: groups of the design; by default all.
         engine: what trains the runs.
         holdout: train the design's holdout too.
+        restored_from: a file of records, whose runs count as finished.
 
     Raises:
         Stopped: SIGINT or SIGTERM came while runs were trained; what was begun is saved.
@@ -34,11 +53,12 @@ def run(
     """
     console = Console(file=sys.stderr)
     began = time.perf_counter()
-    with Bar() as bar:
-        study.prepare(bar, only)
+    prepare(study, only=only, restored_from=restored_from)
     chosen, missing = study.select(only), study.missing_of(only, holdout=holdout)
+    again = sum(study.is_finished(spec.name) for spec in missing)
+    why = f" ({again} of them again, for states that others continue from)" if again else ""
     console.print(
-        f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train, in {study.folder}",
+        f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train{why}, in {study.folder}",
         highlight=False,
         soft_wrap=True,
     )
@@ -64,18 +84,21 @@ def run(
     return result
 
 
-def submit(study: Study, *, only: Sequence[str] | None = None, holdout: bool = False, now: bool = False) -> None:
+def submit(
+    study: Study, *, only: Sequence[str] | None = None, holdout: bool = False, now: bool = False,
+    restored_from: Path | None = None,
+) -> None:  # fmt: skip
     """Prepare the data and write an array script for SLURM that trains the missing runs; print how to submit it.
 
     Args:
         holdout: the runs of the design's holdout too.
         now: submit it as well.
+        restored_from: a file of records, whose runs count as finished.
 
     Raises:
         StudyError: there is no SLURM here, or it refused.
     """
-    with Bar() as bar:
-        study.prepare(bar, only)
+    prepare(study, only=only, restored_from=restored_from)
     missing = study.missing_of(only, holdout=holdout)
     with watched(study.folder):
         commands = slurm.write_array(missing, study.folder, trunks=study.trunks)
@@ -137,8 +160,9 @@ def _named(study: Study, name: str) -> RunSpec:
         close = difflib.get_close_matches(name, study.specs)
         hint = f"did you mean {', '.join(close)}" if close else "`babelscale study status` lists its runs"
         raise InputError(f"{study.folder} has no run {name!r}", hint=hint)
-    if isinstance(spec.base, RunSpec) and not study.is_finished(spec.base.name):
-        raise InputError(f"{name} continues from {spec.base.name}, which is not finished", hint="train that one first")
+    if isinstance(spec.base, RunSpec) and not study.has_state(spec.base):
+        lacks = "has no saved state" if study.is_finished(spec.base.name) else "is not finished"
+        raise InputError(f"{name} continues from {spec.base.name}, which {lacks}", hint="train that one first")
     return spec
 
 

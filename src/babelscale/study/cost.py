@@ -16,6 +16,7 @@ from babelscale.study.engines import processors
 from babelscale.study.failures import failures
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 from babelscale.study.study import Study
+from babelscale.study.timing import TIMING
 
 # Parameters and both moments of the optimiser, in float32.
 STATE_BYTES = 12
@@ -247,7 +248,7 @@ def _begun(folder: str | Path | None, only: Collection[str] | None) -> tuple[dic
     wanted = None if only is None else [name for name in only if name in study.groups]
     finished = {spec.name: spec for spec in study.select(wanted) if study.is_finished(spec.name)}
     # A run that branched off another took less time than its FLOPs say.
-    whole = {name: _seconds(study.finished(name) / "timing.json") for name in finished if name not in study.trunks}
+    whole = {name: _seconds(study.finished(name) / TIMING) for name in finished if name not in study.trunks}
     timed = {name: seconds for name, seconds in whole.items() if seconds}
     rate = sum(finished[name].flops for name in timed) / sum(timed.values()) if timed else None
     return finished, rate
@@ -258,8 +259,9 @@ def _seconds(path: Path) -> float | None:
         return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
     except FileNotFoundError:
         return None
-    except (KeyError, ValueError) as error:
-        raise StudyError(f"{path}: damaged ({error})", hint="remove the run's folder to train it again") from None
+    except (KeyError, TypeError, ValueError) as error:
+        hint = "remove this file; the run then counts as finished, and its speed is not known"
+        raise StudyError(f"{path}: damaged ({error})", hint=hint) from None
 
 
 def spent(specs: Mapping[str, RunSpec]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from babelscale.corpora.tokenizer import MODEL
 from babelscale.errors import InputError, StudyError
 from babelscale.model.shape import Shape
-from babelscale.study.record import RECORD
+from babelscale.study.record import DAMAGED_HINT, RECORD
 
 
 def export(run: str | Path, folder: str | Path, dtype: Literal["float32", "bfloat16"] = "float32") -> Path:
@@ -56,7 +56,7 @@ def _record(run: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="name a run's folder under finished/ of a study") from None
     except json.JSONDecodeError as error:
-        raise StudyError(f"{path}: damaged ({error})", hint="remove the run's folder to train it again") from None
+        raise StudyError(f"{path}: damaged ({error})", hint=DAMAGED_HINT) from None
     if missing := {"run", "identity", "recipe", "exposure", "losses"} - set(record):
         raise InputError(f"{path}: no field {min(missing)}", hint="name a run's folder under finished/ of a study")
     return record

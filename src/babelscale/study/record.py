@@ -10,6 +10,7 @@ import contextlib
 import json
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +19,21 @@ from typing import Any
 import polars as pl
 
 from babelscale import files
-from babelscale.errors import StudyError
+from babelscale.errors import BabelscaleWarning, StudyError
 from babelscale.runs import Runs
 from babelscale.study.spec import RunSpec
-from babelscale.training import LOG, STATE
+from babelscale.study.timing import TIMING
+from babelscale.training import BRANCHES, LOG, STATE
 from babelscale.training.batches import Batches
 
 RECORD = "record.json"
+# The record of a finished run that was trained again for its state, where it differs from the one that was there.
+AGAIN = "record-again.json"
+# What to do about a file of a finished run that cannot be read.
+DAMAGED_HINT = (
+    "move the run's folder elsewhere; `babelscale study run` with --records takes the run from a file of records, "
+    "without it trains the run again"
+)
 _GONE = ".gone"
 # Whether a run has its record, and the newest step it saved.
 Reached = tuple[bool, int]
@@ -66,7 +75,12 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
         "exposure": exposure,
         "losses": [{"run": spec.name} | entry for entry in evaluated],
     }
-    files.write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    files.write_text(folder / RECORD, as_text(record))
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """The text of record.json."""
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 
 def claim(working: Path) -> Path:
@@ -125,13 +139,60 @@ def publish(attempt: Path, finished: Path) -> bool:
                 raise StudyError(f"{attempt}: gone; another process has taken this run over") from None
             raise StudyError(
                 f"{finished}: cannot be published ({error.strerror})",
-                hint="if that folder is there without a record, remove it and run the study again",
+                hint="if that folder is there without a record, move it elsewhere and run the study again",
             ) from error
         first = False
     else:
         first = True
     discard(attempt.parent)
     return first
+
+
+def complete(attempt: Path, finished: Path) -> None:
+    """Give a finished run that lacks its states those that an attempt at training it again has left.
+
+    The record that is there stays. Where the new one has other bytes, a warning says so, the new one is kept beside it
+    as record-again.json, and the final state alone is taken over.
+
+    Raises:
+        StudyError: another process has taken the run over.
+    """
+    if not (attempt / LOG).exists():
+        raise StudyError(f"{attempt}: gone; another process has taken this run over")
+    kept, new = ((folder / RECORD).read_bytes() for folder in (finished, attempt))
+    if kept == new:
+        for name in (LOG, TIMING):
+            if not (finished / name).exists():
+                files.write_bytes(finished / name, (attempt / name).read_bytes())
+        _move_states(attempt / BRANCHES, finished / BRANCHES)
+    else:
+        files.write_bytes(finished / AGAIN, new)
+        warnings.warn(
+            f"{finished.name} was trained again for its state and its results differ: {_difference(kept, new)}. The "
+            f"first record, {finished / RECORD}, is kept; the new one is {finished / AGAIN}. Runs that continue from "
+            "it start from the new state. Another kind of device or other versions of the packages can be the reason.",
+            BabelscaleWarning,
+            stacklevel=2,
+        )
+    # The final state comes last: once it is there, the run is not trained again.
+    _move_states(attempt / STATE, finished / STATE)
+    discard(attempt.parent)
+
+
+def _move_states(saved: Path, place: Path) -> None:
+    for state in saved.iterdir() if saved.is_dir() else ():
+        place.mkdir(exist_ok=True)
+        if state.name.isdecimal() and not (place / state.name).exists():
+            state.rename(place / state.name)
+
+
+def _difference(kept: bytes, new: bytes) -> str:
+    try:
+        before, after = ([row["nats"] for row in json.loads(text)["losses"]] for text in (kept, new))
+        largest = max(abs(b - a) / a for a, b in zip(before, after, strict=True))
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        return "their losses cannot be compared"
+    return f"the largest relative difference of a loss is {largest:.1e}"
 
 
 def discard(working: Path) -> None:
@@ -164,4 +225,4 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except json.JSONDecodeError as error:
-        raise StudyError(f"{path}: damaged ({error})", hint="remove the run's folder to train it again") from None
+        raise StudyError(f"{path}: damaged ({error})", hint=DAMAGED_HINT) from None

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ class RunSpec:
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a run's identity."""
+    """SHA-256 (hex) of what makes a run that run; its first ten digits end the run's name."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -217,8 +217,14 @@ def chosen(groups: Mapping[str, list[RunSpec]], only: Collection[str] | None = N
     if unknown := [name for name in only or () if name not in groups]:
         raise InputError(f"no group {unknown[0]!r}", hint=f"the design has {', '.join(groups)}")
     wanted = [spec for name, specs in groups.items() if only is None or name in only for spec in specs]
-    bases = {id(spec.base): spec.base for spec in wanted if isinstance(spec.base, RunSpec)}
-    return {spec.name: spec for spec in (*bases.values(), *wanted)}
+    return {spec.name: spec for spec in (*(base for spec in wanted for base in bases(spec)), *wanted)}
+
+
+def bases(spec: RunSpec) -> Iterator[RunSpec]:
+    """The runs that a run continues from, the first of the chain first."""
+    if isinstance(spec.base, RunSpec):
+        yield from bases(spec.base)
+        yield spec.base
 
 
 def trunks(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:

@@ -2,39 +2,27 @@
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from babelscale import files
-from babelscale.corpora import (
-    Corpus,
-    Dealt,
-    Tokenizer,
-    TokenStore,
-    adopt_tokenizer,
-    build_store,
-    deal_passages,
-    is_verse_text,
-    open_corpus,
-    open_parallel,
-    tokenizer_hash,
-    train_tokenizer,
-)  # fmt: skip
+from babelscale.corpora import Tokenizer, TokenStore, build_store, open_parallel
 from babelscale.corpora.store import STORE
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import BabelscaleWarning, InputError, StudyError
 from babelscale.model import huggingface
 from babelscale.runs import Runs
-from babelscale.study import engines, failures, record
-from babelscale.study.design import Design, PassagesPart, load, located
+from babelscale.study import engines, failures, record, text
+from babelscale.study.design import Design, load, located
 from babelscale.study.disk import watched
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
+from babelscale.training import STATE
 
 Progress = Callable[[str, int, int], None]
 TABLES_SECONDS = 20.0
@@ -66,6 +54,8 @@ class Study:
 
         Raises:
             InputError: the design is not usable, or the folder holds another study.
+
+        Warns where the folder's design.json is damaged: `prepare` writes it anew.
         """
         design = load(name)
         if corpus is not None:
@@ -74,13 +64,17 @@ class Study:
         folder = Path(folder) if folder is not None else Path("studies") / design.name
         study = cls(design, folder)
         if (folder / "design.json").exists():
-            other = cls.open(folder).design
+            try:
+                other = cls.open(folder).design
+            except InputError as error:
+                warnings.warn(f"{error.message}; it is written anew", BabelscaleWarning, stacklevel=2)
+                return study
             if other.model_dump(exclude={"analysis", "groups", "holdout", "title"}) != design.model_dump(
                 exclude={"analysis", "groups", "holdout", "title"}
             ):
                 raise InputError(
                     f"{folder} holds a study with another corpus, tokenizer, recipe or sizes",
-                    hint="name another folder with --out, or remove this one",
+                    hint="name another folder with --out",
                 )
         return study
 
@@ -93,8 +87,12 @@ class Study:
             return cls(Design.model_validate(held["design"]), Path(folder))
         except FileNotFoundError:
             raise InputError(f"{folder}: no study here", hint="it is made by `babelscale study run`") from None
-        except (json.JSONDecodeError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a study's design ({error})", hint="remove the folder") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: not a study's design ({' '.join(str(error).split())})",
+                hint=f"`babelscale study run NAME --out {folder}` writes this file anew from the design NAME and keeps "
+                "the finished runs",
+            ) from None
 
     def prepare(self, progress: Progress | None = None, only: Collection[str] | None = None) -> None:
         """Make the tokenizers and the token stores, unless they are there, and write design.json.
@@ -137,16 +135,11 @@ class Study:
     def _prepare_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
         if not (place / "corpus" / STORE).exists():
             self._make_text(place, languages, progress)
-        pairs = [(size, group) for group in self.design.groups for size in group.sizes]
-        longest = max(self.design.training_recipe(*pair).sequence_length for pair in pairs)
-        TokenStore.open(place / "corpus").require(languages, longest + 1, longest + 1)
+        text.check(self.design, place, languages)
 
     def _make_text(self, place: Path, languages: Sequence[str], progress: Progress | None) -> None:
         part = self.design.corpus
-        corpus = open_corpus(
-            self._source(), languages=languages, bytes_per_language=part.bytes_per_language,
-            held_out_share=part.held_out_share, held_out_tokens=part.held_out_tokens, seed=part.seed,
-        )  # fmt: skip
+        corpus = text.corpus(self.design, self.folder, languages)
         if missing := [code for code in languages if code not in corpus.languages]:
             raise InputError(
                 f"the design names language {missing[0]!r}, which corpus {part.source} does not hold",
@@ -157,56 +150,30 @@ class Study:
         if place == self.folder:
             self._write_design(corpus.describe(), {})
         if not (place / "tokenizer").exists():
-            self._make_tokenizer(corpus, languages, place / "tokenizer", progress)
+            text.make_tokenizer(self.design, corpus, languages, place / "tokenizer", progress)
         build_store(
             corpus, Tokenizer.load(place / "tokenizer"), languages, place / "corpus", parallel=parallel,
             progress=progress,
         )  # fmt: skip
 
-    def _source(self) -> str:
-        """Where the text lies; one text in many languages is first dealt out to them, into the folder `text`."""
-        part = self.design.corpus
-        if part.passages is None or not is_verse_text(part.source):
-            if part.passages is not None and "://" not in part.source and not Path(part.source).exists():
-                raise InputError(
-                    f"design {self.design.name} needs a text: {part.source} is not there",
-                    hint="give --corpus: a text in many languages (LANGUAGE.tsv files of verses, or a tar archive of "
-                    "them; see docs/designs.md), or a folder of text",
-                )
-            return part.source
-        if not (self.folder / "text").exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.deal_text(part.source, self.folder / "text")
-        return str(self.folder / "text")
-
-    def deal_text(self, source: str | Path, folder: str | Path) -> Dealt:
-        """Deal the passages of one text in many languages out to the design's languages (see `deal_passages`).
+    def _described(self) -> dict[str, Any]:
+        """What design.json says of the corpus; where it is gone or damaged, what the corpus itself says.
 
         Raises:
-            InputError: the source is no such text, or a language of the design ends without text.
+            InputError: the corpus is not there, or the folder's text was made of another one.
         """
-        part = self.design.corpus.passages or PassagesPart()
-        weights = {code: part.weights.get(code, 1.0) for code in self.design.languages}
-        return deal_passages(source, folder, weights, held_out_share=part.held_out_share, seed=part.seed)
-
-    def _make_tokenizer(self, corpus: Corpus, languages: Sequence[str], place: Path, progress: Progress | None) -> None:
-        part = self.design.tokenizer
-        if part.source is not None:
-            tokenizer = adopt_tokenizer(part.source, place)
-            if tokenizer.vocabulary_size > part.vocabulary:
-                raise InputError(
-                    f"tokenizer {part.source} has {tokenizer.vocabulary_size:,} tokens, the design's vocabulary is "
-                    f"{part.vocabulary:,}",
-                    hint="give the design the model's own vocabulary",
-                )
-            return
-        train_tokenizer(
-            corpus, languages, part.vocabulary, place, temperature=part.temperature,
-            character_coverage=part.character_coverage, seed=self.design.corpus.seed, progress=progress,
-        )  # fmt: skip
-
-    def _described(self) -> dict[str, Any]:
-        return json.loads((self.folder / "design.json").read_text(encoding="utf-8"))["corpus"]
+        try:
+            held = json.loads((self.folder / "design.json").read_text(encoding="utf-8"))
+            Design.model_validate(held["design"])
+            return held["corpus"]
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
+            corpus = text.corpus(self.design, self.folder, self.design.languages)
+        if corpus.fingerprint != TokenStore.open(self.folder / "corpus").corpus_fingerprint:
+            raise InputError(
+                f"{self.folder}: its text was made of another corpus than {self.design.corpus.source}",
+                hint="name the corpus it was made of with --corpus, or another folder with --out",
+            )
+        return corpus.describe()
 
     def _write_design(self, corpus: dict[str, Any], specs: Mapping[str, list[RunSpec]]) -> None:
         design = self.design
@@ -229,13 +196,13 @@ class Study:
     @functools.cached_property
     def groups(self) -> dict[str, list[RunSpec]]:
         """The runs of every group; needs the data prepared, since a run's identity holds its hashes."""
-        store, text, tokenizer = _text_hashes(self.folder)
+        store, corpus, tokenizer = text.hashes(self.folder)
 
         def own(code: str) -> tuple[str, str] | None:
             prepared = (self.own(code) / "corpus" / STORE).exists()
-            return _text_hashes(self.own(code))[1:] if prepared else None
+            return text.hashes(self.own(code))[1:] if prepared else None
 
-        return expand(self.design, store.unique_tokens, text, tokenizer, huggingface.weights_hash, own)
+        return expand(self.design, store.unique_tokens, corpus, tokenizer, huggingface.weights_hash, own)
 
     def select(self, only: Collection[str] | None = None) -> list[RunSpec]:
         """The runs of some groups (by default all), once each, with those they continue from before them.
@@ -282,19 +249,37 @@ class Study:
             spec.name for spec in self.specs.values() if spec.size in part.sizes or spec.name not in others
         )
 
+    def has_state(self, spec: RunSpec) -> bool:
+        """Whether the final state of a run is there, for other runs to continue from."""
+        return (self.finished(spec.name) / STATE / str(spec.steps)).is_dir()
+
+    def is_whole(self, spec: RunSpec) -> bool:
+        """Whether a run is finished and, if it is one whose final state is kept, that state is there."""
+        return self.is_finished(spec.name) and (spec.name not in self.kept or self.has_state(spec))
+
     @property
     def missing(self) -> list[RunSpec]:
-        """Runs that are not finished."""
+        """Runs to train (see `missing_of`)."""
         return self.missing_of(None)
 
     def missing_of(self, only: Collection[str] | None, *, holdout: bool = True) -> list[RunSpec]:
-        """Runs of some groups, and what they continue from, that are not finished.
+        """Runs to train for some groups: those not finished, and before each the runs it continues from without state.
+
+        A run that is finished without its state, as one restored from its record is, is trained again only if a run
+        that is not finished continues from it.
 
         Args:
             holdout: those of the design's holdout too.
         """
         missing = [spec for spec in self.select(only) if not self.is_finished(spec.name)]
-        return missing if holdout else [spec for spec in missing if spec.name not in self.held_out]
+        wanted = missing if holdout else [spec for spec in missing if spec.name not in self.held_out]
+        return list({run.name: run for spec in wanted for run in self._stateless_chain(spec)}.values())
+
+    def _stateless_chain(self, spec: RunSpec) -> Iterator[RunSpec]:
+        """A run, after those that must be trained before it since their states are not there."""
+        if isinstance(spec.base, RunSpec) and not self.has_state(spec.base):
+            yield from self._stateless_chain(spec.base)
+        yield spec
 
     def runs(self) -> Runs | None:
         """The runs finished so far."""
@@ -331,7 +316,7 @@ class Study:
                 self.write_tables()
                 written = time.monotonic()
 
-        with watched(self.folder), self._alone():
+        with watched(self.folder), self.alone():
             try:
                 failures.forget(self.folder, [spec.name for spec in missing])
                 if missing:
@@ -354,8 +339,12 @@ class Study:
                     break
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the folder: two processes training one study would write the same working folders."""
+    def alone(self) -> Iterator[None]:
+        """Hold the folder: two processes training one study would write the same working folders.
+
+        Raises:
+            StudyError: another process holds it.
+        """
         import fcntl
 
         with (self.folder / ".lock").open("w") as lock:
@@ -366,13 +355,3 @@ class Study:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             yield
-
-
-def _text_hashes(place: Path) -> tuple[TokenStore, str, str]:
-    """The token store of a folder, and the hashes of its text and of its tokenizer."""
-    store = TokenStore.open(place / "corpus")
-    text = store.corpus_fingerprint
-    if store.record.parallel is not None:
-        # Lines of the parallel set are left out of training.
-        text = hashlib.sha256(f"{text} {store.record.parallel}".encode()).hexdigest()
-    return store, text, tokenizer_hash(place / "tokenizer")

@@ -39,13 +39,13 @@ def begin(attempt: Path, study: Path) -> None:
         return
     sealed = [] if (attempt / LOG).exists() else sorted((study / FORECASTS).glob("*.json"))
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sealed}
-    _write(path, Timing(forecasts=hashes))
+    write(path, Timing(forecasts=hashes))
 
 
 def finish(attempt: Path, seconds: float, tokens: int) -> None:
     """Add the time that the training took to what `begin` noted."""
     noted = read(attempt / TIMING)
-    _write(attempt / TIMING, Timing(seconds=round(seconds, 3), tokens=tokens, forecasts=noted.forecasts))
+    write(attempt / TIMING, Timing(seconds=round(seconds, 3), tokens=tokens, forecasts=noted.forecasts))
 
 
 def read(path: Path) -> Timing:
@@ -57,5 +57,6 @@ def read(path: Path) -> Timing:
     return files.read_model(path, Timing)
 
 
-def _write(path: Path, timing: Timing) -> None:
+def write(path: Path, timing: Timing) -> None:
+    """Write a run's timing.json."""
     files.write_text(path, timing.model_dump_json(exclude_none=True) + "\n")

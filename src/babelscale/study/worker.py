@@ -1,8 +1,9 @@
 """The worker: `python -m babelscale.study.worker FOLDER [--cpu K]`.
 
 Reads the names of runs from standard input, one a line or several alike separated by tabs, trains those that are
-missing, and says on standard output, a JSON line each, how they go. It is idempotent: a finished run is never trained
-again, an interrupted one goes on. On SIGTERM it saves the state of what it trains and ends.
+missing, and says on standard output, a JSON line each, how they go. It is idempotent: a finished run is trained again
+only where its final state is kept and is not there, an interrupted one goes on. On SIGTERM it saves the state of what
+it trains and ends.
 """
 
 import argparse
@@ -37,7 +38,7 @@ Say = Callable[[dict[str, Any]], None]
 
 
 def train_run(study: Study, spec: RunSpec, *, progress: Any = None, stop: Any = None) -> bool:
-    """Train one run of a study and publish it; False if it was already there.
+    """Train one run of a study and publish it; False if it was already there, with or without its state.
 
     Args:
         progress: called with (steps done, latest loss).
@@ -77,7 +78,7 @@ def _train_runs(
 
     from babelscale.training.loop import train_population
 
-    specs = [spec for spec in specs if not study.is_finished(spec.name)]
+    specs = [spec for spec in specs if not study.is_whole(spec)]
     folders = _claimed(study, specs)
     waiting = [
         (spec, folder) for spec, folder in zip(specs, folders, strict=True) if not (folder / record.RECORD).exists()
@@ -97,7 +98,9 @@ def _train_runs(
         for spec, folder in zip(specs, folders, strict=True):
             if spec.name not in study.kept:
                 shutil.rmtree(folder / STATE, ignore_errors=True)
-            if record.publish(folder, study.finished(spec.name)):
+            if study.is_finished(spec.name) and not study.is_whole(spec):
+                record.complete(folder, study.finished(spec.name))
+            elif record.publish(folder, study.finished(spec.name)):
                 published.append(spec)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("published")
@@ -140,7 +143,7 @@ def train_alike(study: Study, specs: Sequence[RunSpec], say: Say, stop: Any = No
                 # One of them may be the reason: each goes on alone from what is saved.
                 for spec in chunk:
                     train_alike(study, [spec], say, stop)
-            elif not study.is_finished(chunk[0].name):
+            elif not study.is_whole(chunk[0]):
                 say({"run": chunk[0].name, "failed": str(error)})
             else:
                 # Another process, which had taken it over, was faster; a save under way may have made a folder anew.

@@ -94,7 +94,7 @@ class Checkpoints:
             step, damage = next(iter(damaged.items()), ("?", "see the first process"))
             raise StudyError(
                 f"{self.folder}: the state of step {step} cannot be restored ({damage}), nor any before it",
-                hint="all saved states are damaged; remove the folder to train the run again",
+                hint="remove that folder of saved states, and the run is trained again from its start",
             )
         return None
 
@@ -135,12 +135,12 @@ class Checkpoints:
         if step is None or not (self.folder / str(step)).is_dir():
             held = ", ".join(map(str, self._steps())) or "none"
             wanted = "no saved state" if step is None else f"no saved state of step {step} (saved are: {held})"
-            raise StudyError(f"{self.folder}: {wanted}", hint="remove the folder to train the run again")
+            raise StudyError(f"{self.folder}: {wanted}", hint="run the study again to train what is missing")
         damage = None if step in self._verified or jax.process_index() != 0 else self._damage(step)
         if _of_first_process(damage is not None):
             raise StudyError(
                 f"{where} cannot be restored ({damage or 'it is damaged'})",
-                hint="remove it to train the run again",
+                hint="remove that saved state to train the run again",
             )
         path = (self.folder / str(step)).absolute()
         try:
@@ -154,7 +154,8 @@ class Checkpoints:
             return self._checkpointer.restore(path, args=request)
         except (*_FAILURES, KeyError) as error:
             raise StudyError(
-                f"{where} cannot be restored ({_first_line(error)})", hint="remove it to train the run again"
+                f"{where} cannot be restored ({_first_line(error)})",
+                hint="remove that saved state to train the run again",
             ) from error
 
     def restore_latest(self, like: State) -> tuple[int, State] | None:
