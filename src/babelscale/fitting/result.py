@@ -1,8 +1,10 @@
 """Fit and Prediction: a law with numbers, how well they are known, and where the runs behind them end."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,11 @@ class Fit:
             "provenance": dict(self.provenance),
             "draws": self.draws.tolist(),
         }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the fit as JSON: equal for equal fits, whichever objects hold them."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
         """Write one JSON file, atomically."""

@@ -221,7 +221,8 @@ def modular_of(served: Served, asked: ModularQuestion) -> Modular:
     if source == PUBLISHED:
         return modular(**given, published=True)
     fits = served.fits(source, asked.languages)
-    return served.work.result(f"{asked.key} {len(fits)} {id(fits[0])}", lambda progress: modular(fits, **given))
+    key = " ".join([asked.key, *(fit.fingerprint for fit in fits)])
+    return served.work.result(key, lambda progress: modular(fits, **given))
 
 
 def _modular(served: Served, asked: ModularQuestion) -> dict[str, Any]:
