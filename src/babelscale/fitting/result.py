@@ -182,6 +182,9 @@ class Fit:
             raise InputError(f"{path}: not a fit ({error})", hint="name a fit written by Fit.save") from None
         try:
             return cls.from_dict(data, law)
+        except InputError as error:
+            hint = error.hint or "name a fit written by Fit.save"
+            raise InputError(f"{path}: not a fit: {error.message}", hint=hint) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path}: not a fit: {what}", hint="name a fit written by Fit.save") from None
