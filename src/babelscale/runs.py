@@ -289,10 +289,7 @@ class Runs:
         Raises:
             InputError: the axis would hold out every run or none.
         """
-        frame = self.table.with_columns(
-            C=pl.coalesce("flops", 6 * pl.col("params") * pl.col("tokens")),
-            spread=pl.Series([self._spread(name) for name in self.names], dtype=pl.Int64),
-        )
+        frame = self.table.with_columns(C=pl.coalesce("flops", 6 * pl.col("params") * pl.col("tokens")))
         match axis:
             case "random":
                 order = np.random.default_rng(seed).permutation(frame.height)
@@ -305,15 +302,12 @@ class Runs:
                 # Designs repeat budgets: where more than `share` of the runs tie at the top, those are held out.
                 mask = top if top.any() else column == column.max()
             case "mixture":
-                mask = frame["spread"] > 2
+                seen = self.exposure.filter(pl.col("tokens") > 0).group_by("run").agg(pl.col("language").n_unique())
+                mask = frame["run"].is_in(seen.filter(pl.col("language") > 2)["run"].to_list())
         held = set(frame.filter(mask)["run"])
         if not held or len(held) == frame.height:
             raise InputError(f"hold-out axis {axis!r} would hold out {len(held)} of {frame.height} runs")
         return self.select(name for name in self.names if name not in held), self.select(held)
-
-    def _spread(self, name: str) -> int:
-        seen = self.exposure.filter((pl.col("run") == name) & (pl.col("tokens") > 0))
-        return seen["language"].n_unique()
 
 
 def concat(parts: Sequence[Runs]) -> Runs:
