@@ -41,7 +41,7 @@ study_app.command(transfers.next_runs, name="next")
 _EXTRAS = {
     "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
     "tensorboard": {"tensorboardX"},
-    "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "safetensors", "sentencepiece"},
+    "lab": {"babel", "jax", "jaxlib", "optax", "orbax", "safetensors", "sentencepiece"},
     "ray": {"ray"},
 }
 
