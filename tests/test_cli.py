@@ -210,7 +210,7 @@ def test_neither_import_nor_help_pulls_in_jax_or_the_fitting_libraries(code: str
 
 
 PAGE = ("altair", "jinja2", "starlette", "uvicorn", "vl_convert")
-LABORATORY = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "num2words")
+LABORATORY = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel")
 
 
 def without(modules: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:

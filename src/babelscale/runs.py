@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -107,6 +107,21 @@ class Runs:
             raise InputError(f"columns of different length: {error}") from None
         frame = pl.DataFrame({name: np.broadcast_to(value, shape) for name, value in arrays.items()})
         return cls.from_flat(frame.with_columns(language=pl.lit(language)), "columns", repeated=True)
+
+    @classmethod
+    def from_frame(cls, frame: Any) -> "Runs":
+        """Runs from one flat table held by pandas, Polars, PyArrow or another library that Narwhals knows.
+
+        Its columns are those of a flat table in a file: params, tokens, loss, and where wanted run, language,
+        unique_tokens, flops, mixture, seed; others are not read. What pandas holds as missing is an empty cell. Codes
+        such as "nan" and "NA" are text. Whole numbers may come as floats.
+
+        Raises:
+            InputError: naming the row (the first is 1) and the field; or `frame` is no data frame.
+        """
+        from babelscale import frames
+
+        return cls.from_flat(frames.to_polars(frame, tables.FLAT, "frame"), "frame")
 
     @classmethod
     def from_flat(cls, frame: pl.DataFrame, where: str, *, repeated: bool = False) -> "Runs":

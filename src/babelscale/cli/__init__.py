@@ -41,9 +41,7 @@ study_app.command(transfers.next_runs, name="next")
 EXTRAS = {
     "page": {"altair", "anyio", "jinja2", "markupsafe", "starlette", "uvicorn", "vl_convert"},
     "tensorboard": {"tensorboardX"},
-    "lab": {
-        "babel", "fsspec", "jax", "jaxlib", "ml_dtypes", "num2words", "optax", "orbax", "safetensors", "sentencepiece",
-    },
+    "lab": {"babel", "fsspec", "jax", "jaxlib", "ml_dtypes", "optax", "orbax", "safetensors", "sentencepiece"},
     "ray": {"ray"},
 }  # fmt: skip
 
