@@ -196,7 +196,7 @@ class Fitted:
         without = [code for code in setting.languages if code not in setting.unique_tokens]
         if without:
             notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
-        blind = {f.law.name for f in self.fits.values()} - {"adaptive-transfer", "data-constrained"}
+        blind = {f.law.name for f in self.fits.values() if not f.law.repetition}
         if blind and setting.unique_tokens:
             notes.append(f"{', '.join(sorted(blind))} knows no repetition: repeated tokens count as new")
         if any(fit.law.target is None for fit in self.fits.values()) and len(setting.languages) > 1:

@@ -23,10 +23,11 @@ from babelscale import languages as language_table
 from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.laws.separable import Group
 from babelscale.planning import stacks
 from babelscale.planning.basis import Expectations
 from babelscale.planning.solve import losses_at
-from babelscale.planning.terms import Draws, Group, Setting
+from babelscale.planning.terms import Draws, Setting
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 
 Array = NDArray[np.float64]
