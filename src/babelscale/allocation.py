@@ -20,6 +20,8 @@ class Allocation:
 
     Raises:
         InputError: N not positive and finite, a D negative or not finite, a U not positive.
+
+    Complex N and D are kept: their imaginary parts carry derivatives (see `laws.sensitivity`).
     """
 
     params: NDArray[np.float64]
@@ -33,8 +35,8 @@ class Allocation:
         unique_tokens: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         given = {code: np.asarray(value, np.float64) for code, value in (unique_tokens or {}).items()}
-        seen = {code: np.asarray(value, np.float64) for code, value in tokens.items()}
-        N = np.asarray(params, np.float64)
+        seen = {code: _numbers(value) for code, value in tokens.items()}
+        N = _numbers(params)
         if not seen:
             raise InputError("an allocation needs tokens of at least one language")
         if not (np.isfinite(N).all() and (N > 0).all()):
@@ -86,3 +88,9 @@ class Allocation:
             {code: value[index] for code, value in self.tokens.items()},
             {code: value[index] for code, value in self.unique_tokens.items()},
         )
+
+
+def _numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """float64, or complex128 where the numbers are complex."""
+    values = np.asarray(values)
+    return values if values.dtype.kind == "c" else values.astype(np.float64)  # pyright: ignore[reportReturnType]
