@@ -195,9 +195,9 @@ class Problem:
         """The parts, the losses (1 where there are none), and which problems are inside the law's domain."""
         parts = list(self.parts(z).values())
         loss = np.zeros((len(z), len(self.log_loss)))
-        for part in parts:
-            loss = loss + part.coefficient * part.basis
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in parts:
+                loss = loss + part.coefficient * part.basis
             good = np.all(np.isfinite(loss) & (loss > 0), axis=1)
         if not good.all():
             for part in parts:

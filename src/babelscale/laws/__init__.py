@@ -4,8 +4,10 @@ from babelscale.laws import saturation
 from babelscale.laws.adaptive_transfer import AdaptiveTransfer
 from babelscale.laws.base import Parameter, Restriction, ScalingLaw, Support, Term
 from babelscale.laws.chinchilla import Chinchilla
+from babelscale.laws.coupled import Coupled, CoupledTransfer
 from babelscale.laws.crossover import Crossover
 from babelscale.laws.data_constrained import DataConstrained
+from babelscale.laws.farseer import Farseer
 from babelscale.laws.multilingual import Multilingual
 from babelscale.laws.multilinguality import Multilinguality
 from babelscale.laws.naming import LAWS, built_in, by_name, from_dict, names, register, to_dict
@@ -16,8 +18,11 @@ __all__ = [
     "LAWS",
     "AdaptiveTransfer",
     "Chinchilla",
+    "Coupled",
+    "CoupledTransfer",
     "Crossover",
     "DataConstrained",
+    "Farseer",
     "Multilingual",
     "Multilinguality",
     "Parameter",

@@ -128,9 +128,9 @@ class AdaptiveTransfer(ScalingLaw):
 
     def D_eff(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> Array:
         """Effective tokens, in tokens of the target. Not positive where the law has no loss."""
-        return self._effective({k: np.asarray(v) for k, v in parameters.items()}, self.prepare(allocation))[0]
+        return self.effective({k: np.asarray(v) for k, v in parameters.items()}, self.prepare(allocation))[0]
 
-    def _effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
+    def effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
         """D_eff and its derivatives by lambda and tau."""
         total: Array = np.zeros(())
         by_lambda: Array = np.zeros(())
@@ -157,7 +157,7 @@ class AdaptiveTransfer(ScalingLaw):
         return total, gradient, hessian
 
     def terms(self, shape: Mapping[str, Array], x: Streams) -> Mapping[str, Term]:
-        total, gradient, hessian = self._effective(shape, x)
+        total, gradient, hessian = self.effective(shape, x)
         with np.errstate(divide="ignore", invalid="ignore"):
             total = np.where(np.real(total) > 0, total, np.nan)
             log_D = np.log(total)

@@ -9,14 +9,18 @@ from babelscale.errors import InputError
 from babelscale.laws.adaptive_transfer import AdaptiveTransfer
 from babelscale.laws.base import ScalingLaw
 from babelscale.laws.chinchilla import Chinchilla
+from babelscale.laws.coupled import Coupled, CoupledTransfer
 from babelscale.laws.crossover import Crossover
 from babelscale.laws.data_constrained import DataConstrained
+from babelscale.laws.farseer import Farseer
 from babelscale.laws.multilingual import Multilingual
 from babelscale.laws.multilinguality import Multilinguality
 from babelscale.runs import Runs
 
 Law = TypeVar("Law", bound=ScalingLaw)
-_BUILT_IN: tuple[type[ScalingLaw], ...] = (Chinchilla, DataConstrained, Multilingual, AdaptiveTransfer, Multilinguality)
+_BUILT_IN: tuple[type[ScalingLaw], ...] = (
+    Chinchilla, DataConstrained, Multilingual, AdaptiveTransfer, Multilinguality, Coupled, CoupledTransfer, Farseer,
+)  # fmt: skip
 _laws: dict[str, type[ScalingLaw]] = {law.name: law for law in _BUILT_IN}
 LAWS: Mapping[str, type[ScalingLaw]] = MappingProxyType(_laws)
 """The registered laws by name, read-only; `register` adds to them."""

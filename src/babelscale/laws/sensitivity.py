@@ -58,7 +58,7 @@ def by_differences(
     widths = []
     for k, code in enumerate(languages):
         D = allocation.D(code)
-        step = _DIFFERENCE * np.maximum(D, 1e-3 * total)
+        step = _DIFFERENCE * np.maximum(D, 0.1 * total)
         below = np.where(step < D, step, 0.0)
         tokens[code][2 * k + 3] += step
         tokens[code][2 * k + 4] -= below
@@ -88,7 +88,7 @@ def complex_steps_hold(
 def agree(ours: Array, theirs: Array, loss: Array) -> bool:
     """Whether two sets of elasticities are the same as far as differences can tell, where the loss is finite."""
     inside: NDArray[np.bool_] = np.isfinite(loss) & np.isfinite(theirs)
-    scale = np.maximum(np.abs(theirs), 1e-3 * np.abs(loss))
+    scale = np.maximum(np.abs(theirs), 1e-2 * np.abs(loss))
     return bool((np.abs(ours - theirs) <= _AGREEMENT * scale)[inside].all())
 
 
