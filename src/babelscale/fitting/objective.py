@@ -21,6 +21,7 @@ from babelscale.fitting.numerical import differentiated
 from babelscale.laws import Parameter, ScalingLaw, Term
 
 Array = NDArray[np.float64]
+_LARGEST = 1e100  # a term over the loss, beyond which a point counts as outside the domain
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,8 @@ class Problem:
             for part in parts:
                 loss = loss + part.coefficient * part.basis
             good = np.all(np.isfinite(loss) & (loss > 0), axis=1)
+            for part in parts:  # derivatives by a coefficient of 0 overflow where its term is out of all proportion
+                good &= np.all(part.basis <= _LARGEST * loss, axis=1)
         if not good.all():
             for part in parts:
                 part.blank(good)

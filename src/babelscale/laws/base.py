@@ -227,7 +227,7 @@ class ScalingLaw(ABC):
         rest = len(terms) - ("E" in terms)
         for name, term in terms.items():
             part = 0.5 if name == "E" else (0.5 if "E" in terms else 1.0) / rest
-            found[name] = part * float(np.exp(-np.mean(term.value)))
+            found[name] = part * float(np.exp(-np.mean(term.value[np.isfinite(term.value)])))
         return {name: found[name] for name in self.parameter_names}
 
     def separable(
