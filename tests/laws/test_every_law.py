@@ -71,7 +71,7 @@ def test_complex_steps_go_through_every_law(law: ScalingLaw) -> None:
     p = {name: np.asarray(value) for name, value in law.defaults(allocation).items()}
     assert complex_steps_hold(law, p, allocation, ("sw", "en", "fr"))
     exact, near = (how(law, p, allocation, ("sw", "en", "fr")) for how in (by_complex_steps, by_differences))
-    np.testing.assert_allclose(exact.by_log_N, near.by_log_N, rtol=1e-6)
+    np.testing.assert_allclose(exact.by_log_N, near.by_log_N, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(exact.by_tokens * 1e9, near.by_tokens * 1e9, rtol=1e-4, atol=1e-8)
 
 
@@ -187,4 +187,5 @@ def test_nothing_outside_the_laws_asks_for_a_laws_name_or_type() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             compared = any(f"law.name {sign}" in line for sign in ("==", "!=", "in ", "not in"))
             typed = any(f"isinstance({what}" in line and f", {name})" in line for name in names for what in ("", "law"))
-            assert not (compared or typed or any(f"case {name}(" in line for name in names)), f"{path}:{number}"
+            matched = any(f"case {name}(" in line for name in names)
+            assert not any((compared, typed, matched)), f"{path}:{number}"

@@ -17,7 +17,7 @@ def assumed_parameters(
     """A law's numbers and sentences that say where they come from.
 
     E, A, B, alpha and beta are those of ATLAS's Table C.1 (multilingual vocabulary, monolingual training) where the
-    target has a row, the law has these parameters and the design's sizes lie among the published ones; every other
+    target has a row, the law has just these terms and the design's sizes lie among the published ones; every other
     number is the law's own default (`ScalingLaw.defaults`: a rough law of loss 1 at the design's middle, half of it E).
 
     Args:
@@ -55,6 +55,7 @@ def _printed(law: ScalingLaw, allocation: Allocation) -> dict[str, float]:
     sizes = [scale.params for scale in published.model_scales()]
     rows = published.table_c1("multilingual", "monolingual", law.target) if law.target else ()
     inside = sizes[0] <= allocation.params.min() and allocation.params.max() <= sizes[-1]
-    if not (rows and inside and law.exponents is not None and set(_PRINTED) <= set(law.parameter_names)):
+    same = {parameter.name for parameter in law.linear} == {"E", "A", "B"} and law.exponents == ("alpha", "beta")
+    if not (rows and inside and same):
         return {}
     return {name: float(getattr(rows[0], name)) for name in _PRINTED}
