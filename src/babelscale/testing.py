@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from babelscale import laws
 from babelscale.allocation import Allocation
@@ -67,7 +68,11 @@ def _allocation(law: ScalingLaw) -> Allocation:
     tokens = {codes[0]: np.array([2e9, 4e9, 3e9, 1e8, 2e10, 5e9])}
     for k, code in enumerate(codes[1:]):
         tokens[code] = np.array([1e9, 3e8 * k, 2e9, 1e8, 0.0, 4e9 / (k + 1)])
-    return Allocation(N, tokens, {codes[0]: 1e9, codes[1]: 5e8})
+    return Allocation(N, tokens, {codes[0]: 1e9, codes[1]: 5e8}, _covariates(law, np.geomspace(1e3, 1e5, 6)))
+
+
+def _covariates(law: ScalingLaw, values: ArrayLike) -> dict[str, ArrayLike]:
+    return dict.fromkeys(law.covariates, values)
 
 
 def _parameters(law: ScalingLaw, draws: int, rng: np.random.Generator) -> Iterator[dict[str, float]]:
@@ -183,12 +188,12 @@ def _near(ours: Array, theirs: Array, scale: float = 0.0) -> bool:
 
 def _falls(law: ScalingLaw, p: Mapping[str, float]) -> None:
     own, other = _languages(law)[:2]
-    unique = {own: 1e9, other: 5e8}
+    rest = {own: 1e9, other: 5e8}, _covariates(law, 1e4)
     steps: dict[str, list[Allocation]] = {
-        "params": [Allocation(np.geomspace(1e6, 1e12, 40), {own: 3e9}, unique)],
+        "params": [Allocation(np.geomspace(1e6, 1e12, 40), {own: 3e9}, *rest)],
         "tokens": [
-            Allocation(1e8, {own: np.geomspace(1e7, 1e12, 60)}, unique),
-            Allocation(1e8, {own: np.geomspace(1e7, 1e12, 60), other: 1e9}, unique),
+            Allocation(1e8, {own: np.geomspace(1e7, 1e12, 60)}, *rest),
+            Allocation(1e8, {own: np.geomspace(1e7, 1e12, 60), other: 1e9}, *rest),
         ],
     }
     for what in law.falls_with(dict(p)):
@@ -241,7 +246,7 @@ def _refuses(law: ScalingLaw, p: Mapping[str, float]) -> None:
     first = law.parameter_names[0]
     partial = {name: value for name, value in p.items() if name != first}
     _require(_raises(InputError, lambda: law.loss(partial, _allocation(law))), law, f"a loss without {first}")
-    none = Allocation(1e8, dict.fromkeys(codes, 0.0))
+    none = Allocation(1e8, dict.fromkeys(codes, 0.0), None, _covariates(law, 1e4))
     _require(_raises(DomainError, lambda: law.loss(p, none)), law, "a loss without tokens")
     _require(law.domain, law, "its domain is not described")
 

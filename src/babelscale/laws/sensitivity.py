@@ -41,7 +41,7 @@ def by_complex_steps(
     tokens = {code: np.repeat(allocation.D(code)[None].astype(complex), count, 0) for code in allocation.languages}
     for k, code in enumerate(languages):
         tokens[code][k + 2] += 1j * _STEP * total
-    loss = law.evaluate(parameters, Allocation(N, tokens, _unique(allocation)))
+    loss = law.evaluate(parameters, Allocation(N, tokens, *_rest(allocation)))
     slopes = np.imag(loss) / _STEP
     return Sensitivity(np.real(loss[0]), slopes[1], slopes[2:] / total)
 
@@ -63,7 +63,7 @@ def by_differences(
         tokens[code][2 * k + 3] += step
         tokens[code][2 * k + 4] -= below
         widths.append(step + below)
-    loss = law.evaluate(parameters, Allocation(N, tokens, _unique(allocation)))
+    loss = law.evaluate(parameters, Allocation(N, tokens, *_rest(allocation)))
     by_tokens = [(loss[2 * k + 3] - loss[2 * k + 4]) / width for k, width in enumerate(widths)]
     return Sensitivity(loss[0], (loss[1] - loss[2]) / (2 * _DIFFERENCE), np.array(by_tokens))
 
@@ -92,5 +92,7 @@ def agree(ours: Array, theirs: Array, loss: Array) -> bool:
     return bool((np.abs(ours - theirs) <= _AGREEMENT * scale)[inside].all())
 
 
-def _unique(allocation: Allocation) -> dict[str, Array]:
-    return {code: allocation.U(code)[None] for code in allocation.languages}
+def _rest(allocation: Allocation) -> tuple[dict[str, Array], dict[str, Array]]:
+    """U and the covariates, with an axis for the steps."""
+    unique = {code: allocation.U(code)[None] for code in allocation.languages}
+    return unique, {name: value[None] for name, value in allocation.covariates.items()}
