@@ -17,24 +17,30 @@ class Allocation:
         params: N, every parameter counted once (tied embedding included). Scalar or shape (n,).
         tokens: D by language, tokens consumed. Scalars or shape (n,); all shapes broadcast together.
         unique_tokens: U by language, unique tokens available. A language left out never repeats (U infinite).
+        covariates: further numbers by name that a law may read, such as the vocabulary; finite.
 
     Raises:
-        InputError: N not positive and finite, a D negative or not finite, a U not positive.
+        InputError: N not positive and finite, a D negative or not finite, a U not positive, a covariate not finite.
+
+    Complex N and D are kept: their imaginary parts carry derivatives (see `laws.sensitivity`).
     """
 
     params: NDArray[np.float64]
     tokens: Mapping[str, NDArray[np.float64]]
     unique_tokens: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    covariates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __init__(
         self,
         params: ArrayLike,
         tokens: Mapping[str, ArrayLike],
         unique_tokens: Mapping[str, ArrayLike] | None = None,
+        covariates: Mapping[str, ArrayLike] | None = None,
     ) -> None:
+        further = {name: np.asarray(value, np.float64) for name, value in (covariates or {}).items()}
         given = {code: np.asarray(value, np.float64) for code, value in (unique_tokens or {}).items()}
-        seen = {code: np.asarray(value, np.float64) for code, value in tokens.items()}
-        N = np.asarray(params, np.float64)
+        seen = {code: _numbers(value) for code, value in tokens.items()}
+        N = _numbers(params)
         if not seen:
             raise InputError("an allocation needs tokens of at least one language")
         if not (np.isfinite(N).all() and (N > 0).all()):
@@ -45,15 +51,20 @@ class Allocation:
         for code, value in given.items():
             if not (value > 0).all():
                 raise InputError(f"unique_tokens of {code!r} must be positive")
+        for name, value in further.items():
+            if not np.isfinite(value).all():
+                raise InputError(f"covariate {name!r} must be finite")
+        every = (*seen.values(), *given.values(), *further.values())
         try:
-            shape = np.broadcast_shapes(N.shape, *(v.shape for v in (*seen.values(), *given.values())))
+            shape = np.broadcast_shapes(N.shape, *(v.shape for v in every))
         except ValueError as error:
-            raise InputError(f"shapes of params, tokens and unique_tokens do not fit: {error}") from None
+            raise InputError(f"shapes of params, tokens, unique_tokens and covariates do not fit: {error}") from None
         object.__setattr__(self, "params", np.broadcast_to(N, shape))
         object.__setattr__(self, "tokens", {code: np.broadcast_to(v, shape) for code, v in seen.items()})
         object.__setattr__(
             self, "unique_tokens", {code: np.broadcast_to(given.get(code, np.inf), shape) for code in seen}
         )
+        object.__setattr__(self, "covariates", {name: np.broadcast_to(v, shape) for name, v in further.items()})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,6 +87,19 @@ class Allocation:
         """Unique tokens of a language, infinite where unknown."""
         return self.unique_tokens.get(language, np.full(self.shape, np.inf))
 
+    def covariate(self, name: str) -> NDArray[np.float64]:
+        """A covariate, shape of the allocation.
+
+        Raises:
+            InputError: the allocation has none of this name.
+        """
+        if name not in self.covariates:
+            raise InputError(
+                f"no covariate {name!r}, which the law reads",
+                hint=f"give covariates={{{name!r}: ...}}, or a column covariates.{name} in the table of runs",
+            )
+        return self.covariates[name]
+
     def epochs(self, language: str) -> NDArray[np.float64]:
         return self.D(language) / self.U(language)
 
@@ -85,4 +109,11 @@ class Allocation:
             self.params[index],
             {code: value[index] for code, value in self.tokens.items()},
             {code: value[index] for code, value in self.unique_tokens.items()},
+            {name: value[index] for name, value in self.covariates.items()},
         )
+
+
+def _numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """float64, or complex128 where the numbers are complex."""
+    values = np.asarray(values)
+    return values if values.dtype.kind == "c" else values.astype(np.float64)  # pyright: ignore[reportReturnType]

@@ -148,8 +148,9 @@ class Runs:
         flat = flat.with_columns(pl.col("language").fill_null(UNDETERMINED), step=pl.lit(0, pl.Int64))
         _check_one_size(flat, where)
         table = flat.group_by("run", maintain_order=True).agg(
-            pl.first("params"), pl.sum("tokens"), *(pl.first(name) for name in ("flops", "mixture", "seed"))
-        )
+            pl.first("params"), pl.sum("tokens"),
+            *(pl.first(name) for name in ("flops", "mixture", "seed", *covariate_columns(flat))),
+        )  # fmt: skip
         losses = flat.filter(pl.col("loss").is_not_null()).select(
             "run", "step", "language", split=pl.lit("validation"), lr_state=pl.lit("decayed"),
             nats=pl.col("loss"), tokens=pl.lit(1.0),
@@ -247,7 +248,8 @@ class Runs:
         """
         target = self.target(target)
         metric = metric or self.metric
-        kept = self.table.filter(pl.col("start").fill_null(tables.SCRATCH).is_in(list(start))).select("run", "params")
+        kept = self.table.filter(pl.col("start").fill_null(tables.SCRATCH).is_in(list(start)))
+        kept = kept.select("run", "params", *covariate_columns(self.table))
         rows = (
             self.losses.filter(language=target, split=split, lr_state=lr_state)
             .join(kept, on="run")
@@ -269,7 +271,7 @@ class Runs:
         return Observations(
             target=target,
             metric=metric,
-            allocation=Allocation(rows["params"].to_numpy(), D, U),
+            allocation=Allocation(rows["params"].to_numpy(), D, U, covariates_of(rows)),
             loss=rows["loss"].to_numpy(),
             run=rows["run"].to_numpy().astype(np.str_),
             step=rows["step"].to_numpy(),
@@ -331,6 +333,17 @@ def concat(parts: Sequence[Runs]) -> Runs:
         pl.concat([getattr(part, name) for part in parts], how="diagonal") for name in ("table", "exposure", "losses")
     ]
     return Runs.of(*frames)
+
+
+def covariate_columns(frame: pl.DataFrame) -> list[str]:
+    """The columns of a runs table that hold covariates."""
+    return [name for name in frame.columns if name.startswith(tables.COVARIATE)]
+
+
+def covariates_of(rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """The covariates of rows joined with the runs table; those that are not known of every row are left out."""
+    names = [name for name in covariate_columns(rows) if not rows[name].null_count()]
+    return {name.removeprefix(tables.COVARIATE): rows[name].to_numpy() for name in names}
 
 
 def _check_one_size(flat: pl.DataFrame, where: str) -> None:

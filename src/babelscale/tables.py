@@ -31,6 +31,9 @@ _MOVING = ".moving"
 # Seconds between attempts to read tables that change.
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
+# Columns of the runs table with this prefix hold covariates, further numbers that a law may read.
+COVARIATE = "covariates."
+
 Check = Literal["positive", "not negative", "any"]
 # (type, required, check). A column that is not required may be left out or hold nulls.
 Column = tuple[type[pl.DataType], bool, Check]
@@ -108,7 +111,7 @@ def conform(frame: pl.DataFrame, table: str, where: str) -> pl.DataFrame:
 
 
 def check_columns(frame: pl.DataFrame, columns: dict[str, Column], where: str, *, extra: bool) -> pl.DataFrame:
-    """The named columns with their types, absent ones as nulls; `extra` keeps the others behind them."""
+    """The named columns with their types, absent ones as nulls, then covariates; `extra` keeps the others too."""
     missing = [name for name, (_, required, _) in columns.items() if required and name not in frame.columns]
     if missing:
         raise InputError(
@@ -125,8 +128,12 @@ def check_columns(frame: pl.DataFrame, columns: dict[str, Column], where: str, *
         kept.append(series)
     if "language" in columns:
         _check_codes(kept[list(columns).index("language")], where)
-    if extra:
-        kept += [frame[name] for name in frame.columns if name not in columns]
+    for name in frame.columns:
+        if name.startswith(COVARIATE):
+            kept.append(_cast(frame[name], pl.Float64, where))
+            _check_values(kept[-1], False, "any", where)
+        elif extra and name not in columns:
+            kept.append(frame[name])
     return pl.DataFrame(kept)
 
 

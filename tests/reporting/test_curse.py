@@ -46,7 +46,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 
 
 def test_the_law_is_fitted_and_told_where_runs_tell_it(walked: Walk) -> None:
-    (fit,) = walked.of_law("multilinguality")
+    (fit,) = walked.pricing
     assert fit.intervals["phi"][0] < LAW["phi"] < fit.intervals["phi"][1]
     found = curse.curse(walked)
     assert found is not None

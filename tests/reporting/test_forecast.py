@@ -258,9 +258,9 @@ class Picky(Chinchilla):
 
 
 def test_laws_that_users_register_are_sealed_and_failures_counted(study: Study, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(laws.LAWS, "flat", Flat)
-    monkeypatch.setitem(laws.LAWS, "picky", Picky)
-    monkeypatch.setitem(laws.LAWS, "narrow", Narrow)
+    monkeypatch.setitem(laws.naming._laws, "flat", Flat)
+    monkeypatch.setitem(laws.naming._laws, "picky", Picky)
+    monkeypatch.setitem(laws.naming._laws, "narrow", Narrow)
     sealed = seal(study, name="own", resamples=5)
     counts = {row["law"]: row for row in sealed.counts()}
     assert counts["flat"]["answered"] == counts["chinchilla"]["answered"] > 0

@@ -24,7 +24,8 @@ def fit(
     runs
         A folder of runs, a study's folder, or one table (CSV, Parquet, JSON lines) with params, tokens and loss.
     law
-        chinchilla, data-constrained, multilingual, adaptive-transfer or multilinguality.
+        chinchilla, data-constrained, multilingual, adaptive-transfer, multilinguality, coupled, coupled-transfer or
+        farseer.
     target
         Languages whose loss is fitted, separated by commas, or all; may be left out where only one was measured.
     metric

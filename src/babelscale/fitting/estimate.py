@@ -133,7 +133,7 @@ def prepare(law: ScalingLaw, observations: Observations, settings: Settings, sha
     own = Problem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
     free = {name: value for name, value in held.fixed.items() if name not in middle}
     notes += [*identifiability.check_counts(own, len(set(observations.run))), *held.notes]
-    notes += identifiability.notes_on_sources(law, allocation, observations.run, [*free, *held.ties])
+    notes += identifiability.notes_on_support(law, allocation, observations.run, [*free, *held.ties])
     notes += identifiability.notes_before(law, allocation)
     return Prepared(law, observations, replace(own, fixed=free) if shared else own, tuple(notes))
 

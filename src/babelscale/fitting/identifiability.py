@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting.objective import Array, Problem
-from babelscale.laws import Restriction, ScalingLaw
+from babelscale.laws import Parameter, Restriction, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
 _DEAF = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
-_FEW = 4  # fewer runs than these carry no parameter
 _WIDTH = 3.29  # standard errors of a 90 % interval
 _WIDE = 30.0  # a positive parameter known to less than this factor
 _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identifies one
@@ -55,34 +54,35 @@ def restrict(law: ScalingLaw, allocation: Allocation, given: Mapping[str, float]
 def _exponents(
     law: ScalingLaw, allocation: Allocation, fixed: Mapping[str, float], ties: Mapping[str, str]
 ) -> list[Restriction]:
-    if not {"alpha", "beta"} <= set(law.parameter_names):
+    if law.exponents is None or not set(law.exponents) <= set(law.parameter_names):
         return []
+    of_size, of_data = law.exponents
     sizes, amounts = levels(allocation.params), levels(law.D(allocation))
     for name, count, what, more in (
-        ("alpha", sizes, "size", "runs of another size"),
-        ("beta", amounts, "amount of data", "runs of other token counts"),
+        (of_size, sizes, "size", "runs of another size"),
+        (of_data, amounts, "amount of data", "runs of other token counts"),
     ):
         if count < 2 and name not in fixed:
             raise InputError(
                 f"law {law.name!r}: every usable run has the same {what}, so {name} cannot be fitted",
                 hint=f"add {more}, or fix it: fixed={{'{name}': value, ...}}",
             )
-    free = [name for name in ("alpha", "beta") if name not in fixed and name not in ties]
+    free = [name for name in law.exponents if name not in fixed and name not in ties]
     found = []
     if len(free) == 2 and min(sizes, amounts) == 2:
         few = "sizes" if sizes == 2 else "token counts"
         found.append(
             Restriction(
-                "beta",
-                f"alpha and beta are tied, because two {few} cannot separate an exponent from E; "
+                of_data,
+                f"{of_size} and {of_data} are tied, because two {few} cannot separate an exponent from E; "
                 f"runs with a third of the {few} would identify both.",
-                tie="alpha",
+                tie=of_size,
             )
         )
-    if "alpha" in free and sizes == 2 and amounts == 2:
+    if of_size in free and sizes == 2 and amounts == 2:
         found.append(
             Restriction(
-                "alpha",
+                of_size,
                 f"the exponent is held at {_EXPONENT} (Chinchilla), because two sizes with two token counts cannot "
                 "separate it from E; runs of a third size or token count would identify it.",
                 value=_EXPONENT,
@@ -122,7 +122,11 @@ def notes_before(law: ScalingLaw, allocation: Allocation) -> list[str]:
 
 def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
     """What the optimum and its draws show."""
-    notes = [_zero(name) for k, name in enumerate(problem.coefficients) if z[k] <= 0]
+    linear = {parameter.name: parameter for parameter in problem.law.linear}
+    notes = [
+        f"{name} is 0, the lowest it may be: {linear[name].at_zero}."
+        for k, name in enumerate(problem.coefficients) if z[k] <= 0
+    ]  # fmt: skip
     low, high = problem.bounds
     unheard = flat(problem, z)
     for parameter in problem.free_shape:
@@ -132,15 +136,15 @@ def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float,
         for bound, word in hit:
             notes.append(
                 f"{parameter.name} is at {bound:g}, the {word} it may be, so these runs do not identify it "
-                f"({parameter.meaning}); {_more(parameter.name)} would."
+                f"({parameter.meaning}); {parameter.identified_by} would."
             )
         if parameter.name in unheard and not hit:
             notes.append(
                 f"{parameter.name} is not identified, because wherever it lies in its range the other parameters make "
-                f"up for it; {_more(parameter.name)} would identify it."
+                f"up for it; {parameter.identified_by} would identify it."
             )
         elif parameter.name in intervals and not hit:
-            notes += _wide(parameter.name, intervals[parameter.name], parameter.log, parameter.high - parameter.low)
+            notes += _wide(parameter, intervals[parameter.name])
     lost = lost_direction(problem, z)
     if lost:
         notes.append(
@@ -150,37 +154,15 @@ def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float,
     return notes
 
 
-def _zero(name: str) -> str:
-    reason = {
-        "E": "the runs do not reach losses near a floor, so do not extrapolate far; larger runs would identify it",
-        "A": "these runs show no gain from size, and alpha means nothing; runs of more different sizes would show one",
-        "B": "these runs show no gain from data, and what stands beside beta means nothing; "
-        "runs of more different token counts would show one",
-    }.get(name, "its term is absent")
-    return f"{name} is 0, the lowest it may be: {reason}."
-
-
-def _wide(name: str, interval: tuple[float, float], log: bool, room: float) -> list[str]:
+def _wide(parameter: Parameter, interval: tuple[float, float]) -> list[str]:
     low, high = interval
-    if (log and high > _WIDE * low) or (not log and high - low > 0.8 * room):
-        return [f"{name} is hardly identified (90 %: {low:.3g} to {high:.3g}); {_more(name)} would identify it."]
+    room = parameter.high - parameter.low
+    if (parameter.log and high > _WIDE * low) or (not parameter.log and high - low > 0.8 * room):
+        return [
+            f"{parameter.name} is hardly identified (90 %: {low:.3g} to {high:.3g}); {parameter.identified_by} would "
+            "identify it."
+        ]
     return []
-
-
-def _more(name: str) -> str:
-    """What runs speak about a shape parameter."""
-    if name in ("lambda", "R_D"):
-        return "runs that repeat their data more"
-    if name.startswith("tau_"):
-        return f"runs with more different amounts of {'other languages' if name == 'tau_other' else name[4:]}"
-    return {
-        "alpha": "runs of more different sizes",
-        "beta": "runs of more different token counts",
-        "R_N": "larger models on the same data",
-        "gamma": "runs with more different shares",
-        "phi": "runs with more different numbers of languages",
-        "psi": "runs with more different numbers of languages",
-    }.get(name, "more runs that vary what it acts on")
 
 
 def lost_direction(problem: Problem, z: Array) -> list[str]:
@@ -233,29 +215,11 @@ def levels(values: NDArray[np.float64]) -> int:
     return len(np.unique(np.round(100 * np.log(values))))
 
 
-def notes_on_sources(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], held: Sequence[str]) -> list[str]:
-    """Transfer and repetition parameters that rest on very few runs."""
-    notes = _notes_on_repeats(law, allocation, run, held)
-    for code in getattr(law, "sources", ()):
-        name = f"tau_{code}"
-        runs = len(set(run[allocation.D(code) > 0]))
-        if name not in held and 0 < runs < 3:
-            notes.append(
-                f"{name} rests on {runs} {'run' if runs == 1 else 'runs'}; more runs with {code} would confirm it."
-            )
+def notes_on_support(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], held: Sequence[str]) -> list[str]:
+    """Parameters that rest on very few runs."""
+    notes = []
+    for support in law.supports(allocation):
+        count = len(set(run[support.rows]))
+        if support.parameter not in held and 0 < count < support.enough:
+            notes.append(support.one if count == 1 else support.several.format(count=count))
     return notes
-
-
-def _notes_on_repeats(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], held: Sequence[str]) -> list[str]:
-    """Few runs that repeat can agree by chance on a number that is far off, and on a narrow interval around it."""
-    name = next((n for n in ("lambda", "R_D") if n in law.parameter_names and n not in held), None)
-    if name is None:
-        return []
-    own = name == "R_D" and law.target is not None
-    codes = [law.target or ""] if own else allocation.languages
-    repeats = np.any([allocation.D(code) > allocation.U(code) for code in codes], axis=0)
-    runs = len(set(run[repeats]))
-    if not 0 < runs < _FEW:
-        return []
-    who = "run that repeats its" if runs == 1 else "runs that repeat their"
-    return [f"{name} is hardly identified: it rests on {runs} {who} data; more such runs would identify it."]

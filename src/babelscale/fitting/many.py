@@ -86,7 +86,7 @@ def fit_many(
 def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], left: int, seconds: float, done: int) -> int:
     """How many processes to go on with: those asked for, or one a core where half of what is left takes longer than
     starting them. A law of one's own cannot be sent to one."""
-    if any(type(form) is not laws.LAWS.get(form.name) for form in forms.values()):
+    if not all(laws.built_in(form) for form in forms.values()):
         return 1
     if workers is not None:
         return min(workers, left)

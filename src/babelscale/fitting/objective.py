@@ -23,6 +23,7 @@ from babelscale.laws import Parameter, ScalingLaw, Term
 Array = NDArray[np.float64]
 # Rows at once, and problems times rows: some thirty arrays of this many numbers that stay in the processor's cache.
 _ROWS, _AT_ONCE = 1 << 12, 1 << 14
+_LARGEST = 1e100  # a term over the loss, beyond which a point counts as outside the domain
 
 
 @dataclass(frozen=True)
@@ -250,10 +251,12 @@ class Problem:
         """The parts, the losses (1 where there are none), and which problems are inside the law's domain."""
         parts = list(self.parts(z, means).values())
         loss = np.zeros((len(z), len(self.log_loss)))
-        for part in parts:
-            loss = loss + part.coefficient * part.basis
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in parts:
+                loss = loss + part.coefficient * part.basis
             good = np.all(np.isfinite(loss) & (loss > 0), axis=1)
+            for part in parts:  # derivatives by a coefficient of 0 overflow where its term is out of all proportion
+                good &= np.all(part.basis <= _LARGEST * loss, axis=1)
         if not good.all():
             for part in parts:
                 part.blank(good)

@@ -64,7 +64,8 @@ class Fit:
         draws: bootstrap draws, shape (draws, parameters), columns in the order of `law.parameter_names`.
         intervals: name -> (low, high), 90 %.
         residual_sd: standard deviation of log loss around the law, degrees of freedom counted.
-        range: (min, max) of "params", "tokens" (the target's), "total_tokens" and "compute" (6ND) over the runs.
+        range: (min, max) of "params", "tokens" (the target's), "total_tokens", "compute" (6ND) and, as
+            "covariates.NAME", of the covariates that the law reads, over the runs.
         unique_tokens: U by language, the most that any of the runs had; a language whose U is unknown is left out.
         metric: unit of the loss. target: language of the loss.
         notes: plain sentences on what is not identified, on bounds and on the search.
@@ -132,12 +133,13 @@ class Fit:
             if name not in self.range or (name == "total_tokens" and self.law.target is None):
                 continue
             low, high = self.range[name]
+            unit = _UNITS.get(name, name.removeprefix("covariates."))
             most, fewest = float(np.max(values)), float(np.min(values))
             if most > _BEYOND * high:
-                parts.append(f"{most / high:.3g}x above the most {_UNITS[name]} of the runs ({high:.3g})")
+                parts.append(f"{most / high:.3g}x above the most {unit} of the runs ({high:.3g})")
             if fewest < low / _BEYOND:
                 factor = f"{low / fewest:.3g}x" if fewest > 0 else "infinitely far"
-                parts.append(f"{factor} below the fewest {_UNITS[name]} of the runs ({low:.3g})")
+                parts.append(f"{factor} below the fewest {unit} of the runs ({low:.3g})")
         return f"extrapolated: {', '.join(parts)}" if parts else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,10 +222,12 @@ class Fit:
 
 
 def ranges(law: ScalingLaw, allocation: Allocation) -> dict[str, NDArray[np.float64]]:
-    """What a fit's range is about, by name: N, the law's own D, D_tot and C = 6 N D_tot."""
+    """What a fit's range is about, by name: N, the law's own D, D_tot, C = 6 N D_tot and the law's covariates."""
     own = allocation.total_tokens if law.target is None else allocation.D(law.target)
     total = allocation.total_tokens
-    return {"params": allocation.params, "tokens": own, "total_tokens": total, "compute": 6 * allocation.params * total}
+    further = {f"covariates.{name}": allocation.covariate(name) for name in law.covariates}
+    found = {"params": allocation.params, "tokens": own, "total_tokens": total}
+    return {**found, "compute": 6 * allocation.params * total, **further}
 
 
 def unique_tokens(allocation: Allocation) -> dict[str, float]:

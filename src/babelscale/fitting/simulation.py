@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.laws import ScalingLaw
-from babelscale.runs import METRICS, Metric, Runs
+from babelscale.runs import METRICS, Metric, Runs, covariate_columns, covariates_of
+from babelscale.tables import COVARIATE
 
 Parameters = Mapping[str, float]
 Values = NDArray[np.float64]
@@ -92,7 +93,8 @@ def runs_of(allocation: Allocation) -> Runs:
     """Allocations of shape (n,) as runs without losses, named in their order."""
     N = np.atleast_1d(allocation.params)
     names = [f"r{i:06d}" for i in range(len(N))]
-    table = pl.DataFrame({"run": names, "params": N, "tokens": np.atleast_1d(allocation.total_tokens)})
+    further = {COVARIATE + name: np.atleast_1d(value) for name, value in allocation.covariates.items()}
+    table = pl.DataFrame({"run": names, "params": N, "tokens": np.atleast_1d(allocation.total_tokens), **further})
     frames = []
     for code in allocation.languages:
         U = np.atleast_1d(allocation.U(code))
@@ -128,7 +130,8 @@ def final_allocations(runs: Runs) -> Allocation:
 
 def _allocation(runs: Runs, rows: pl.DataFrame) -> Allocation:
     """The allocations at the runs and steps of `rows`, in their order."""
-    rows = rows.select("run", "step").join(runs.table.select("run", "params"), on="run", maintain_order="left")
+    known = runs.table.select("run", "params", *covariate_columns(runs.table))
+    rows = rows.select("run", "step").join(known, on="run", maintain_order="left")
     seen = runs.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
     D: dict[str, Values] = {}
     U: dict[str, Values] = {}
@@ -137,7 +140,7 @@ def _allocation(runs: Runs, rows: pl.DataFrame) -> Allocation:
         part = rows.join(own, on=["run", "step"], how="left", maintain_order="left")
         D[code] = part["tokens"].fill_null(0.0).to_numpy()
         U[code] = part["unique_tokens"].fill_null(math.inf).to_numpy()
-    return Allocation(rows["params"].to_numpy(), D, U)
+    return Allocation(rows["params"].to_numpy(), D, U, covariates_of(rows))
 
 
 def _trained(law: ScalingLaw, runs: Runs, rows: pl.DataFrame, target: str) -> tuple[pl.DataFrame, Allocation]:

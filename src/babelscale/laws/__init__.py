@@ -2,31 +2,41 @@
 
 from babelscale.laws import saturation
 from babelscale.laws.adaptive_transfer import AdaptiveTransfer
-from babelscale.laws.base import Parameter, Restriction, ScalingLaw, Term
+from babelscale.laws.base import Parameter, Restriction, ScalingLaw, Support, Term
 from babelscale.laws.chinchilla import Chinchilla
+from babelscale.laws.coupled import Coupled, CoupledTransfer
 from babelscale.laws.crossover import Crossover
 from babelscale.laws.data_constrained import DataConstrained
+from babelscale.laws.farseer import Farseer
 from babelscale.laws.multilingual import Multilingual
 from babelscale.laws.multilinguality import Multilinguality
-from babelscale.laws.naming import LAWS, by_name, from_dict, names, to_dict
+from babelscale.laws.naming import LAWS, built_in, by_name, from_dict, names, register, to_dict
 from babelscale.laws.saturation import effective_tokens
+from babelscale.laws.separable import SeparableForm
 
 __all__ = [
     "LAWS",
     "AdaptiveTransfer",
     "Chinchilla",
+    "Coupled",
+    "CoupledTransfer",
     "Crossover",
     "DataConstrained",
+    "Farseer",
     "Multilingual",
     "Multilinguality",
     "Parameter",
     "Restriction",
     "ScalingLaw",
+    "SeparableForm",
+    "Support",
     "Term",
+    "built_in",
     "by_name",
     "effective_tokens",
     "from_dict",
     "names",
+    "register",
     "saturation",
     "to_dict",
 ]

@@ -3,19 +3,25 @@
 Longpre et al. (2025), arXiv 2510.22037, section 3. Its fitting recipe, lambda and tau were not published.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term
+from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Support, Term
+from babelscale.laws.repeats import REPEATS, repeating
 from babelscale.laws.saturation import LAMBDA, decay, split
+from babelscale.laws.separable import Group, SeparableForm, plain
+
+if TYPE_CHECKING:
+    from babelscale.runs import Runs
 
 OTHER = "other"
+_FEW = 3  # runs with a source, fewer of which are noted
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,20 @@ class AdaptiveTransfer(ScalingLaw):
     other: bool = True
     tied: bool = True
     name: ClassVar[str] = "adaptive-transfer"
+    equation: ClassVar[str] = (
+        "L = E + A / N^alpha + B / D_eff^beta,  D_eff = S(D_t) + sum_i tau_i S(D_i) + tau_other S(D_other)"
+    )
+    latex: ClassVar[str] = (
+        r"L = E + \frac{A}{N^{\alpha}} + \frac{B}{D_{eff}^{\beta}}, \quad "
+        r"D_{eff} = S(D_t) + \sum_i \tau_i S(D_i) + \tau_{other} S(D_{other})"
+    )
+    repetition: ClassVar[bool] = True
+
+    @classmethod
+    def for_runs(cls, target: str, runs: "Runs") -> Self:
+        """As the study does: the three languages most often trained beside the target are sources."""
+        sources = runs.cosampled(target, most=3)
+        return cls(target, sources, other=len(set(runs.languages) - {target}) > len(sources))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
@@ -56,6 +76,10 @@ class AdaptiveTransfer(ScalingLaw):
                 f"sources of {self.target!r} are {', '.join(self.sources)}",
                 hint="each source is named once, and the target is not its own source",
             )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return (self.target, *self.sources)
 
     @property
     def tau_names(self) -> tuple[str, ...]:
@@ -74,13 +98,10 @@ class AdaptiveTransfer(ScalingLaw):
                 100.0,
                 (0.03, 0.3),
                 log=True,
+                default=LAMBDA,
+                identified_by=REPEATS,
             ),
-            *(
-                Parameter(
-                    name, f"worth of a token of {name[4:]} in target tokens", -2.0, 1.5, (0.0, 0.2), together="tau"
-                )
-                for name in self.tau_names
-            ),
+            *(_tau(name[4:]) for name in self.tau_names),
         )
 
     @property
@@ -107,9 +128,9 @@ class AdaptiveTransfer(ScalingLaw):
 
     def D_eff(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> Array:
         """Effective tokens, in tokens of the target. Not positive where the law has no loss."""
-        return self._effective({k: np.asarray(v) for k, v in parameters.items()}, self.prepare(allocation))[0]
+        return self.effective({k: np.asarray(v) for k, v in parameters.items()}, self.prepare(allocation))[0]
 
-    def _effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
+    def effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
         """D_eff and its derivatives by lambda and tau."""
         total: Array = np.zeros(())
         by_lambda: Array = np.zeros(())
@@ -136,7 +157,7 @@ class AdaptiveTransfer(ScalingLaw):
         return total, gradient, hessian
 
     def terms(self, shape: Mapping[str, Array], x: Streams) -> Mapping[str, Term]:
-        total, gradient, hessian = self._effective(shape, x)
+        total, gradient, hessian = self.effective(shape, x)
         with np.errstate(divide="ignore", invalid="ignore"):
             total = np.where(np.real(total) > 0, total, np.nan)
             log_D = np.log(total)
@@ -205,12 +226,44 @@ class AdaptiveTransfer(ScalingLaw):
         kept.append((name, d))
         return []
 
+    def supports(self, allocation: Allocation) -> tuple[Support, ...]:
+        found = [repeating("lambda", allocation.languages, allocation)]
+        for code in self.sources:
+            said = f"tau_{code} rests on {{count}} {{runs}}; more runs with {code} would confirm it."
+            one, several = said.format(count=1, runs="run"), said.format(count="{count}", runs="runs")
+            found.append(Support(f"tau_{code}", allocation.D(code) > 0, _FEW, one, several))
+        return tuple(found)
+
+    def in_domain(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> NDArray[np.bool_]:
+        return self.defined(allocation) & (self.D_eff(parameters, allocation) > 0)
+
+    def separable(
+        self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]
+    ) -> SeparableForm | None:
+        everything, own = frozenset(languages), frozenset([self.target])
+        form = plain(parameters, own)
+        worth: dict[Group, Array] = dict(form.worth)
+        worth |= {frozenset([code]): parameters[f"tau_{code}"] for code in self.sources if code in everything}
+        rest = everything - own - set(self.sources)
+        if self.other and rest:
+            worth[rest] = parameters["tau_other"]
+        return form._replace(lam=parameters["lambda"], worth=worth)
+
     @property
     def domain(self) -> str:
         return (
             f"it needs D_eff > 0, and here the target {self.target!r} has too few tokens for what "
             "negative transfer takes away"
         )
+
+
+def _tau(code: str) -> Parameter:
+    other = code == OTHER
+    return Parameter(
+        f"tau_{code}", f"worth of a token of {code} in target tokens", -2.0, 1.5, (0.0, 0.2), together="tau",
+        default=0.05 if other else 0.1,
+        identified_by=f"runs with more different amounts of {'other languages' if other else code}",
+    )  # fmt: skip
 
 
 def _proportional(a: Array, b: Array) -> bool:

@@ -5,16 +5,20 @@ logarithm t_j. That shape is all the fitting needs: the coefficients come from l
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from babelscale.allocation import Allocation
 from babelscale.errors import DomainError, InputError
+
+if TYPE_CHECKING:
+    from babelscale.laws.separable import SeparableForm
+    from babelscale.runs import Runs
 
 Array = NDArray[Any]  # float64, or complex128 where a derivative is checked by a complex step
 
@@ -26,6 +30,8 @@ class Parameter:
     `low` and `high` are part of the fit's statement (a parameter on a bound is reported). `starts` are the grid values
     of the search. `log`: searched on a logarithmic scale, for positive parameters known only to a factor.
     `together` parameters share their grid value, so that the grid stays small.
+    `default` is a number to suppose before anything was trained (see `ScalingLaw.defaults`).
+    `identified_by` names the runs that would identify the parameter. `at_zero` says of a coefficient what a zero means.
     """
 
     name: str
@@ -35,6 +41,18 @@ class Parameter:
     starts: tuple[float, ...] = ()
     log: bool = False
     together: str | None = None
+    default: float | None = None
+    identified_by: str = "more runs that vary what it acts on"
+    at_zero: str = "its term is absent"
+
+    @property
+    def supposed(self) -> float:
+        """`default`, otherwise the middle start, otherwise the middle of the bounds."""
+        if self.default is not None:
+            return self.default
+        if self.starts:
+            return self.starts[len(self.starts) // 2]
+        return float(np.sqrt(self.low * self.high)) if self.log else (self.low + self.high) / 2
 
 
 @dataclass(frozen=True)
@@ -61,9 +79,30 @@ class Restriction:
     tie: str | None = None
 
 
+@dataclass(frozen=True)
+class Support:
+    """The runs that a parameter rests on: where the mask `rows` (n,) holds. Fewer than `enough` of them are noted.
+
+    `one` and `several` are the sentences for one run and for `{count}` runs.
+    """
+
+    parameter: str
+    rows: NDArray[np.bool_]
+    enough: int
+    one: str
+    several: str
+
+
+SIZES, AMOUNTS = "runs of more different sizes", "runs of more different token counts"
 EXPONENT_STARTS = (0.06, 0.12, 0.2, 0.3, 0.42, 0.55, 0.75, 1.0, 1.4)
-ALPHA = Parameter("alpha", "exponent of N: how fast a larger model helps", 0.005, 2.0, EXPONENT_STARTS)
-BETA = Parameter("beta", "exponent of the data: how fast more tokens help", 0.005, 2.0, EXPONENT_STARTS)
+ALPHA = Parameter(
+    "alpha", "exponent of N: how fast a larger model helps", 0.005, 2.0, EXPONENT_STARTS, default=0.35,
+    identified_by=SIZES,
+)  # fmt: skip
+BETA = Parameter(
+    "beta", "exponent of the data: how fast more tokens help", 0.005, 2.0, EXPONENT_STARTS, default=0.35,
+    identified_by=AMOUNTS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,16 +112,46 @@ class ScalingLaw(ABC):
     To add a law, derive a frozen dataclass, name its shape parameters in `shape` and write its terms in `terms`.
     `target` is the language whose loss the law gives; None reads every token as the target's.
     `starts` names the kinds of runs that the law describes, and is fitted to, by the `start` of the runs table.
+
+    What else is known of a law stands beside its equation, and has a default that holds for most laws:
+    `equation` and `latex` (texts), `covariates` (names that the law reads of an allocation beyond N, D and U),
+    `exponents` (the parameters that are the exponents of a power of N and of D, or None), `repetition` (whether
+    repeated tokens count for less), `prices_languages` (whether the law reads
+    E + A K^phi / N^alpha + B K^psi / D_t^beta for K languages), `languages`, `restrictions`, `supports`, `defaults`,
+    `in_domain`, `falls_with` and `separable`.
     """
 
     target: str | None
     name: ClassVar[str]
     starts: ClassVar[tuple[str, ...]] = ("scratch",)
+    equation: ClassVar[str] = ""
+    latex: ClassVar[str] = ""
+    covariates: ClassVar[tuple[str, ...]] = ()
+    exponents: ClassVar[tuple[str, str] | None] = ("alpha", "beta")
+    repetition: ClassVar[bool] = False
+    prices_languages: ClassVar[bool] = False
     linear: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("E", "loss that neither size nor data removes, in the unit of the loss", 0.0, np.inf),
-        Parameter("A", "scale of what a finite model loses; A / N^alpha is a loss", 0.0, np.inf),
-        Parameter("B", "scale of what finite data lose; B / D^beta is a loss", 0.0, np.inf),
-    )
+        Parameter(
+            "E", "loss that neither size nor data removes, in the unit of the loss", 0.0, np.inf,
+            at_zero="the runs do not reach losses near a floor, so do not extrapolate far; larger runs would identify "
+            "it",
+        ),
+        Parameter(
+            "A", "scale of what a finite model loses; A / N^alpha is a loss", 0.0, np.inf,
+            at_zero="these runs show no gain from size, and alpha means nothing; runs of more different sizes would "
+            "show one",
+        ),
+        Parameter(
+            "B", "scale of what finite data lose; B / D^beta is a loss", 0.0, np.inf,
+            at_zero="these runs show no gain from data, and what stands beside beta means nothing; runs of more "
+            "different token counts would show one",
+        ),
+    )  # fmt: skip
+
+    @classmethod
+    def for_runs(cls, target: str, runs: "Runs") -> Self:
+        """The law of a target with the options that suit a table of runs; here from the target alone."""
+        return cls(target)
 
     @property
     @abstractmethod
@@ -125,9 +194,52 @@ class ScalingLaw(ABC):
         """Where the law can be asked at all."""
         return self.D(allocation) > 0
 
+    def in_domain(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> NDArray[np.bool_]:
+        """Where the law has a finite loss for these parameters."""
+        return self.defined(allocation)
+
+    def falls_with(self, parameters: Mapping[str, float]) -> tuple[str, ...]:
+        """In which of "params" and "tokens" (of the target) the loss never rises, at these parameters."""
+        return ("params", "tokens")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that the law names, its target first."""
+        return () if self.target is None else (self.target,)
+
     def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
         """The parameters that runs with these allocations cannot identify, for reasons of this law."""
         return ()
+
+    def supports(self, allocation: Allocation) -> tuple[Support, ...]:
+        """The runs that single parameters rest on, where few of them deserve a note."""
+        return ()
+
+    def defaults(self, allocation: Allocation) -> dict[str, float]:
+        """Parameters to suppose before anything was trained, on allocations (n,) where the law is defined.
+
+        Shape parameters take their `Parameter.default`. The coefficients give a loss of 1 at the middle of the
+        allocations: half of it E, the rest in equal parts of the other terms.
+        """
+        found = {parameter.name: parameter.supposed for parameter in self.shape}
+        found |= {name: found[other] for name, other in self.ties.items()}
+        terms = self.terms({name: np.asarray(value) for name, value in found.items()}, self.prepare(allocation))
+        rest = len(terms) - ("E" in terms)
+        for name, term in terms.items():
+            part = 0.5 if name == "E" else (0.5 if "E" in terms else 1.0) / rest
+            found[name] = part * float(np.exp(-np.mean(term.value[np.isfinite(term.value)])))
+        return {name: found[name] for name in self.parameter_names}
+
+    def separable(
+        self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]
+    ) -> "SeparableForm | None":
+        """The law as E + A / N^alpha + B / D_eff^beta on a model of some languages; None where it has no such form.
+
+        Args:
+            parameters: a value for each of `parameter_names`, shape (R,) each.
+            languages: what the model is trained on. unique_tokens: U by language where it is known.
+        """
+        return None
 
     def evaluate(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> Array:
         """The loss; NaN where the parameters leave the law's domain, infinite without tokens."""

@@ -1,11 +1,12 @@
 """Chinchilla: one model size, one pile of fresh data. Hoffmann et al. (2022), arXiv 2203.15556, equation 2."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from babelscale.allocation import Allocation
 from babelscale.laws.base import ALPHA, BETA, Array, Parameter, ScalingLaw, Term, logs
+from babelscale.laws.separable import SeparableForm, plain
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Chinchilla(ScalingLaw):
     target: str | None = None
     tied: bool = False
     name: ClassVar[str] = "chinchilla"
+    equation: ClassVar[str] = "L = E + A / N^alpha + B / D^beta"
+    latex: ClassVar[str] = r"L = E + \frac{A}{N^{\alpha}} + \frac{B}{D^{\beta}}"
 
     @property
     def shape(self) -> tuple[Parameter, ...]:
@@ -37,3 +40,8 @@ class Chinchilla(ScalingLaw):
             "A": Term(-shape["alpha"] * log_N, {"alpha": -log_N}),
             "B": Term(-shape["beta"] * log_D, {"beta": -log_D}),
         }
+
+    def separable(
+        self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]
+    ) -> SeparableForm:
+        return plain(parameters, frozenset(languages if self.target is None else [self.target]))

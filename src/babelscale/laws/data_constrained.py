@@ -3,17 +3,20 @@
 Muennighoff et al. (2023), arXiv 2305.16264, equations 5 to 8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from babelscale.allocation import Allocation
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term
+from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Support, Term
+from babelscale.laws.repeats import REPEATS, repeating
 from babelscale.laws.saturation import LAMBDA, decay, split
+from babelscale.laws.separable import SeparableForm, plain
 
 Optimum = tuple[float, float]
+_EXCESS = 5.309743  # R_N* of Muennighoff et al. (2023)
 
 
 def optimum(A: float, B: float, alpha: float, beta: float) -> Optimum:
@@ -39,6 +42,14 @@ class DataConstrained(ScalingLaw):
     sizes: Optimum | None = None
     tied: bool = False
     name: ClassVar[str] = "data-constrained"
+    equation: ClassVar[str] = (
+        "L = E + A / N'^alpha + B / D'^beta,  D' = U + U R_D (1 - exp(-(D/U - 1) / R_D)) where D > U"
+    )
+    latex: ClassVar[str] = (
+        r"L = E + \frac{A}{N'^{\alpha}} + \frac{B}{D'^{\beta}}, \quad "
+        r"D' = U + U R_D (1 - e^{-(D/U - 1)/R_D})"
+    )
+    repetition: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", None if self.sizes is None else (self.sizes[0], self.sizes[1]))
@@ -46,9 +57,13 @@ class DataConstrained(ScalingLaw):
     @property
     def shape(self) -> tuple[Parameter, ...]:
         repeats = Parameter(
-            "R_D", "repeated epochs after which data lose their worth", 0.01, 1e3, (3.0, 30.0), log=True
-        )
-        excess = Parameter("R_N", "excess parameters' worth, in multiples of N_opt", 0.01, 1e3, (3.0, 30.0), log=True)
+            "R_D", "repeated epochs after which data lose their worth", 0.01, 1e3, (3.0, 30.0), log=True,
+            default=1 / LAMBDA, identified_by=REPEATS,
+        )  # fmt: skip
+        excess = Parameter(
+            "R_N", "excess parameters' worth, in multiples of N_opt", 0.01, 1e3, (3.0, 30.0), log=True,
+            default=_EXCESS, identified_by="larger models on the same data",
+        )  # fmt: skip
         return (ALPHA, BETA, repeats, *([excess] if self.sizes else []))
 
     @property
@@ -93,10 +108,25 @@ class DataConstrained(ScalingLaw):
                     "R_N",
                     "R_N* is not identified, because no run is larger than its unique data warrant; it is held at "
                     "5.31 (Muennighoff et al. 2023). Larger models on the same data would identify it.",
-                    5.309743,
+                    _EXCESS,
                 )
             )
         return tuple(found)
+
+    def supports(self, allocation: Allocation) -> tuple[Support, ...]:
+        codes = allocation.languages if self.target is None else (self.target,)
+        return (repeating("R_D", codes, allocation),)
+
+    def separable(
+        self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]
+    ) -> SeparableForm:
+        own = frozenset(languages if self.target is None else [self.target])
+        form = plain(parameters, own)._replace(lam=1 / parameters["R_D"])
+        if self.sizes is None:
+            return form
+        U = sum(unique_tokens.get(code, np.inf) for code in own)
+        cap = np.full(len(form.E), self.sizes[0] * U ** self.sizes[1])
+        return form._replace(size_cap=cap, size_lam=1 / parameters["R_N"])
 
 
 def _term(p: Mapping[str, Array], exponent: str, star: str | None, parts: tuple[Array, Array, Array]) -> Term:

@@ -1,6 +1,6 @@
 """The multilingual law of He et al. (2024), arXiv 2410.12883: the loss of a language scales with its sampling share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from babelscale.allocation import Allocation
 from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term, logs
+from babelscale.laws.separable import SeparableForm, plain
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,15 @@ class Multilingual(ScalingLaw):
 
     target: str
     name: ClassVar[str] = "multilingual"
+    equation: ClassVar[str] = "L = (E + A / N^alpha + B / D_tot^beta) p_t^-gamma,  p_t = D_t / D_tot"
+    latex: ClassVar[str] = r"L = \left(E + \frac{A}{N^{\alpha}} + \frac{B}{D_{tot}^{\beta}}\right) p_t^{-\gamma}"
 
     @property
     def shape(self) -> tuple[Parameter, ...]:
-        gamma = Parameter("gamma", "how much a smaller share costs: the loss goes as p^-gamma", -0.5, 1.0, (0.0, 0.1))
+        gamma = Parameter(
+            "gamma", "how much a smaller share costs: the loss goes as p^-gamma", -0.5, 1.0, (0.0, 0.1), default=0.05,
+            identified_by="runs with more different shares",
+        )  # fmt: skip
         return (ALPHA, BETA, gamma)
 
     def D(self, allocation: Allocation) -> NDArray[np.float64]:
@@ -57,3 +63,11 @@ class Multilingual(ScalingLaw):
                 "Runs with another share would identify it.",
             ),
         )
+
+    def falls_with(self, parameters: Mapping[str, float]) -> tuple[str, ...]:
+        return ("params", "tokens") if parameters["gamma"] >= 0 else ("params",)
+
+    def separable(
+        self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]
+    ) -> SeparableForm:
+        return plain(parameters, frozenset(languages))._replace(gamma=parameters["gamma"])

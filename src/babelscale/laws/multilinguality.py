@@ -1,6 +1,6 @@
 """The multilinguality law: the price of adding languages. ATLAS (arXiv 2510.22037), section 5."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,6 +8,9 @@ import numpy as np
 
 from babelscale.allocation import Allocation
 from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term, logs
+from babelscale.laws.separable import SeparableForm, plain
+
+_COUNTS = "runs with more different numbers of languages"
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,24 @@ class Multilinguality(ScalingLaw):
 
     target: str | None = None
     name: ClassVar[str] = "multilinguality"
+    equation: ClassVar[str] = "L = E + A K^phi / N^alpha + B K^psi / D_t^beta"
+    latex: ClassVar[str] = r"L = E + \frac{A K^{\phi}}{N^{\alpha}} + \frac{B K^{\psi}}{D_t^{\beta}}"
+    prices_languages: ClassVar[bool] = True
 
     @property
     def shape(self) -> tuple[Parameter, ...]:
         return (
             ALPHA,
             BETA,
-            Parameter("phi", "capacity price of a language: N's term goes as K^phi", -1.0, 1.0, (0.0, 0.2)),
-            Parameter("psi", "data price of a language: D's term goes as K^psi", -1.0, 1.0, (0.0, -0.2)),
-        )
+            Parameter(
+                "phi", "capacity price of a language: N's term goes as K^phi", -1.0, 1.0, (0.0, 0.2), default=0.11,
+                identified_by=_COUNTS,
+            ),
+            Parameter(
+                "psi", "data price of a language: D's term goes as K^psi", -1.0, 1.0, (0.0, -0.2), default=-0.04,
+                identified_by=_COUNTS,
+            ),
+        )  # fmt: skip
 
     def K(self, allocation: Allocation) -> Array:
         """Number of languages with tokens."""
@@ -53,3 +65,10 @@ class Multilinguality(ScalingLaw):
             "Runs with more or fewer languages would identify it."
         )
         return tuple(Restriction(name, sentence.format(name)) for name in ("phi", "psi"))
+
+    def separable(
+        self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]
+    ) -> SeparableForm:
+        K, own = len(languages), frozenset(languages if self.target is None else [self.target])
+        form = plain(parameters, own)
+        return form._replace(A=form.A * K ** parameters["phi"], B=form.B * K ** parameters["psi"])

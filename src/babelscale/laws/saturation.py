@@ -27,7 +27,7 @@ def effective_tokens(D: ArrayLike, U: ArrayLike, lam: ArrayLike) -> Array:
 
 def split(D: ArrayLike, U: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """First-epoch tokens min(D, U), U (0 where it does not matter) and repeats max(D/U - 1, 0)."""
-    D, U = np.broadcast_arrays(np.asarray(D, np.float64), np.asarray(U, np.float64))
+    D, U = np.broadcast_arrays(1.0 * np.asarray(D), np.asarray(U, np.float64))
     over = D > U
     unique = np.where(over, U, 0.0)
     repeats = np.where(over, D / U - 1, 0.0)

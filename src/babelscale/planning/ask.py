@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from babelscale import published
 from babelscale.errors import InputError
 from babelscale.planning.newton import Box
-from babelscale.planning.problem import Problem
-from babelscale.planning.solve import Solution, Solved, solve, solve_near
+from babelscale.planning.solve import Solution
+from babelscale.planning.solvers import AnyProblem, Known, solve, solve_near
 from babelscale.planning.wording import count
 
 Array = NDArray[np.float64]
@@ -144,7 +144,7 @@ def _rungs(ladder: bool | tuple[float, ...] | list[float], high: float) -> tuple
 
 
 def optimum(
-    problem: Problem, ask: Ask, *, start: Solution | None = None, seed: int = 0, known: Solved | None = None
+    problem: AnyProblem, ask: Ask, *, start: Solution | None = None, seed: int = 0, known: Known | None = None
 ) -> Solution | None:
     """The best shares and N at the compute of each row.
 
@@ -167,14 +167,14 @@ def optimum(
     return _on_ladder(problem, ask.rungs, found, box, known, seed)
 
 
-def _boxes(problem: Problem, ask: Ask) -> Box:
+def _boxes(problem: AnyProblem, ask: Ask) -> Box:
     """Rows of different compute: each has a box of its own."""
     high = np.minimum(problem.compute / (6 * SMALLEST + 2 * ask.served), ask.high)
     return Box(np.full(len(high), math.log(ask.low)), np.log(high))
 
 
 def _on_ladder(
-    problem: Problem, rungs: tuple[float, ...], found: Solution, box: tuple[float, float], known: Solved | None,
+    problem: AnyProblem, rungs: tuple[float, ...], found: Solution, box: tuple[float, float], known: Known | None,
     seed: int,
 ) -> Solution:  # fmt: skip
     """The best rung: all of them for one row, the two around the free optimum of each draw."""
@@ -205,11 +205,11 @@ def _on_ladder(
 class Found:
     """A solution and the problem, with its compute, that it solves."""
 
-    problem: Problem
+    problem: AnyProblem
     solution: Solution
 
 
-def answer(problem: Problem, ask: Ask, seed: int = 0, start: Solution | None = None) -> Found | None:
+def answer(problem: AnyProblem, ask: Ask, seed: int = 0, start: Solution | None = None) -> Found | None:
     """The plan of a problem of one row; its compute is searched, from `start`, where the question leaves it open."""
     C = _given_compute(ask)
     if C is not None:
@@ -233,12 +233,12 @@ def answer(problem: Problem, ask: Ask, seed: int = 0, start: Solution | None = N
     return None if solution is None else Found(one, solution)
 
 
-def draws(problem: Problem, ask: Ask, point: Found, seed: int = 0) -> Found | None:
+def draws(problem: AnyProblem, ask: Ask, point: Found, seed: int = 0) -> Found | None:
     """The same question for every row of `problem`, from the answer for the fit."""
     R, C = problem.draws, float(point.problem.compute[0])
     free = ask.free and not ask.rungs
     box = ask.box(C) if ask.free else None
-    known = Solved(point.problem, box, point.solution)
+    known = Known(point.problem, box, point.solution)
     if _given_compute(ask) is not None:
         many = replace(problem, compute=np.full(R, C))
         solution = optimum(many, ask, seed=seed, known=known)
@@ -267,7 +267,7 @@ def draws(problem: Problem, ask: Ask, point: Found, seed: int = 0) -> Found | No
     return Found(replace(problem, compute=C_rows), solution)
 
 
-def _rung_rows(problem: Problem, ask: Ask, known: Solved) -> Solution | None:
+def _rung_rows(problem: AnyProblem, ask: Ask, known: Known) -> Solution | None:
     """Draws at different compute on a ladder: every rung, the best of them."""
     sizes = np.log(ask.rungs)
     rows = np.repeat(np.arange(problem.draws), len(sizes))
@@ -304,7 +304,7 @@ def _goal(ask: Ask) -> Callable[[Solution | None, Array], Array]:
 
 
 def _root(
-    goal: Callable[[Array], Array], start: Array, tolerance: float, ask: Ask, problem: Problem, seed: int,
+    goal: Callable[[Array], Array], start: Array, tolerance: float, ask: Ask, problem: AnyProblem, seed: int,
     steps: int = 60,
 ) -> Array:  # fmt: skip
     """log C at which the goal is 0, by bracketing and the Illinois rule; infinite where it stays above.
@@ -344,7 +344,7 @@ def _root(
     return np.where(lost, np.inf, x)
 
 
-def _unreached(ask: Ask, problem: Problem, excess: float, seed: int) -> None:
+def _unreached(ask: Ask, problem: AnyProblem, excess: float, seed: int) -> None:
     if ask.loss is None:
         raise InputError(f"no compute makes {ask.kind} {ask.params or ask.tokens:.3g} the best choice")
     raise InputError(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from babelscale import mixture as mixtures
 from babelscale.planning.ask import Ask
 from babelscale.planning.basis import Basis
-from babelscale.planning.problem import Problem, saturated
-from babelscale.planning.solve import losses_at
+from babelscale.planning.problem import saturated
+from babelscale.planning.solvers import AnyProblem, losses_at
 from babelscale.planning.terms import UNSPENT, Draws, Setting
 
 Array = NDArray[np.float64]
@@ -47,8 +47,8 @@ class Reference:
 
     shares: Array
     n: float
-    point: Problem
-    drawn: Problem | None
+    point: AnyProblem
+    drawn: AnyProblem | None
     ask: Ask
     setting: Setting
 
@@ -91,11 +91,11 @@ def _mixtures(setting: Setting, budget: float) -> dict[str, Mapping[str, float]]
     return found
 
 
-def _value(many: Problem, p: Array, n: float) -> Array:
+def _value(many: AnyProblem, p: Array, n: float) -> Array:
     return _over(many, losses_at(many, p[None], np.array([n])))
 
 
-def best_sizes(one: Problem, shares: Array, ask: Ask) -> Array:
+def best_sizes(one: AnyProblem, shares: Array, ask: Ask) -> Array:
     """log N (M,) of the least objective for each of M mixtures, shares (M, K), among what the question allows."""
     every = np.arange(len(shares))
     fixed = ask.fixed(one.compute)
@@ -136,7 +136,7 @@ def _told(
 def _monolingual(reference: Reference, basis: Basis, count: int, seed: int) -> Baseline | None:
     """One model a target, each on its own tokens with an even part of the compute; nothing is shared."""
     targets, setting = basis.targets, reference.setting
-    if len(targets) < 2:
+    if len(targets) < 2 or not basis.separable(setting):
         return None
     T, C = len(targets), float(reference.point.compute[0]) / len(targets)
     served = setting.served / T
@@ -205,7 +205,7 @@ def _sizes(one: Alone, ask: Ask) -> Array:
     return best
 
 
-def _over(many: Problem, losses: Array) -> Array:
+def _over(many: AnyProblem, losses: Array) -> Array:
     """The objective of losses by target, shape (R, T)."""
     rows = len(losses), losses.shape[1]
     return many.outer.value(np.broadcast_to(many.weights, rows), losses - many.offset)

@@ -13,8 +13,9 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
+from babelscale.laws import ScalingLaw
 from babelscale.planning import stacks
-from babelscale.planning.solve import losses_at
+from babelscale.planning.solvers import losses_at
 from babelscale.planning.terms import Draws, Setting, languages_of, of_fit
 
 Array = NDArray[np.float64]
@@ -48,6 +49,14 @@ class Basis(Protocol):
 
     def only(self, targets: Sequence[str]) -> "Basis":
         """The laws of some targets."""
+        ...
+
+    def separable(self, setting: Setting) -> bool:
+        """Whether every law has the separable form that `point` and `drawn` give."""
+        ...
+
+    def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None:
+        """Every target's law with rows of its parameters: `count` draws, with 0 the optimum; None without draws."""
         ...
 
     def point(self, setting: Setting) -> dict[str, Draws]:
@@ -130,13 +139,21 @@ class Fitted:
     def only(self, targets: Sequence[str]) -> "Fitted":
         return Fitted({target: self.fits[target] for target in targets})
 
+    def separable(self, setting: Setting) -> bool:
+        return all(of_fit(fit, setting, _optimum(fit)) is not None for fit in self.fits.values())
+
+    def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None:
+        if count and not all(len(fit.draws) for fit in self.fits.values()):
+            return None
+        return {t: (fit.law, self._rows(t, count, seed) if count else _optimum(fit)) for t, fit in self.fits.items()}
+
     def point(self, setting: Setting) -> dict[str, Draws]:
-        return {target: of_fit(fit, setting, _optimum(fit)) for target, fit in self.fits.items()}
+        return {target: _separable(fit, setting, _optimum(fit)) for target, fit in self.fits.items()}
 
     def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
         if not all(len(fit.draws) for fit in self.fits.values()) or not count:
             return None
-        return {t: of_fit(fit, setting, self._rows(t, count, seed)) for t, fit in self.fits.items()}
+        return {t: _separable(fit, setting, self._rows(t, count, seed)) for t, fit in self.fits.items()}
 
     def _rows(self, target: str, count: int, seed: int) -> Array:
         """Draws of different targets are independent; each target's are taken in an order of their own."""
@@ -149,14 +166,15 @@ class Fitted:
         for target, fit in self.fits.items():
             own = replace(setting, languages=(target,))
             found |= (
-                {target: of_fit(fit, own, self._rows(target, count, seed))} if count else self.only([target]).point(own)
-            )
+                {target: _separable(fit, own, self._rows(target, count, seed))}
+                if count else self.only([target]).point(own)
+            )  # fmt: skip
         return found
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
         """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
         counts = {len(fit.draws) for fit in self.fits.values()}
-        if len(self.fits) < _MANY or len(counts) > 1 or counts == {0}:
+        if len(self.fits) < _MANY or len(counts) > 1 or counts == {0} or not self.separable(setting):
             said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
             return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
         total = float(allocation.total_tokens)
@@ -196,7 +214,7 @@ class Fitted:
         without = [code for code in setting.languages if code not in setting.unique_tokens]
         if without:
             notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
-        blind = {f.law.name for f in self.fits.values()} - {"adaptive-transfer", "data-constrained"}
+        blind = {f.law.name for f in self.fits.values() if not f.law.repetition}
         if blind and setting.unique_tokens:
             notes.append(f"{', '.join(sorted(blind))} knows no repetition: repeated tokens count as new")
         if any(fit.law.target is None for fit in self.fits.values()) and len(setting.languages) > 1:
@@ -204,6 +222,21 @@ class Fitted:
         if math.isfinite(float(allocation.params)) and not all(len(fit.draws) for fit in self.fits.values()):
             notes.append("the fits hold no draws, so nothing is known of the uncertainty")
         return tuple(notes)
+
+
+def _separable(fit: Fit, setting: Setting, values: Array) -> Draws:
+    """The fit's separable form at rows of parameters.
+
+    Raises:
+        InputError: the law has none.
+    """
+    form = of_fit(fit, setting, values)
+    if form is None:
+        raise InputError(
+            f"law {fit.law.name!r} has no separable form E + A / N^alpha + B / D_eff^beta, which is needed here",
+            hint="`plan` takes laws of any form; for several models fit adaptive-transfer or multilinguality",
+        )
+    return form
 
 
 def _optimum(fit: Fit) -> Array:

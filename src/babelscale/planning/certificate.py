@@ -31,7 +31,7 @@ from babelscale.planning.problem import Problem, saturated_size
 from babelscale.planning.solve import Solution, Solved, solve, solve_near
 
 Array = NDArray[np.float64]
-Kind = Literal["global", "shares", "local"]
+Kind = Literal["global", "shares", "local", "search"]
 
 ENOUGH = 1e-7
 # A point lower than the plan by this part of the loss starts the search anew, at most `_VALLEYS` times.
@@ -51,7 +51,8 @@ class Certificate:
         gap: (objective - bound) / scale, relative to the mean loss; NaN where nothing bounds it.
         bound: no allocation has a lower objective; minus infinity where nothing bounds it.
         residual: the KKT residual: the largest relative amount by which moving a token (or changing N) would help.
-        kind: "global", the bound holds over shares and N; "shares", over the shares at this N; "local", none holds.
+        kind: "global", the bound holds over shares and N; "shares", over the shares at this N; "local", none holds;
+            "search", none holds, because a law has no separable form and a general search made the plan.
     """
 
     gap: float
@@ -61,6 +62,13 @@ class Certificate:
     starts: int = 1
 
     def __str__(self) -> str:
+        if self.kind == "search":
+            near = "" if np.isnan(self.residual) else f", KKT residual {self.residual:.1e}"
+            return (
+                f"not certified: a law has no separable form, so a general search made this plan, the best of "
+                f"{self.starts} {'start' if self.starts == 1 else 'starts'}{near}; a better allocation cannot be ruled "
+                "out"
+            )
         if self.kind == "local":
             return (
                 f"not convex (negative transfer, or a reward for small shares): the best of {self.starts} starts, KKT "

@@ -40,7 +40,7 @@ def by_law(
     shares = {code: share / total for code, share in shares.items()}
     unique = {**fit.unique_tokens, **(unique_tokens or {})}
     new = 6 * checkpoint.params * D + charged
-    given = {code: U for code, U in unique.items() if code in {target, *getattr(fit.law, "sources", ())}}
+    given = {code: U for code, U in unique.items() if code in {target, *fit.law.languages}}
     over = plan(fit, compute=new, params=params, unique_tokens=given, draws=0, baselines=False, seed=seed)
     start = over.shares
 

@@ -214,7 +214,7 @@ def _weighed(law: published.Multilinguality) -> Weighed:
 
 def _fitted(fit: Fit, K: int, size: tuple[float, float] | None) -> list[Weighed]:
     """The fit and its draws; w_N at (N, D_t) where they are given, else that of a compute-optimal model."""
-    if fit.law.name != "multilinguality":
+    if not fit.law.prices_languages:
         raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
     names = fit.law.parameter_names
     rows = [fit.parameters, *(dict(zip(names, row, strict=True)) for row in fit.draws)]

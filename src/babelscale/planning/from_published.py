@@ -23,10 +23,11 @@ from babelscale import languages as language_table
 from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.laws.separable import Group
 from babelscale.planning import stacks
 from babelscale.planning.basis import Expectations
-from babelscale.planning.solve import losses_at
-from babelscale.planning.terms import Draws, Group, Setting
+from babelscale.planning.solvers import losses_at
+from babelscale.planning.terms import Draws, Setting
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 
 Array = NDArray[np.float64]
@@ -104,6 +105,12 @@ class Published:
 
     def only(self, targets: Sequence[str]) -> "Published":
         return replace(self, targets=tuple(targets))
+
+    def separable(self, setting: Setting) -> bool:
+        return True
+
+    def rows(self, count: int, seed: int) -> None:
+        return None
 
     def point(self, setting: Setting) -> dict[str, Draws]:
         curse = published.multilinguality()

@@ -19,16 +19,16 @@ from babelscale.fitting import Fit
 from babelscale.planning import baselines, bounds, scenarios, stacks
 from babelscale.planning.ask import BYTES_PER_PARAM, Ask, Found, answer, draws
 from babelscale.planning.basis import Basis, Fitted
-from babelscale.planning.certificate import Certificate, improved
-from babelscale.planning.problem import Problem
+from babelscale.planning.certificate import Certificate
 from babelscale.planning.result import Expected, Plan
 from babelscale.planning.scenarios import Objective, Robust
+from babelscale.planning.solvers import AnyProblem, improved
 from babelscale.planning.spread import Spread
 from babelscale.planning.terms import Setting
 
 Array = NDArray[np.float64]
 DRAWS = 200
-# Worst cases and many languages cost more a draw.
+# Worst cases, many languages and laws without a separable form cost more a draw.
 _FEW = 40
 
 
@@ -209,14 +209,15 @@ def _planned(
     return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)
 
 
-def _drawn(basis: Basis, setting: Setting, want: Wish) -> Problem | None:
+def _drawn(basis: Basis, setting: Setting, want: Wish) -> AnyProblem | None:
     count = want.draws
-    if want.objective != "mean" or (want.robust is not None and len(basis.targets) > 20):
+    costly = want.objective != "mean" or (want.robust is not None and len(basis.targets) > 20)
+    if costly or not basis.separable(setting):
         count = min(count, _FEW)
     return stacks.at_draws(basis, setting, count, want.seed)
 
 
-def _meant(point: Problem, drawn: Problem | None, ask: Ask, want: Wish) -> Problem:
+def _meant(point: AnyProblem, drawn: AnyProblem | None, ask: Ask, want: Wish) -> AnyProblem:
     """The problem that the wish is about: the fit's own, or its draws' as scenarios; and what its objective is."""
     if want.objective == "regret":
         if ask.loss is not None or ask.compute is None:
@@ -231,22 +232,22 @@ def _meant(point: Problem, drawn: Problem | None, ask: Ask, want: Wish) -> Probl
     return scenarios.scenarios(drawn, want.robust, want.tail, want.objective)
 
 
-def _offset(solved: Problem, point: Problem, want: Wish) -> Array:
+def _offset(solved: AnyProblem, point: AnyProblem, want: Wish) -> Array:
     """Each target's least loss, where regrets are planned."""
     return solved.offset[:, : point.weights.shape[1]] if want.objective == "regret" else point.offset
 
 
-def _judged(one: Problem, offset: Array, want: Wish) -> Problem:
+def _judged(one: AnyProblem, offset: Array, want: Wish) -> AnyProblem:
     """The fit's or the draws' problem under the wish's objective, without its robustness."""
     one = replace(one, offset=np.broadcast_to(offset, one.weights.shape))
     return one if want.objective == "mean" else scenarios.worst(one)
 
 
-def _searched(ask: Ask, solved: Problem) -> tuple[float, float] | None:
+def _searched(ask: Ask, solved: AnyProblem) -> tuple[float, float] | None:
     return ask.box(float(solved.compute[0])) if ask.free and not ask.rungs else None
 
 
-def _again(drawn: Problem | None, ask: Ask, found: Found, want: Wish) -> Found | None:
+def _again(drawn: AnyProblem | None, ask: Ask, found: Found, want: Wish) -> Found | None:
     """Every draw planned anew; None for a robust plan, which is one plan for all of them."""
     if drawn is None or want.robust is not None:
         return None
@@ -255,7 +256,7 @@ def _again(drawn: Problem | None, ask: Ask, found: Found, want: Wish) -> Found |
     return draws(many if want.objective == "mean" else scenarios.worst(many), ask, found, want.seed)
 
 
-def _nowhere(setting: Setting, point: Problem, ask: Ask) -> InputError:
+def _nowhere(setting: Setting, point: AnyProblem, ask: Ask) -> InputError:
     if setting.limits.any:
         return InputError(
             "no allocation within the constraints lies in the domain of every law",

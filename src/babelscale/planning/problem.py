@@ -11,7 +11,7 @@ sum to one, and n = log N. One problem holds R sets of parameters at once: the f
 """
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from babelscale.planning.outer import MEAN, Outer
 Array = NDArray[np.float64]
 # Down to this lambda (1 - S') / lambda keeps its digits without expm1, which NumPy does not vectorise as it does exp.
 SMALL_LAMBDA = 1e-3
+_SCALARS = ("E", "A", "alpha", "B", "beta", "gamma", "pooled", "lam", "size_cap", "size_lam", "offset")
 ROWS = ("weights", "E", "A", "alpha", "B", "beta", "gamma", "worth", "pooled", "lam", "size_cap", "size_lam", "offset")
 
 
@@ -140,6 +141,19 @@ class Problem:
     def at(self, rows: NDArray[np.intp] | slice) -> "Problem":
         """The problems of some rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in (*ROWS, "compute")})
+
+    def as_scenarios(self) -> dict[str, Any]:
+        """The parts of a problem of one row in which all rows are scenarios, its targets repeated for each."""
+        S, T = self.weights.shape
+        return {
+            **{name: getattr(self, name).reshape(1, S * T) for name in _SCALARS},
+            "worth": self.worth.reshape(1, S * T, *self.worth.shape[2:]),
+            "members": np.tile(self.members, (S, 1)),
+            "pooled_unique": np.tile(self.pooled_unique, S),
+            "own": np.tile(self.own, S),
+            "compute": self.compute[:1],
+            "helps": None,
+        }
 
     def budget(self, n: Array) -> tuple[Array, Array]:
         """X, the tokens that the budget leaves for training, and a = -dX/dn; shape of n against (R,)."""

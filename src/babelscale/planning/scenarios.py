@@ -14,21 +14,20 @@ from numpy.typing import NDArray
 from babelscale.errors import InputError
 from babelscale.planning.ask import Ask, optimum
 from babelscale.planning.outer import Outer
-from babelscale.planning.problem import Problem
+from babelscale.planning.solvers import AnyProblem
 
 Array = NDArray[np.float64]
 Objective = Literal["mean", "worst", "regret"]
 Robust = Literal["mean", "cvar"]
-_SCALARS = ("E", "A", "alpha", "B", "beta", "gamma", "pooled", "lam", "size_cap", "size_lam", "offset")
 
 
-def worst(problem: Problem) -> Problem:
+def worst(problem: AnyProblem) -> AnyProblem:
     """The same problem with the largest loss (less its offset) of any target as its objective."""
     targets = np.arange(problem.weights.shape[1])
     return replace(problem, weights=np.ones_like(problem.weights), outer=Outer(targets, 2.0))
 
 
-def with_regrets(problem: Problem, ask: Ask, seed: int) -> Problem:
+def with_regrets(problem: AnyProblem, ask: Ask, seed: int) -> AnyProblem:
     """The problem with each target's least loss as its offset, shape (R, T).
 
     Raises:
@@ -43,7 +42,7 @@ def with_regrets(problem: Problem, ask: Ask, seed: int) -> Problem:
     return replace(problem, offset=found.objective.reshape(R, T))
 
 
-def scenarios(drawn: Problem, robust: Robust, tail: float, objective: Objective) -> Problem:
+def scenarios(drawn: AnyProblem, robust: Robust, tail: float, objective: Objective) -> AnyProblem:
     """All draws of a problem as the targets of one row.
 
     Raises:
@@ -54,8 +53,6 @@ def scenarios(drawn: Problem, robust: Robust, tail: float, objective: Objective)
         raise InputError(f"robust='cvar' with objective={objective!r}", hint="take robust='mean', or objective='mean'")
     if not 0 < tail <= 1:
         raise InputError(f"tail is {tail}", hint="a share of the draws, such as 0.1 for the worst tenth")
-    flat = {name: getattr(drawn, name).reshape(1, S * T) for name in _SCALARS}
-    worth = drawn.worth.reshape(1, S * T, *drawn.worth.shape[2:])
     weights, outer = drawn.weights.reshape(1, S * T), Outer()
     if robust == "cvar":
         outer = Outer(np.repeat(np.arange(S), T), 1 / (tail * S))
@@ -63,8 +60,4 @@ def scenarios(drawn: Problem, robust: Robust, tail: float, objective: Objective)
         weights = weights / S
     else:
         weights, outer = np.full((1, S * T), 1 / S), Outer(np.tile(np.arange(T), S), 2.0)
-    return replace(
-        drawn, **flat, worth=worth, weights=weights, outer=outer, members=np.tile(drawn.members, (S, 1)),
-        pooled_unique=np.tile(drawn.pooled_unique, S), own=np.tile(drawn.own, S), compute=drawn.compute[:1],
-        helps=None,
-    )  # fmt: skip
+    return replace(drawn, **drawn.as_scenarios(), weights=weights, outer=outer)

@@ -10,10 +10,15 @@ from dataclasses import fields, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from babelscale.laws import ScalingLaw
 from babelscale.planning.problem import Problem
+from babelscale.planning.searched import SearchedProblem
+from babelscale.planning.solvers import AnyProblem
 from babelscale.planning.terms import Draws, Setting, problem
 
+Array = NDArray[np.float64]
 # Problems that are kept, and the bytes of the largest array of one.
 _KEPT, _LARGEST = 8, 1 << 24
 
@@ -23,6 +28,8 @@ class Laws(Protocol):
 
     @property
     def key(self) -> Hashable: ...
+    def separable(self, setting: Setting) -> bool: ...
+    def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None: ...
     def point(self, setting: Setting) -> dict[str, Draws]: ...
     def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None: ...
 
@@ -32,15 +39,22 @@ _kept: OrderedDict[Hashable, tuple[Laws, Problem]] = OrderedDict()
 _lock = threading.Lock()
 
 
-def at_optimum(laws: Laws, setting: Setting) -> Problem:
+def at_optimum(laws: Laws, setting: Setting) -> AnyProblem:
     """The laws themselves, one row."""
+    if not laws.separable(setting):
+        rows = laws.rows(0, 0)
+        assert rows is not None
+        return SearchedProblem.of(rows, setting)
     found = _stacked(laws, setting, (), lambda: laws.point(setting))
     assert found is not None
     return found
 
 
-def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> Problem | None:
+def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> AnyProblem | None:
     """The laws at `count` draws; None where nothing is known of the uncertainty."""
+    if not laws.separable(setting):
+        rows = laws.rows(count, seed) if count else None
+        return None if rows is None else SearchedProblem.of(rows, setting)
     return _stacked(laws, setting, (count, seed), lambda: laws.drawn(setting, count, seed))
 
 

@@ -2,38 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, Multilingual, Multilinguality
+from babelscale.laws.separable import SeparableForm as Draws
 from babelscale.planning.limits import Limits
 from babelscale.planning.problem import Problem
 
 Array = NDArray[np.float64]
-Group = frozenset[str]
 Bounds = tuple[float, float]
 UNSPENT = ""
 _NUMBERS = ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")
 _WIDTH = 1e-7
-
-
-class Draws(NamedTuple):
-    """One law's numbers, each shape (R,); `worth` gives the groups of languages that its D_eff sums over."""
-
-    E: Array
-    A: Array
-    alpha: Array
-    B: Array
-    beta: Array
-    gamma: Array
-    lam: Array
-    size_cap: Array
-    size_lam: Array
-    worth: Mapping[Group, Array]
 
 
 @dataclass(frozen=True)
@@ -113,48 +95,16 @@ def _alone(worth: Array, own: NDArray[np.intp]) -> Array:
     return worth[:, :, 0] if worth.shape[2] == 1 else worth[:, np.arange(len(own)), own]
 
 
-def of_fit(fit: Fit, setting: Setting, values: Array) -> Draws:
-    """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`.
-
-    Raises:
-        InputError: the law has no form that can be planned.
-    """
+def of_fit(fit: Fit, setting: Setting, values: Array) -> Draws | None:
+    """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`; None where the
+    law has no separable form."""
     p = dict(zip(fit.law.parameter_names, np.asarray(values, np.float64).T, strict=True))
-    one, zero, never = np.ones(len(values)), np.zeros(len(values)), np.full(len(values), np.inf)
-    everything, law = frozenset(setting.languages), fit.law
-    own: Group = everything if law.target is None else frozenset([law.target])
-    # lambda 0, of laws that know no repetition, makes a repeated token worth a new one.
-    plain = Draws(p["E"], p["A"], p["alpha"], p["B"], p["beta"], zero, zero, never, zero, {own: one})
-    match law:
-        case Chinchilla():
-            return plain
-        case DataConstrained():
-            U = sum(setting.unique_tokens.get(code, np.inf) for code in own)
-            cap = never if law.sizes is None else np.full(len(values), law.sizes[0] * U ** law.sizes[1])
-            excess = zero if law.sizes is None else 1 / p["R_N"]
-            return plain._replace(lam=1 / p["R_D"], size_cap=cap, size_lam=excess)
-        case Multilingual():
-            return plain._replace(gamma=p["gamma"], worth={everything: one})
-        case Multilinguality():
-            K = len(setting.languages)
-            return plain._replace(A=p["A"] * K ** p["phi"], B=p["B"] * K ** p["psi"])
-        case AdaptiveTransfer():
-            worth: dict[Group, Array] = {own: one}
-            worth |= {frozenset([code]): p[f"tau_{code}"] for code in law.sources if code in everything}
-            rest = everything - own - set(law.sources)
-            if law.other and rest:
-                worth[rest] = p["tau_other"]
-            return plain._replace(lam=p["lambda"], worth=worth)
-    raise InputError(
-        f"law {law.name!r} cannot be planned with yet",
-        hint="plan with chinchilla, data-constrained, multilingual, multilinguality or adaptive-transfer",
-    )
+    return fit.law.separable(p, setting.languages, setting.unique_tokens)
 
 
 def languages_of(fits: Sequence[Fit]) -> tuple[str, ...]:
-    """The targets, then the sources their laws name."""
+    """The targets, then the other languages that their laws name."""
     codes = [fit.target or "und" for fit in fits]
     for fit in fits:
-        if isinstance(fit.law, AdaptiveTransfer):
-            codes += fit.law.sources
+        codes += fit.law.languages
     return tuple(dict.fromkeys(codes))

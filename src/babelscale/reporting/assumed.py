@@ -3,19 +3,12 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
 from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.laws import ScalingLaw
-from babelscale.laws.saturation import LAMBDA
 
-EXPONENT = 0.35
-_FLOOR, _SIZE, _DATA = 0.5, 0.25, 0.25
-# Where a law has no printed number: a weak helper, the multilinguality law of ATLAS, Muennighoff et al. (2023).
-_USUAL = {"lambda": LAMBDA, "R_D": 1 / LAMBDA, "R_N": 5.309743, "gamma": 0.05, "phi": 0.11, "psi": -0.04}
-_SOURCE, _OTHER = 0.1, 0.05
+_PRINTED = ("E", "A", "B", "alpha", "beta")
 
 
 def assumed_parameters(
@@ -24,16 +17,15 @@ def assumed_parameters(
     """A law's numbers and sentences that say where they come from.
 
     E, A, B, alpha and beta are those of ATLAS's Table C.1 (multilingual vocabulary, monolingual training) where the
-    target has a row and the design's sizes lie among the published ones; otherwise a rough law of loss 1 at the
-    design's middle, half of it floor, a quarter each of size and data, with exponents of 0.35.
+    target has a row, the law has just these terms and the design's sizes lie among the published ones; every other
+    number is the law's own default (`ScalingLaw.defaults`: a rough law of loss 1 at the design's middle, half of it E).
 
     Args:
         allocation: the design's allocations on which the law is defined, shape (n,).
         given: numbers that replace these.
 
     Raises:
-        InputError: `given` names no parameter of the law, or lies outside its bounds; a law of one's own has a
-            parameter that is not given.
+        InputError: `given` names no parameter of the law, or lies outside its bounds.
     """
     given = dict(given or {})
     for name, value in given.items():
@@ -43,16 +35,14 @@ def assumed_parameters(
                 f"law {law.name!r} cannot have {name!r} at {value}",
                 hint=f"parameters: {', '.join(f'{n} in [{a:g}, {b:g}]' for n, (a, b) in law.bounds.items())}",
             )
-    values, told = _core(law, allocation)
-    values |= _USUAL | {name: _SOURCE for name in law.parameter_names if name.startswith("tau_")}
-    if "tau_other" in values:
-        values["tau_other"] = _OTHER
-    values |= given
+    printed = _printed(law, allocation)
+    values = law.defaults(allocation) | printed | given
     for name, other in law.ties.items():
         if name not in given:
             values[name] = values[other]
-    if missing := [name for name in law.parameter_names if name not in values]:
-        raise InputError(f"law {law.name!r}: no value for {', '.join(missing)}", hint="give parameters={...}")
+    told = "Assumed, a rough law of loss 1 at the design's middle, half of it floor"
+    if printed:
+        told = f"Assumed, with E to beta from ATLAS's Table C.1 for {law.target}"
     rest = [n for n in law.parameter_names if n not in given]
     numbers = ", ".join(f"{name} {values[name]:.3g}" for name in rest)
     return {name: float(values[name]) for name in law.parameter_names}, (
@@ -60,19 +50,12 @@ def assumed_parameters(
     )
 
 
-def _core(law: ScalingLaw, allocation: Allocation) -> tuple[dict[str, float], str]:
+def _printed(law: ScalingLaw, allocation: Allocation) -> dict[str, float]:
+    """The printed coefficients of the law's target; empty where none apply."""
     sizes = [scale.params for scale in published.model_scales()]
     rows = published.table_c1("multilingual", "monolingual", law.target) if law.target else ()
-    if rows and sizes[0] <= allocation.params.min() and allocation.params.max() <= sizes[-1]:
-        row = rows[0]
-        values = {name: float(getattr(row, name)) for name in ("E", "A", "B", "alpha", "beta")}
-        return values, f"Assumed, with E to beta from ATLAS's Table C.1 for {law.target}"
-    N, D = (float(np.exp(np.mean(np.log(v)))) for v in (allocation.params, law.D(allocation)))
-    values = {
-        "E": _FLOOR,
-        "A": _SIZE * N**EXPONENT,
-        "B": _DATA * D**EXPONENT,
-        "alpha": EXPONENT,
-        "beta": EXPONENT,
-    }
-    return values, "Assumed, a rough law of loss 1 at the design's middle, half of it floor"
+    inside = sizes[0] <= allocation.params.min() and allocation.params.max() <= sizes[-1]
+    same = {parameter.name for parameter in law.linear} == {"E", "A", "B"} and law.exponents == ("alpha", "beta")
+    if not (rows and inside and same):
+        return {}
+    return {name: float(getattr(rows[0], name)) for name in _PRINTED}

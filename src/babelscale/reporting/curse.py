@@ -160,7 +160,7 @@ def curse(walk: Walk) -> Section | None:
         "number of tokens in all, a model of more languages sees fewer tokens of each and shares its capacity among "
         "more of them; what the others' text gives back is in its losses too."
     ]
-    fits, tables, notes = walk.of_law(LAW), [], []
+    fits, tables, notes = walk.pricing, [], []
     if fits:
         tables = [_exponents(fits), _doubled(fits, counts)]
         notes.append(
@@ -237,7 +237,7 @@ def own_fit(walk: Walk, target: str | None) -> tuple[Fit, int]:
     Raises:
         InputError: there is none, with the reason.
     """
-    fits = walk.of_law(LAW)
+    fits = walk.pricing
     chosen = [fit for fit in fits if target in (None, fit.target)]
     if chosen:
         counts = widths(walk.runs, walk.runs.target(chosen[0].target))

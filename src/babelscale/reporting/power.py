@@ -269,7 +269,8 @@ def _ahead(law: ScalingLaw, allocation: Allocation) -> Allocation:
     usable = allocation.at(law.defined(allocation))
     top = usable.at(int(np.argmax(usable.params * usable.total_tokens)))
     step = math.sqrt(AHEAD)
-    return Allocation(step * top.params, {code: step * D for code, D in top.tokens.items()}, dict(top.unique_tokens))
+    tokens = {code: step * D for code, D in top.tokens.items()}
+    return Allocation(step * top.params, tokens, dict(top.unique_tokens), dict(top.covariates))
 
 
 def _widths(found: Fit, ahead: Allocation) -> tuple[float, float]:

@@ -34,17 +34,18 @@ class Walk:
     def title(self) -> str:
         return str(self.design.get("title") or self.design.get("name") or self.name)
 
-    def of_law(self, name: str) -> tuple[Fit, ...]:
-        """The fits of one law, by target."""
-        return tuple(found for found in self.fits if found.law.name == name)
+    @property
+    def pricing(self) -> tuple[Fit, ...]:
+        """The fits of laws that price the number of languages, by target."""
+        return tuple(found for found in self.fits if found.law.prices_languages)
 
     @property
     def best_fits(self) -> tuple[Fit, ...]:
-        """For each target the richest law that could be fitted: adaptive transfer, otherwise Chinchilla."""
-        by_target: dict[str | None, Fit] = {}
-        for law in ("chinchilla", "adaptive-transfer"):
-            by_target |= {found.target: found for found in self.of_law(law)}
-        return tuple(by_target.values())
+        """For each target the richest law that could be fitted: adaptive transfer, otherwise Chinchilla.
+
+        Fits stand in the order of their laws, poorer ones first.
+        """
+        return tuple({found.target: found for found in self.fits if not found.law.prices_languages}.values())
 
 
 def read(folder: Path, settings: Mapping[str, Any], start: Walk) -> Walk | None:

@@ -76,7 +76,7 @@ def verification(
 def _law(fit: Fit | None) -> published.Multilinguality:
     if fit is None:
         return published.multilinguality()
-    if fit.law.name != "multilinguality":
+    if not fit.law.prices_languages:
         raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
     p = fit.parameters
     return replace(

@@ -110,7 +110,7 @@ def _law(served: Served, asked: ExpandQuestion) -> tuple[Fit | None, int | None]
     if asked.source == PUBLISHED:
         return None, None
     if asked.source == SERVED and (saved := served.load_saved()):
-        found = [fit for fit in saved if fit.law.name == curse.LAW and asked.fitted in ("", fit.target)]
+        found = [fit for fit in saved if fit.law.prices_languages and asked.fitted in ("", fit.target)]
         if not found:
             raise InputError(
                 f"source: no fit of the {curse.LAW} law is served here",
