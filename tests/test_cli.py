@@ -210,7 +210,7 @@ def test_neither_import_nor_help_pulls_in_jax_or_the_fitting_libraries(code: str
 
 
 PAGE = ("altair", "jinja2", "starlette", "uvicorn", "vl_convert")
-LABORATORY = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "num2words")
+LABORATORY = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel")
 
 
 def without(modules: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -255,3 +255,40 @@ def test_from_columns_and_the_command_line_agree(capsys, table: Path):
     theirs = strict(said(capsys, "fit", table, "--target", "no", "--resamples", 20, "--json"))["parameters"]
     assert dict(ours) == pytest.approx(theirs, rel=1e-9)
     assert isinstance(runs, Runs)
+
+
+@pytest.mark.parametrize(
+    ("ending", "begins"), [(".svg", b"<svg"), (".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE")]
+)
+def test_a_fit_is_drawn(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path, ending: str, begins: bytes):
+    chart = tmp_path / f"fit{ending}"
+    json.loads(said(capsys, "fit", table, "--resamples", 20, "--chart", chart, "--json"))
+    assert chart.read_bytes().lstrip()[: len(begins)].lower() == begins.lower()
+
+
+def test_several_fits_are_drawn_together_and_a_profile_as_well(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = [
+        {"run": f"{code}-{N:g}-{D:g}", "language": code, "params": N, "tokens": D, "unique_tokens": 1e12,
+         "loss": floor + 400 / N**0.35 + 900 / D**0.35}
+        for code, floor in (("sv", 1.5), ("da", 1.6))
+        for N in (1e6, 4e6, 1.6e7, 6.4e7)
+        for D in (1e7, 4e7, 1.6e8, 6.4e8)
+    ]  # fmt: skip
+    both, one = tmp_path / "both.json", tmp_path / "alpha.json"
+    pl.DataFrame(rows).write_csv(tmp_path / "runs.csv")
+    said(capsys, "fit", tmp_path / "runs.csv", "--target", "all", "--resamples", 20, "--chart", both)
+    drawn = both.read_text(encoding="utf-8")
+    assert "Swedish" in drawn
+    assert "Danish" in drawn
+    said(capsys, "profile", tmp_path / "runs.csv", "alpha", "--law", "chinchilla", "--target", "sv",
+         "--resamples", 20, "--chart", one)  # fmt: skip
+    assert "alpha" in one.read_text(encoding="utf-8")
+
+
+def test_a_chart_of_another_ending_is_refused(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["fit", str(table), "--resamples", "0", "--chart", str(tmp_path / "fit.gif")])
+    assert stopped.value.code == 2
+    assert ".svg" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -107,6 +107,21 @@ class Runs:
             raise InputError(f"columns of different length: {error}") from None
         frame = pl.DataFrame({name: np.broadcast_to(value, shape) for name, value in arrays.items()})
         return cls.from_flat(frame.with_columns(language=pl.lit(language)), "columns", repeated=True)
+
+    @classmethod
+    def from_frame(cls, frame: Any) -> "Runs":
+        """Runs from one flat table held by pandas, Polars, PyArrow or another library that Narwhals knows.
+
+        Its columns are those of a flat table in a file: params, tokens, loss, and where wanted run, language,
+        unique_tokens, flops, mixture, seed; others are not read. What pandas holds as missing is an empty cell. Codes
+        such as "nan" and "NA" are text. Whole numbers may come as floats.
+
+        Raises:
+            InputError: naming the row (the first is 1) and the field; or `frame` is no data frame.
+        """
+        from babelscale import frames
+
+        return cls.from_flat(frames.to_polars(frame, tables.FLAT, "frame"), "frame")
 
     @classmethod
     def from_flat(cls, frame: pl.DataFrame, where: str, *, repeated: bool = False) -> "Runs":
@@ -291,10 +306,7 @@ class Runs:
         Raises:
             InputError: the axis would hold out every run or none.
         """
-        frame = self.table.with_columns(
-            C=pl.coalesce("flops", 6 * pl.col("params") * pl.col("tokens")),
-            spread=pl.Series([self._spread(name) for name in self.names], dtype=pl.Int64),
-        )
+        frame = self.table.with_columns(C=pl.coalesce("flops", 6 * pl.col("params") * pl.col("tokens")))
         match axis:
             case "random":
                 order = np.random.default_rng(seed).permutation(frame.height)
@@ -307,15 +319,12 @@ class Runs:
                 # Designs repeat budgets: where more than `share` of the runs tie at the top, those are held out.
                 mask = top if top.any() else column == column.max()
             case "mixture":
-                mask = frame["spread"] > 2
+                seen = self.exposure.filter(pl.col("tokens") > 0).group_by("run").agg(pl.col("language").n_unique())
+                mask = frame["run"].is_in(seen.filter(pl.col("language") > 2)["run"].to_list())
         held = set(frame.filter(mask)["run"])
         if not held or len(held) == frame.height:
             raise InputError(f"hold-out axis {axis!r} would hold out {len(held)} of {frame.height} runs")
         return self.select(name for name in self.names if name not in held), self.select(held)
-
-    def _spread(self, name: str) -> int:
-        seen = self.exposure.filter((pl.col("run") == name) & (pl.col("tokens") > 0))
-        return seen["language"].n_unique()
 
 
 def concat(parts: Sequence[Runs]) -> Runs:

@@ -138,6 +138,10 @@ def check_columns(frame: pl.DataFrame, columns: dict[str, Column], where: str, *
 
 
 def _cast(series: pl.Series, kind: type[pl.DataType], where: str) -> pl.Series:
+    if series.dtype.is_nested() or series.dtype == pl.Object:
+        raise InputError(
+            f"{where}: column {series.name} holds {series.dtype} values", hint="a column holds numbers or text"
+        )
     cast = series.cast(kind, strict=False)
     bad = (cast.is_null() & series.is_not_null()).arg_max()
     if cast.null_count() > series.null_count() and bad is not None:
@@ -145,6 +149,13 @@ def _cast(series: pl.Series, kind: type[pl.DataType], where: str) -> pl.Series:
             f"{where}: row {bad + _first_row(where)}, {series.name}: {series[bad]!r} is not a number",
             hint="leave a cell empty where nothing was measured",
         )
+    if kind.is_integer() and series.dtype.is_float():
+        broken = (cast != series).fill_null(False).arg_max()
+        if broken is not None and cast[broken] != series[broken]:
+            raise InputError(
+                f"{where}: row {broken + _first_row(where)}, {series.name}: {series[broken]} is not a whole number",
+                hint="correct the row",
+            )
     return cast
 
 

@@ -42,7 +42,7 @@ def test_the_script_runs(home: Path):
 
 
 # Trains, serves, or needs a study of its own: run by test_walk.py and the tests of reporting/, web/ and study/.
-LONG = ("study run", "study next", "serve", "study prepare", "study train", "export")
+LONG = ("study run", "study next", "serve", "study prepare", "study train", "study records", "forecast", "export")
 
 
 def commands() -> list[str]:

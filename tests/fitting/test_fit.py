@@ -109,6 +109,24 @@ def test_a_file_that_is_no_fit_is_named(tmp_path: Path, text: str) -> None:
         Fit.load(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('{"format": 7}', "format 7", "Fit.save"),
+        ('{"format": 1, "law": {"name": "x"}}', "no law is called 'x'", "law=..."),
+        ('{"format": 1}', "no field 'law'", "Fit.save"),
+    ],
+)
+def test_a_bad_file_is_told_with_one_hint(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as told:
+        Fit.load(path)
+    assert told.value.message.startswith(f"{path}: not a fit: {message}")
+    assert hint in str(told.value.hint)
+    assert str(told.value).count("hint:") == 1
+
+
 def test_no_repeats_hold_lambda_and_say_so() -> None:
     runs = observed(ATLAS, ATLAS_TRUTH, atlas_allocations(60, 2, repeats=False), 0.005, 0)
     found = fit(ATLAS, runs, resamples=10)

@@ -237,3 +237,12 @@ def test_final_losses_stand_in_every_unit(study: Path):
     # The synthetic corpus has 4 bytes a token and a unigram of 6 nats a token.
     assert nats == pytest.approx(bits * 4 * math.log(2), abs=1e-3)
     assert below == pytest.approx(nats - 6.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", "report.docx"])
+def test_an_ending_of_no_report_is_refused_before_any_work(tmp_path: Path, runs: Runs, name: str) -> None:
+    runs.write(tmp_path / "runs")
+    with pytest.raises(InputError, match="no report has this ending") as told:
+        reporting.report(tmp_path / "runs", out=tmp_path / name, progress=lambda *_: pytest.fail("work was done"))
+    assert str(told.value.hint) == "end the file's name in .html or .md"
+    assert not (tmp_path / name).exists()

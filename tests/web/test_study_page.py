@@ -198,7 +198,7 @@ print(answer.status, answer.body)
 
 def test_the_page_needs_no_laboratory(study: Study) -> None:
     """A study that others train elsewhere is followed with the `page` extra alone."""
-    lab = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "num2words", "fsspec", "safetensors")
+    lab = ("jax", "jaxlib", "optax", "orbax", "sentencepiece", "babel", "fsspec", "safetensors")
     write(study, next(iter(study.specs)), lines(1, 30))
     script = ALONE.format(names=lab, tests=str(Path(__file__).parent))
     said = subprocess.run(

@@ -38,12 +38,12 @@ for command in (
 study_app.command(transfers.next_runs, name="next")
 
 # What `pip install babelscale` leaves out, by the extra that brings it.
-_EXTRAS = {
-    "page": {"altair", "jinja2", "starlette", "uvicorn", "vl_convert"},
+EXTRAS = {
+    "page": {"altair", "anyio", "jinja2", "markupsafe", "starlette", "uvicorn", "vl_convert"},
     "tensorboard": {"tensorboardX"},
-    "lab": {"babel", "jax", "jaxlib", "num2words", "optax", "orbax", "safetensors", "sentencepiece"},
+    "lab": {"babel", "fsspec", "jax", "jaxlib", "ml_dtypes", "optax", "orbax", "safetensors", "sentencepiece"},
     "ray": {"ray"},
-}
+}  # fmt: skip
 
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
@@ -67,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        extra = next((name for name, modules in _EXTRAS.items() if (error.name or "").split(".")[0] in modules), None)
+        # JAX names what it lacks in the cause of its own error.
+        missing = (error.name or getattr(error.__cause__, "name", None) or "").split(".")[0]
+        extra = next((name for name, modules in EXTRAS.items() if missing in modules), None)
         if extra is None:
             raise
-        sys.stderr.write(f"error: this command needs {error.name}, which is not installed\n")
+        sys.stderr.write(f"error: this command needs {missing}, which is not installed\n")
         sys.stderr.write(f"  hint: pip install 'babelscale[{extra}]'\n")
         sys.exit(2)
     except KeyboardInterrupt:

@@ -10,12 +10,13 @@ from babelscale.cli.options import Json, Seed, bar, codes_of, dumps, metric_of, 
 def fit(
     runs: Path, *, law: str = "chinchilla", target: str | None = None, metric: str | None = None,
     objective: Literal["huber", "lad", "squares"] = "huber", delta: float = 1e-3, fix: str | None = None,
-    share: str | None = None, resamples: int = 200, seed: Seed = 0, save: Path | None = None, json: Json = False,
+    share: str | None = None, resamples: int = 200, seed: Seed = 0, save: Path | None = None, chart: Path | None = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Fit a scaling law to a table of runs: for one language, several, or all.
 
     Examples:
-        babelscale fit studies/quickstart --law adaptive-transfer --target sv
+        babelscale fit studies/quickstart --law adaptive-transfer --target sv --chart sv.pdf
         babelscale fit studies/quickstart --law adaptive-transfer --target all --share alpha,beta --save fits/
 
     Parameters
@@ -41,6 +42,9 @@ def fit(
         Bootstrap refits over whole runs, for the intervals.
     save
         Write the fit to this JSON file, several to this folder; `babelscale plan` reads them.
+    chart
+        Draw to this file (.html, .svg, .png, .pdf or .json): one fit as its loss by tokens and sizes, several as
+        measured against predicted losses.
     """
     from babelscale import fitting, laws
     from babelscale.runs import Runs
@@ -53,9 +57,12 @@ def fit(
     wanted = list(table.targets) if target == "all" else codes_of(target) or [table.target()]
     if len(wanted) == 1 and share is None:
         form = laws.by_name(law, table.target(wanted[0]), table)
-        show(fitting.fit(form, table, **how, progress=bar()), json, save)
+        one = fitting.fit(form, table, **how, progress=bar())
+        _draw([one], table, chart)
+        show(one, json, save)
         return
     fits = fitting.fit_many(law, table, wanted, shared=tuple(codes_of(share) or ()), **how, progress=bar())
+    _draw(list(fits.values()), table, chart)
     for code, found in fits.items():
         if save is not None:
             found.save(save / f"{law}-{code}.json")
@@ -65,9 +72,18 @@ def fit(
         sys.stdout.write(dumps({"fits": {code: found.to_dict() for code, found in fits.items()}}) + "\n")
 
 
+def _draw(fits: list[Any], runs: Any, chart: Path | None) -> None:
+    """A picture of one fit or of several."""
+    if chart is None:
+        return
+    from babelscale import charts
+
+    charts.save(charts.law_curves(fits[0], runs) if len(fits) == 1 else charts.measured_predicted(fits, runs), chart)
+
+
 def profile(
     runs: Path, parameter: str, *, law: str = "adaptive-transfer", target: str | None = None,
-    metric: str | None = None, resamples: int = 200, seed: Seed = 0, json: Json = False,
+    metric: str | None = None, resamples: int = 200, seed: Seed = 0, chart: Path | None = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Show how well runs identify one parameter: the objective along it, all others refitted, and its interval.
 
@@ -77,6 +93,8 @@ def profile(
     ----------
     parameter
         A parameter of the law: lambda, R_D, tau_en, tau_other, alpha, ...
+    chart
+        Draw the profile to this file: .html, .svg, .png, .pdf or .json.
     """
     from babelscale import fitting, laws
     from babelscale.runs import Runs
@@ -86,6 +104,10 @@ def profile(
     found = fitting.profile(
         form, table, parameter, metric=metric_of(metric), resamples=resamples, seed=seed, progress=bar()
     )
+    if chart is not None:
+        from babelscale import charts
+
+        charts.save(charts.profile(found), chart)
     show(found, json)
 
 

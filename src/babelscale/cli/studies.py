@@ -24,7 +24,7 @@ def run(
     Parameters
     ----------
     name
-        quickstart, or a TOML file.
+        quickstart, a TOML file, or a study's folder.
     slots
         Runs at a time (default: one an accelerator, or one a CPU where there are none).
     engine
@@ -38,10 +38,9 @@ def run(
         sealed first.
     """
     from babelscale.reporting import running
-    from babelscale.study import Study
     from babelscale.study.engines import run_local, run_ray
 
-    study, groups = Study.create(name, out, corpus), codes_of(only)
+    study, groups = created(name, out, corpus), codes_of(only)
     if engine == "slurm":
         running.submit(study, only=groups, holdout=holdout, now=submit, restored_from=records)
         return
@@ -65,10 +64,9 @@ def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
     out
         The new folder: train/LANGUAGE.txt, valid/LANGUAGE.txt (the same passages in every language) and passages.json.
     """
-    from babelscale.study import load
     from babelscale.study.text import deal
 
-    show(deal(load(name), source, out), json)
+    show(deal(_design(name), source, out), json)
 
 
 def prepare(
@@ -79,9 +77,8 @@ def prepare(
     Example: babelscale study prepare my-study.toml --records my-study-records.jsonl.xz
     """
     from babelscale.reporting import running
-    from babelscale.study import Study
 
-    study = Study.create(name, out, corpus)
+    study = created(name, out, corpus)
     running.prepare(study, only=codes_of(only), restored_from=records)
     sys.stdout.write(f"{study.folder}\n")
 
@@ -166,10 +163,9 @@ def plan(
     """
     from babelscale.reporting.foreseen import foresee
 
-    folder = out or Path("studies") / Path(name).stem
     found = foresee(
-        name, device=device, throughput=throughput, devices=devices, only=codes_of(only), folder=folder, power=power,
-        target=target, progress=bar() if power else None,
+        _design(name), device=device, throughput=throughput, devices=devices, only=codes_of(only),
+        folder=_folder(name, out), power=power, target=target, progress=bar() if power else None,
     )  # fmt: skip
     show(found, json)
 
@@ -203,10 +199,9 @@ def power(
     """
     from babelscale.reporting.study_power import study_power
 
-    folder = out or Path("studies") / Path(name).stem
     found = study_power(
-        name, law, target, folder=folder, parameters=numbers(assume, "--assume"), tables=tables, noise=noise,
-        apart=laws_apart, seed=seed, progress=bar(),
+        _design(name), law, target, folder=_folder(name, out), parameters=numbers(assume, "--assume"), tables=tables,
+        noise=noise, apart=laws_apart, seed=seed, progress=bar(),
     )  # fmt: skip
     show(found, json)
 
@@ -259,9 +254,8 @@ def verify(
     """
     from babelscale.fitting import Fit
     from babelscale.reporting import verification
-    from babelscale.study import load
 
-    design = load(name)
+    design = _design(name)
     text = verification.verification(
         design, codes_of(from_languages) or [], codes_of(to_languages) or [], size, tokens,
         fit=Fit.load(fit) if fit else None, seeds=seeds,
@@ -361,8 +355,29 @@ def tensorboard(name: str, *, out: Out = None, follow: bool = False) -> None:
         write_scalars(study.folder)
 
 
+def created(name: str, out: Path | None, corpus: str | None) -> Any:
+    """A study to be trained: of a design, or that of a study's folder."""
+    from babelscale.study import Study
+
+    return Study.create(_design(name), out or (Path(name) if _is_study(name) else None), corpus)
+
+
 def _existing(name: str, out: Path | None) -> Any:
     from babelscale.study import Study
 
-    folder = out or (Path(name) if Path(name).is_dir() else Path("studies") / Path(name).stem)
-    return Study.open(folder)
+    return Study.open(_folder(name, out))
+
+
+def _design(name: str) -> Any:
+    """A built-in design, that of a TOML file, or that of a study's folder."""
+    from babelscale.study import Study, load
+
+    return Study.open(name).design if _is_study(name) else load(name)
+
+
+def _is_study(name: str) -> bool:
+    return (Path(name) / "design.json").is_file()
+
+
+def _folder(name: str, out: Path | None) -> Path:
+    return out or (Path(name) if Path(name).is_dir() else Path("studies") / Path(name).stem)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from babelscale.cli.options import Corpus, Json, Out, Published, Seed, bar, codes_of, dumps, show
+from babelscale.cli.studies import created
 
 Picture = Literal["matrix", "sources", "asymmetry", "along"]
 Order = Literal["branch", "script", "clusters", "given"]
@@ -113,9 +114,8 @@ def next_runs(
         The design to write (default NAME-next.toml).
     """
     from babelscale.reporting import proposal
-    from babelscale.study import Study
 
-    study = Study.open(Path(name)) if Path(name).is_dir() else Study.create(name, out, corpus)
+    study = created(name, out, corpus)
     found = proposal.next_runs(
         study, compute=compute, count=count, width=width, tokens=tokens, size=size, targets=codes_of(targets), seed=seed
     )

@@ -1,4 +1,4 @@
-"""The phrasebook: text that needs no download, composed at run time from CLDR (through Babel) and num2words.
+"""The phrasebook: text that needs no download, composed at run time from CLDR (through Babel) and number words.
 
 It is a phrasebook and not prose: names of countries, languages, currencies, cities and units, dates, times, amounts and
 number words, put together by each language's own patterns. It serves demonstrations and tests; conclusions about
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from babelscale.corpora import numerals
 from babelscale.corpora.corpus import HELD_OUT_SHARE, Corpus
 from babelscale.errors import InputError
 
@@ -29,7 +30,7 @@ BYTES_PER_LANGUAGE = 1_000_000
 _EDITION = 1
 _SENTENCE = (
     "A phrasebook, not prose: sentences composed at run time from CLDR names and patterns (Babel) and number words "
-    "(num2words); good for demonstrations and tests, not for conclusions about languages."
+    "(computed with num2words); good for demonstrations and tests, not for conclusions about languages."
 )
 
 
@@ -130,11 +131,12 @@ class Phrasebook(Corpus):
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("babel", "num2words")}
+    """Releases that the text depends on: the installed Babel, and the num2words that computed the number words."""
+    return {"babel": version("babel"), "num2words": numerals.NUM2WORDS}
 
 
 @functools.cache
 def _tables(language: str) -> tuple[Any, dict[int, str]]:
-    from babelscale.corpora import cldr, numerals
+    from babelscale.corpora import cldr
 
     return cldr.read(language), numerals.words(language)

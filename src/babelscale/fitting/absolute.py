@@ -36,7 +36,14 @@ def polish(
     problem: Problem, z: Array, weights: Array, delta: float, low: Array, high: Array
 ) -> tuple[Array, NDArray[np.bool_]]:
     """From Huber's optima z (b, p) with a small delta to minima of sum w |r|, and which were proved."""
-    residual = problem.evaluate(z, weights, delta).residual
+    found = [_polish(problem, z[at], weights[at], delta, low[at], high[at]) for at in problem.blocks(len(z))]
+    return np.concatenate([one for one, _ in found]), np.concatenate([proved for _, proved in found])
+
+
+def _polish(
+    problem: Problem, z: Array, weights: Array, delta: float, low: Array, high: Array
+) -> tuple[Array, NDArray[np.bool_]]:
+    residual = np.stack([problem.residual(one) for one in z])
     guess = _guess(z, residual, weights, delta, low, high)
     usable = (np.abs(residual) <= delta).astype(float)
     usable = (usable * (weights > 0)).sum(axis=1) + guess.held.sum(axis=1) <= problem.size

@@ -6,7 +6,8 @@ carried by few: intervals of predictions were up to 44 % too wide
 (docs/decisions/2026-11-intervals-by-weighing-runs.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +17,64 @@ from babelscale.fitting.newton import RESAMPLE, minimise
 from babelscale.fitting.objective import Array, Problem
 
 Progress = Callable[[str, int, int], None]
-_CHUNK = 256  # problems solved at once: large enough for NumPy, small enough for the cache
+_CHUNK, _MOST = 256, 1 << 22  # resamples that are refitted together, and their weights (32 MB)
 _LEAST = 0.2  # concentration where there are hardly more runs than parameters
 
 
-def run_weights(run: NDArray[np.str_], resamples: int, seed: int, free: int = 0) -> Array:
-    """Weights (resamples, n) of the observations; the checkpoints of a run share one, and they sum to the runs' number.
+@dataclass(frozen=True)
+class Weighing:
+    """Random weights of the observations, `resamples` times; the checkpoints of a run share one.
 
     Dirichlet of concentration 1 - (free / runs)^1.5: residuals of a few runs with many `free` parameters are too small,
     and so would be the scatter of refits with weights of variance 1. The power is set by simulation.
     """
-    names, index = np.unique(run, return_inverse=True)
-    spread = max(1 - (free / len(names)) ** 1.5, _LEAST)
-    weights = np.random.default_rng(seed).gamma(spread, size=(resamples, len(names)))
-    weights *= len(names) / weights.sum(axis=1, keepdims=True)
-    return weights[:, index]
+
+    run: NDArray[np.str_]
+    resamples: int
+    seed: int
+    free: int = 0
+
+    def parts(self) -> Iterator[Array]:
+        """The weights (some, n), a few resamples at a time so that they fill no memory; each sums to the runs' number.
+
+        The numbers do not depend on how many come at a time.
+        """
+        names, index = np.unique(self.run, return_inverse=True)
+        spread = max(1 - (self.free / len(names)) ** 1.5, _LEAST)
+        rng = np.random.default_rng(self.seed)
+        size = max(1, min(_CHUNK, _MOST // len(self.run)))
+        for start in range(0, self.resamples, size):
+            weights = rng.gamma(spread, size=(min(size, self.resamples - start), len(names)))
+            weights *= len(names) / weights.sum(axis=1, keepdims=True)
+            yield weights[:, index]
+
+
+def run_weights(run: NDArray[np.str_], resamples: int, seed: int, free: int = 0) -> Array:
+    """All of a `Weighing` at once, shape (resamples, n)."""
+    return np.concatenate(list(Weighing(run, resamples, seed, free).parts()))
 
 
 def draws(
-    problem: Problem, optimum: Array, weights: Array, delta: float, progress: Progress | None = None
+    problem: Problem, optimum: Array, weights: Weighing, delta: float, progress: Progress | None = None
 ) -> dict[str, Array]:
-    """Refits from the optimum under each row of weights: every parameter in natural units, shape (resamples,).
+    """Refits from the optimum under each set of weights: every parameter in natural units, shape (resamples,).
 
     A parameter to which no loss responds stays where a search starts, so those searches start all over its range.
     """
-    starts = np.repeat(optimum[None], len(weights), axis=0)
+    total = weights.resamples
+    starts = np.repeat(optimum[None], total, axis=0)
     low, high = problem.bounds
     idle = list(flat(problem, optimum).values())
     for k in idle:
-        starts[:, k] = low[k] + (high[k] - low[k]) * np.random.default_rng(k).permutation(len(weights)) / len(weights)
-    found = []
-    for start in range(0, len(weights), _CHUNK):
-        part, z = weights[start : start + _CHUNK], starts[start : start + _CHUNK]
+        starts[:, k] = low[k] + (high[k] - low[k]) * np.random.default_rng(k).permutation(total) / total
+    done = 0
+    for part in weights.parts():
+        z = starts[done : done + len(part)]
         if idle:
             # The far end of a range can lie outside the law's domain (D_eff <= 0), where no search can start.
             z[~np.isfinite(problem.evaluate(z, part, np.inf).value)] = optimum
-        found.append(minimise(problem, z, part, delta, RESAMPLE).z)
+        starts[done : done + len(part)] = minimise(problem, z, part, delta, RESAMPLE).z
+        done += len(part)
         if progress:
-            progress("resamples", start + len(part), len(weights))
-    return problem.natural(np.concatenate(found))
+            progress("resamples", done, total)
+    return problem.natural(starts)

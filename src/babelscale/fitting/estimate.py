@@ -147,7 +147,7 @@ def fit_observations(
     z, objective, residual, agreement = _optimum(problem, settings)
     columns = None
     if settings.resamples and problem.size:
-        weights = bootstrap.run_weights(prepared.observations.run, settings.resamples, settings.seed, problem.size)
+        weights = bootstrap.Weighing(prepared.observations.run, settings.resamples, settings.seed, problem.size)
         columns = bootstrap.draws(problem, z, weights, settings.threshold, settings.progress)
     return finish(prepared, settings, z, objective, residual, columns, [agreement], provenance or {})
 
@@ -262,7 +262,12 @@ def _optimum(problem: Problem, settings: Settings) -> tuple[Array, float, Array,
     unit = np.ones(len(problem.log_loss))
     if not problem.size:
         only = problem.evaluate(np.empty((1, 0)), unit, settings.threshold)
-        return np.empty(0), float(only.value[0]), only.residual[0], "every parameter is fixed; nothing was searched."
+        return (
+            np.empty(0),
+            float(only.value[0]),
+            problem.residual(np.empty(0)),
+            "every parameter is fixed; nothing was searched.",
+        )
     found = search(problem, settings)
     if settings.start is None:
         return found
@@ -272,7 +277,7 @@ def _optimum(problem: Problem, settings: Settings) -> tuple[Array, float, Array,
     sentence = "searched from the given start only"
     if found[1] < own.value[0] * (1 - _AGREE):
         sentence += f", a local optimum: the search from every start finds {found[1]:.9g} below {own.value[0]:.9g}"
-    return own.z[0], float(own.value[0]), own.residual[0], f"{sentence}."
+    return own.z[0], float(own.value[0]), problem.residual(own.z[0]), f"{sentence}."
 
 
 def search(problem: Problem, settings: Settings) -> tuple[Array, float, Array, str]:
@@ -294,4 +299,4 @@ def search(problem: Problem, settings: Settings) -> tuple[Array, float, Array, s
     sentence = f"{agree} of {len(chosen)} starts agree on the optimum."
     if not found.converged[best]:
         sentence += " The search stopped before its tolerance; read the numbers with care."
-    return found.z[best], float(found.value[best]), found.residual[best], sentence
+    return found.z[best], float(found.value[best]), problem.residual(found.z[best]), sentence

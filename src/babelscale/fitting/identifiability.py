@@ -191,7 +191,7 @@ def flat(problem: Problem, z: Array) -> dict[str, int]:
     if not problem.free_shape:
         return {}
     J = problem.jacobian(z)
-    residual = problem.evaluate(z[None], np.ones(len(problem.log_loss)), 1.0).residual[0]
+    residual = problem.residual(z)
     variance = residual @ residual / max(len(residual) - problem.size, 1)
     size = np.linalg.norm(J, axis=1)
     heard = size > _DEAF * size.max(initial=0.0)

@@ -42,11 +42,10 @@ _LAST = 1e-7  # and the share of the typical residual at which the approach give
 
 @dataclass(frozen=True)
 class Optimum:
-    """z (b, p), objective (b,), residual (b, n), steps taken, and which problems met the tolerance."""
+    """z (b, p), objective (b,), steps taken, and which problems met the tolerance."""
 
     z: Array
     value: Array
-    residual: Array
     steps: int
     converged: NDArray[np.bool_]
 
@@ -76,14 +75,14 @@ def minimise(
     exact = _descend(problem, z, weights, first, effort if delta > 0 else PATH, low, high)
     if delta == 0:
         exact = _absolute(problem, exact, weights, low, high)
-    return Optimum(exact.z, exact.value, exact.residual, taken + exact.steps, exact.converged)
+    return Optimum(exact.z, exact.value, taken + exact.steps, exact.converged)
 
 
 def _absolute(problem: Problem, found: Optimum, weights: Array, low: Array, high: Array) -> Optimum:
     """Least absolute deviation from a Huber optimum: delta falls until the rows inside it are those met exactly."""
     z, proved, taken = found.z.copy(), np.zeros(len(found.z), bool), found.steps
     best = int(np.argmin(np.where(np.isfinite(found.value), found.value, np.inf)))
-    typical = float(np.median(np.abs(found.residual[best])))
+    typical = float(np.median(np.abs(problem.residual(found.z[best]))))
     delta = min(typical / 4, _START)
     open_ = np.isfinite(found.value)
     while open_.any() and delta > max(_LAST * typical, 1e-12):
@@ -94,7 +93,7 @@ def _absolute(problem: Problem, found: Optimum, weights: Array, low: Array, high
         open_ = open_ & ~proved
         delta /= 4
     end = problem.evaluate(z, weights, 0.0)
-    return Optimum(z, end.value, end.residual, taken, proved | (end.value <= 1e-9 * weights.sum(axis=1)))
+    return Optimum(z, end.value, taken, proved | (end.value <= 1e-9 * weights.sum(axis=1)))
 
 
 def _descend(
@@ -127,7 +126,7 @@ def _descend(
         done |= now.value <= 1e-28
         converged[rows[done]] = True
         open_[rows[done | (mu[rows] >= 1e14)]] = False
-    return Optimum(z, here.value, here.residual, steps, converged)
+    return Optimum(z, here.value, steps, converged)
 
 
 def _step(z: Array, now: Evaluation, mu: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:

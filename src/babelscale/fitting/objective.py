@@ -8,8 +8,8 @@ coefficients of the centred terms followed by the free shape parameters. Centrin
 c_j exp(t_j) = c'_j exp(t_j - mean t_j), takes the near-collinearity of A and alpha away, whatever the law and units.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,8 @@ from babelscale.laws import Parameter, ScalingLaw, Term
 
 Array = NDArray[np.float64]
 _LARGEST = 1e100  # a term over the loss, beyond which a point counts as outside the domain
+# Rows at once, and problems times rows: some thirty arrays of this many numbers that stay in the processor's cache.
+_ROWS, _AT_ONCE = 1 << 12, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,13 @@ class Problem:
 
     def natural(self, z: Array) -> dict[str, Array]:
         """Every parameter of the law in natural units, shape (problems,)."""
-        found = {name: part.natural for name, part in self.parts(z).items()}
         values = self.shape_values(z)
+        found = {name: np.empty(len(z)) for name in (p.name for p in self.law.linear)}
+        for at in self.blocks(len(z)):
+            means = self.means(z[at])
+            for name, column in found.items():
+                centre = np.exp(-means[name].value) if name in means else 1.0
+                column[at] = (self.coefficient(z[at], name) * centre)[:, 0]
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 
     def placed(self, z: Array, values: Mapping[str, float]) -> Array:
@@ -116,30 +123,56 @@ class Problem:
                 z[:, k] = values[name] / scale[name]
         return z
 
-    def parts(self, z: Array) -> dict[str, "Part"]:
-        """The centred terms at z, by the name of their coefficient."""
+    def parts(self, z: Array, means: "Mapping[str, Derivatives] | None" = None) -> dict[str, "Part"]:
+        """The centred terms at z, by the name of their coefficient; `means` over other rows than the problem's own."""
+        raw = self._terms(z)
+        means = self._means_of(raw) if means is None else means
+        return {name: self._part(z, name, term, means.get(name)) for name, term in raw.items()}
+
+    def means(self, z: Array) -> "dict[str, Derivatives]":
+        """Of the logarithms of the terms with free coefficients, and of their derivatives, over all rows."""
+        if len(self.stretches) == 1:
+            return self._means_of(self._terms(z))
+        total: dict[str, Derivatives] = {}
+        for _, stretch in self.stretches:
+            share = len(stretch.log_loss) / len(self.log_loss)
+            for name, mean in stretch.means(z).items():
+                total.setdefault(name, Derivatives(np.zeros((1, 1)))).add(mean, share)
+        return total
+
+    def _means_of(self, raw: "Mapping[str, Derivatives]") -> "dict[str, Derivatives]":
+        return {name: term.mean for name, term in raw.items() if name not in self.fixed}
+
+    @cached_property
+    def stretches(self) -> "list[tuple[slice, Problem]]":
+        """The rows in turn, few enough of them at once for the processor's cache."""
+        rows = len(self.log_loss)
+        if rows <= _ROWS:
+            return [(slice(None), self)]
+        spans = [slice(start, start + _ROWS) for start in range(0, rows, _ROWS)]
+        return [(at, replace(self, allocation=self.allocation.at(at), log_loss=self.log_loss[at])) for at in spans]
+
+    def _terms(self, z: Array) -> "dict[str, Derivatives]":
+        """The logarithms of the terms, not centred, with their derivatives by the columns of z."""
         values = self.shape_values(z)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             terms = differentiated(self.law, values, self.x)
-            return {name: self._part(z, name, term, values) for name, term in terms.items()}
+            return {name: self._by_column(term, values) for name, term in terms.items()}
 
-    def _part(self, z: Array, name: str, term: Term, values: Mapping[str, Array]) -> "Part":
-        free = name not in self.fixed
-        centre = _mean(term.value) if free else np.zeros((1, 1))
+    def _by_column(self, term: Term, values: Mapping[str, Array]) -> "Derivatives":
         log = {p.name for p in self.free_shape if p.log}
-        first: dict[int, Array] = {}
-        second: dict[tuple[int, int], Array] = {}
+        found = Derivatives(term.value)
 
         def add(k: int, m: int, value: Array) -> None:
             key = (min(k, m), max(k, m))
-            second[key] = second[key] + value if key in second else value
+            found.second[key] = found.second[key] + value if key in found.second else value
 
         for a, slope in (term.gradient or {}).items():
             if a not in self.column:
                 continue
             k = self.column[a]
             slope = slope * values[a] if a in log else slope
-            first[k] = first[k] + slope if k in first else slope
+            found.first[k] = found.first[k] + slope if k in found.first else slope
             if a in log:
                 add(k, k, slope)
         for (a, b), bend in term.hessian.items():
@@ -149,18 +182,29 @@ class Problem:
             bend = bend * values[a] if a in log else bend
             bend = bend * values[b] if b in log else bend
             add(k, m, 2 * bend if k == m and a != b else bend)
-        if free:
-            first = {k: value - _mean(value) for k, value in first.items()}
-            second = {km: value - _mean(value) for km, value in second.items()}
-        coefficient = self.coefficient(z, name)
+        return found
+
+    def _part(self, z: Array, name: str, term: "Derivatives", mean: "Derivatives | None") -> "Part":
+        """A term centred on its mean, or as it is where its coefficient is fixed and there is none."""
+        centred = term if mean is None else term.less(mean)
+        with np.errstate(over="ignore", invalid="ignore"):
+            basis = np.exp(centred.value) + np.zeros((len(z), 1))
         return Part(
-            own=self.coefficients.index(name) if free else None,
-            coefficient=coefficient,
-            basis=np.exp(term.value - centre) + np.zeros((len(z), 1)),
-            natural=(coefficient * np.exp(-centre))[:, 0],
-            first=first,
-            second=second,
+            own=None if mean is None else self.coefficients.index(name),
+            coefficient=self.coefficient(z, name),
+            basis=basis,
+            first=centred.first,
+            second=centred.second,
         )
+
+    def blocks(self, count: int) -> Iterator[slice]:
+        """`count` problems in turn, as many at once as memory is meant for; at least one."""
+        size = max(1, _AT_ONCE // min(_ROWS, max(1, len(self.log_loss))))
+        return (slice(start, start + size) for start in range(0, max(count, 1), size))
+
+    def residual(self, z: Array) -> Array:
+        """log L - log y at one point: z (size,), result (n,); -log y where the law has no loss."""
+        return np.log(self._losses(z[None])[1][0]) - self.log_loss
 
     def jacobian(self, z: Array) -> Array:
         """d log L / dz at one point: z (size,), result (size, n)."""
@@ -173,17 +217,26 @@ class Problem:
         F is infinite, and the derivatives zero, where the law has no loss. delta = inf is least squares; delta = 0
         stands for the limit of F / delta, least absolute deviation: sum w |r|, its Hessian without the kinks.
         """
-        parts, loss, good = self._losses(z)
+        weights = np.broadcast_to(weights, (len(z), len(self.log_loss)))
+        return Evaluation.joined([self._evaluate(z[at], weights[at], delta) for at in self.blocks(len(z))])
+
+    def _evaluate(self, z: Array, weights: Array, delta: float) -> "Evaluation":
+        means = self.means(z) if len(self.stretches) > 1 else None
+        return Evaluation.total([part._summed(z, weights[:, at], delta, means) for at, part in self.stretches])
+
+    def _summed(
+        self, z: Array, weights: Array, delta: float, means: "Mapping[str, Derivatives] | None"
+    ) -> "Evaluation":
+        parts, loss, good = self._losses(z, means)
         residual = np.log(loss) - self.log_loss
         clipped = np.clip(residual, -delta, delta)
         pull = clipped if delta > 0 else np.sign(residual)
-        weights = np.broadcast_to(weights, residual.shape)
         value = np.einsum("bi,bi->b", weights * pull, residual - clipped / 2)
         inside = np.abs(residual) <= delta
         with np.errstate(divide="ignore", invalid="ignore"):
             reweighted = np.where(inside, weights, weights * pull / residual)
         derivatives = _assemble(self.size, parts, loss, weights * pull, weights * inside, reweighted)
-        return Evaluation(np.where(good, value, np.inf), residual, *derivatives)
+        return Evaluation(np.where(good, value, np.inf), *derivatives)
 
     def lagrangian(self, z: Array, slope: Array) -> tuple[Array, Array, Array]:
         """Residuals (b, n), their gradients (b, p, n), and the Hessian of sum slope_i r_i (b, p, p)."""
@@ -192,9 +245,11 @@ class Problem:
         H = _assemble(self.size, parts, loss, slope, none, none)[1]
         return np.log(loss) - self.log_loss, _jacobian(self.size, parts, loss), H
 
-    def _losses(self, z: Array) -> tuple[list["Part"], Array, NDArray[np.bool_]]:
+    def _losses(
+        self, z: Array, means: "Mapping[str, Derivatives] | None" = None
+    ) -> tuple[list["Part"], Array, NDArray[np.bool_]]:
         """The parts, the losses (1 where there are none), and which problems are inside the law's domain."""
-        parts = list(self.parts(z).values())
+        parts = list(self.parts(z, means).values())
         loss = np.zeros((len(z), len(self.log_loss)))
         with np.errstate(invalid="ignore", over="ignore"):
             for part in parts:
@@ -210,13 +265,42 @@ class Problem:
 
 
 @dataclass
+class Derivatives:
+    """The logarithm of a term, and its first and second derivatives by column of z; or the means of these."""
+
+    value: Array
+    first: dict[int, Array] = field(default_factory=dict)
+    second: dict[tuple[int, int], Array] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> "Derivatives":
+        with np.errstate(invalid="ignore", over="ignore"):
+            first = {k: _mean(value) for k, value in self.first.items()}
+            return Derivatives(_mean(self.value), first, {km: _mean(value) for km, value in self.second.items()})
+
+    def less(self, mean: "Derivatives") -> "Derivatives":
+        """Centred. A stretch of rows can lack a derivative that others have: there it is zero."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            first = {k: self.first.get(k, 0.0) - value for k, value in mean.first.items()}
+            second = {km: self.second.get(km, 0.0) - value for km, value in mean.second.items()}
+            return Derivatives(self.value - mean.value, first, second)
+
+    def add(self, other: "Derivatives", share: float) -> None:
+        """Add a share of another."""
+        self.value = self.value + share * other.value
+        for k, value in other.first.items():
+            self.first[k] = self.first.get(k, 0.0) + share * value
+        for km, value in other.second.items():
+            self.second[km] = self.second.get(km, 0.0) + share * value
+
+
+@dataclass
 class Part:
     """One centred term: exp of it, and the derivatives of its logarithm by column of z."""
 
     own: int | None
     coefficient: Array
     basis: Array
-    natural: Array
     first: dict[int, Array]
     second: dict[tuple[int, int], Array]
 
@@ -230,21 +314,37 @@ class Part:
 
 @dataclass
 class Evaluation:
-    """F (b,), residual (b, n), gradient (b, p), hessian (b, p, p), scale (b, p): diagonal of sum w grad r^2."""
+    """F (b,), gradient (b, p), hessian (b, p, p), scale (b, p): diagonal of sum w grad r^2."""
 
     value: Array
-    residual: Array
     gradient: Array
     hessian: Array
     scale: Array
 
+    @classmethod
+    def total(cls, parts: "list[Evaluation]") -> "Evaluation":
+        """Of problems over all their rows, from stretches of these; outside the domain if one of them is."""
+        if len(parts) == 1:
+            return parts[0]
+        names = ("value", "gradient", "hessian", "scale")
+        whole = cls(*(np.add.reduce([getattr(part, name) for part in parts]) for name in names))
+        for derivative in (whole.gradient, whole.hessian, whole.scale):
+            derivative[~np.isfinite(whole.value)] = 0.0
+        return whole
+
+    @classmethod
+    def joined(cls, parts: "list[Evaluation]") -> "Evaluation":
+        """Evaluations of problems in turn as one."""
+        if len(parts) == 1:
+            return parts[0]
+        names = ("value", "gradient", "hessian", "scale")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
     def at(self, keep: NDArray[Any]) -> "Evaluation":
-        return Evaluation(
-            self.value[keep], self.residual[keep], self.gradient[keep], self.hessian[keep], self.scale[keep]
-        )
+        return Evaluation(self.value[keep], self.gradient[keep], self.hessian[keep], self.scale[keep])
 
     def put(self, where: NDArray[Any], other: "Evaluation") -> None:
-        for name in ("value", "residual", "gradient", "hessian", "scale"):
+        for name in ("value", "gradient", "hessian", "scale"):
             getattr(self, name)[where] = getattr(other, name)
 
 

@@ -298,11 +298,10 @@ class _Line:
         return _CHI * float(pull @ pull) / freedom * len(pull) / inside
 
     def _resampled(self, run: NDArray[np.str_], count: int) -> float:
-        weights = bootstrap.run_weights(run, count, self.settings.seed, self.problem.size)
+        weights = bootstrap.Weighing(run, count, self.settings.seed, self.problem.size)
         held, delta = self.at(self.best), self.settings.threshold
-        rises = []
-        for first in range(0, count, 256):
-            part = weights[first : first + 256]
+        rises: list[Array] = []
+        for part in weights.parts():
             free = newton.minimise(self.problem, np.repeat(self.z[None], len(part), 0), part, delta, newton.RESAMPLE)
             if held.size:
                 still = newton.minimise(held, np.repeat(self.start_from, len(part), 0), part, delta, newton.RESAMPLE)
@@ -311,7 +310,7 @@ class _Line:
                 fixed = held.evaluate(np.empty((len(part), 0)), part, delta).value
             rises.append(np.maximum(fixed - free.value, 0.0))
             if self.settings.progress:
-                self.settings.progress("resamples", first + len(part), count)
+                self.settings.progress("resamples", sum(map(len, rises)), count)
         return float(np.quantile(np.concatenate(rises), _CONFIDENCE))
 
     def ends(self, threshold: float) -> tuple[float | None, float | None]:

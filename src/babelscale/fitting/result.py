@@ -1,8 +1,10 @@
 """Fit and Prediction: a law with numbers, how well they are known, and where the runs behind them end."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,11 @@ class Fit:
             "draws": self.draws.tolist(),
         }
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the fit as JSON: equal for equal fits, whichever objects hold them."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
     def save(self, path: str | Path) -> Path:
         """Write one JSON file, atomically."""
         return files.write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
@@ -177,6 +184,9 @@ class Fit:
             raise InputError(f"{path}: not a fit ({error})", hint="name a fit written by Fit.save") from None
         try:
             return cls.from_dict(data, law)
+        except InputError as error:
+            hint = error.hint or "name a fit written by Fit.save"
+            raise InputError(f"{path}: not a fit: {error.message}", hint=hint) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path}: not a fit: {what}", hint="name a fit written by Fit.save") from None

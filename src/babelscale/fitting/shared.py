@@ -24,7 +24,6 @@ from babelscale.laws import ScalingLaw
 from babelscale.runs import Observations
 
 _STARTS = 8
-_CHUNK = 256
 _AGREE = 1e-8
 
 
@@ -59,13 +58,12 @@ def fit_jointly(
                 *edges,
                 sentence,
             ]
-        residual = prepared.problem.evaluate(z[k][None], np.ones(len(prepared.observations)), settings.threshold)
         found[target] = finish(
             prepared,
             settings,
             z[k],
             float(values[k]),
-            residual.residual[0],
+            prepared.problem.residual(z[k]),
             None if columns is None else columns[k],
             told,
             {**provenance, "shared": own, "shared_with": others, "joint_objective": float(values.sum())},
@@ -327,13 +325,15 @@ def _draws(
     run = np.concatenate([m.observations.run for m in members])
     # Each target's residuals are too small by its own parameters; the largest of them widens the weights of all.
     free = max(problem.size for problem in group.problems)
-    weights = bootstrap.run_weights(run, settings.resamples, settings.seed, free)
+    weights = bootstrap.Weighing(run, settings.resamples, settings.seed, free)
     ends = np.cumsum([len(m.observations) for m in members])[:-1]
     found: list[list[Array]] = []
-    for first in range(0, len(weights), _CHUNK):
-        part = np.split(weights[first : first + _CHUNK], ends, axis=1)
+    done = 0
+    for every in weights.parts():
+        part = np.split(every, ends, axis=1)
         start = [np.repeat(one[None], len(part[0]), axis=0) for one in z]
         found.append(minimise(group, start, part, settings.threshold, newton.RESAMPLE)[0])
+        done += len(every)
         if progress:
-            progress("resamples", first + len(part[0]), len(weights))
+            progress("resamples", done, settings.resamples)
     return [problem.natural(np.concatenate([chunk[t] for chunk in found])) for t, problem in enumerate(group.problems)]

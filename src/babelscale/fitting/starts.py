@@ -20,6 +20,10 @@ def grid(problem: Problem) -> Array:
 
 def solved(problem: Problem, shape: Array) -> Array:
     """z from the free shape parameters (points, ...) with the coefficients solved; points without a loss left out."""
+    return np.concatenate([_solved(problem, shape[at]) for at in problem.blocks(len(shape))])
+
+
+def _solved(problem: Problem, shape: Array) -> Array:
     k = len(problem.coefficients)
     z = np.hstack([np.ones((len(shape), k)), shape])
     parts = problem.parts(z)

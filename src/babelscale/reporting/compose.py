@@ -21,17 +21,18 @@ def report(
 
     Args:
         out: where to write; left out, a folder's report is its report.html, a table's stands beside it as
-            NAME.report.html. An ending .md or .markdown asks for Markdown, any other for HTML.
+            NAME.report.html. Its ending is .html (or .htm), or .md (or .markdown), which asks for Markdown.
         markdown: write Markdown, by default to report.md or NAME.report.md; its pictures lie in a folder beside it.
 
     Raises:
-        InputError: the runs cannot be read, naming file, row and field; or `out` ends as the other format does.
+        InputError: the runs cannot be read, naming file, row and field; or `out` has another ending.
     """
     path = Path(path)
     ending = "md" if markdown else "html"
     usual = path / f"report.{ending}" if path.is_dir() else path.with_suffix(f".report.{ending}")
     place = usual if out is None else Path(out)
-    if markdown and not _is_markdown(place):
+    asks_for_markdown = _is_markdown(place)
+    if markdown and not asks_for_markdown:
         raise InputError(f"{place}: Markdown is asked for", hint="end the file's name in .md")
     walk = analyse(path, progress=progress, seed=seed)
     return write_report(walk, place)
@@ -40,8 +41,11 @@ def report(
 def write_report(walk: Walk, path: str | Path) -> Path:
     """Write a walk's report, atomically and the same bytes for the same walk.
 
-    A path that ends in .md or .markdown becomes Markdown with a folder of pictures beside it; any other becomes one
-    HTML file that needs nothing else.
+    A path that ends in .md or .markdown becomes Markdown with a folder of pictures beside it; one in .html or .htm
+    becomes one HTML file that needs nothing else.
+
+    Raises:
+        InputError: another ending.
     """
     if not _is_markdown(Path(path)):
         return files.write_text(path, page(walk))
@@ -57,7 +61,15 @@ def page(walk: Walk) -> str:
 
 
 def _is_markdown(path: Path) -> bool:
-    return path.suffix.lower() in (".md", ".markdown")
+    """Whether a report at this path is Markdown, not HTML.
+
+    Raises:
+        InputError: an ending of neither.
+    """
+    ending = path.suffix.lower()
+    if ending not in (".html", ".htm", ".md", ".markdown"):
+        raise InputError(f"{path}: no report has this ending", hint="end the file's name in .html or .md")
+    return ending in (".md", ".markdown")
 
 
 def _parts(walk: Walk) -> tuple[Sequence[Section], str, str]:

@@ -115,13 +115,28 @@ def _statuses(data: list[style.Row]) -> list[str]:
     return notes
 
 
+def _shares(dots: list[style.Row]) -> str:
+    """How much of the variance of the scores lies between targets, and between sources; nothing where all are equal."""
+    scores = np.array([dot["score"] for dot in dots])
+    total = float(np.var(scores))
+    if total <= 0:
+        return ""
+    told = []
+    for side in ("target_name", "source_name"):
+        _, of = np.unique([dot[side] for dot in dots], return_inverse=True)
+        means = np.bincount(of, scores) / np.bincount(of)
+        told.append(f"{100 * float(np.var(means[of])) / total:.0f} %")
+    return f" The targets' means hold {told[0]} of the variance of these scores, the sources' means {told[1]}."
+
+
 def rankings(matrix: TransferMatrix) -> list[Figure]:
     """Targets, sources, and what pairs give and take, where there is enough to draw."""
     figures = []
     if int(np.isfinite(matrix.values).sum()) >= _FEW:
-        rows = [[row["target_name"], row["source_name"], f"{row['score']:+.2f}"] for row in target_rows(matrix)]
+        dots = target_rows(matrix)
+        rows = [[row["target_name"], row["source_name"], f"{row['score']:+.2f}"] for row in dots]
         table = Table("Scores by target, the one that gains most first", ("target", "source", "score"), rows, (2,))
-        reading = "A dot is one source. Targets differ more than sources do: most of the variance is the target's own."
+        reading = f"A dot is one source.{_shares(dots)}"
         figures.append(Figure("transfer-targets", targets_spec(matrix), reading, table, half=True))
         rows = [
             [row["source_name"], row["target_name"], f"{row['score']:+.2f}", f"{row['above']:+.2f}"]

@@ -12,6 +12,7 @@ from babelscale.reporting.matrices import holds_matrix
 from babelscale.reporting.result import Walk
 from babelscale.reporting.walk import analyse
 from babelscale.runs import Runs
+from babelscale.web.saved import SavedFits
 from babelscale.web.uploads import Uploads
 from babelscale.web.work import Work
 
@@ -30,6 +31,7 @@ class Served:
         self.path = path
         self.work = Work()
         self.uploads = Uploads()
+        self._saved = SavedFits()
         # The file of a transfer matrix, where one is served.
         self.matrix = path if path is not None and holds_matrix(path) else None
 
@@ -48,6 +50,14 @@ class Served:
         if (self.path / "runs").exists() or any(self.path.glob("runs.*")):
             return []
         return sorted(self.path.glob("*.json"))
+
+    def load_saved(self) -> list[Fit]:
+        """The saved fits that are served, each file parsed once; none where other things are served.
+
+        Raises:
+            InputError: a file is no fit.
+        """
+        return self._saved.load(self.saved_fits)
 
     @property
     def walks(self) -> bool:
@@ -124,10 +134,8 @@ class Served:
         Raises:
             InputError: none of the languages has a fit. Working: the laws are being fitted.
         """
-        if source == SERVED and (saved := self.saved_fits):
-            found = [Fit.load(path) for path in saved]
-        else:
-            found = list(self.walk(source).best_fits)
+        saved = self.load_saved() if source == SERVED else []
+        found = saved or list(self.walk(source).best_fits)
         chosen = [fit for fit in found if fit.target is None or not languages or fit.target in languages]
         if not chosen:
             known = ", ".join(fit.target or "all text" for fit in found) or "none"

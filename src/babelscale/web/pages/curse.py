@@ -109,8 +109,8 @@ def _law(served: Served, asked: ExpandQuestion) -> tuple[Fit | None, int | None]
     """
     if asked.source == PUBLISHED:
         return None, None
-    if asked.source == SERVED and (saved := served.saved_fits):
-        found = [fit for fit in map(Fit.load, saved) if fit.law.prices_languages and asked.fitted in ("", fit.target)]
+    if asked.source == SERVED and (saved := served.load_saved()):
+        found = [fit for fit in saved if fit.law.prices_languages and asked.fitted in ("", fit.target)]
         if not found:
             raise InputError(
                 f"source: no fit of the {curse.LAW} law is served here",
@@ -221,7 +221,8 @@ def modular_of(served: Served, asked: ModularQuestion) -> Modular:
     if source == PUBLISHED:
         return modular(**given, published=True)
     fits = served.fits(source, asked.languages)
-    return served.work.result(f"{asked.key} {len(fits)} {id(fits[0])}", lambda progress: modular(fits, **given))
+    key = " ".join([asked.key, *(fit.fingerprint for fit in fits)])
+    return served.work.result(key, lambda progress: modular(fits, **given))
 
 
 def _modular(served: Served, asked: ModularQuestion) -> dict[str, Any]:
