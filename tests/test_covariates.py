@@ -14,6 +14,7 @@ from babelscale.errors import InputError
 from babelscale.fitting import Fit, fit, simulate
 from babelscale.laws import Parameter, ScalingLaw, Term
 from babelscale.laws.base import Array
+from babelscale.planning import Plan, plan
 from babelscale.runs import Runs
 from babelscale.testing import check_law
 
@@ -96,3 +97,28 @@ def test_a_flat_table_holds_them_and_is_checked(tmp_path: Path) -> None:
         Runs.read(path)
     frame.with_columns(pl.Series("covariates.vocabulary", ["8000", None])).write_csv(path)
     assert not Runs.read(path).observations("no").allocation.covariates
+
+
+def test_a_plan_holds_them() -> None:
+    law = Vocabulary("sw")
+    found = fit(law, simulate(law, NUMBERS, design(), noise=0.0, seed=0), resamples=4)
+    small, large = (plan(found, compute=1e20, covariates={"vocabulary": V}) for V in (8e3, 128e3))
+    assert large.objective == pytest.approx(small.objective * 16**-0.1, rel=1e-4)
+    assert large.losses["sw"].loss == pytest.approx(float(law.loss(NUMBERS, large.allocation)), rel=1e-4)
+    assert "planned for vocabulary 128000" in str(large)
+    again = Plan.from_dict(large.to_dict())
+    assert again.covariates == large.covariates == {"vocabulary": 128e3}
+    with pytest.raises(InputError, match="reads the covariate 'vocabulary', which a plan holds"):
+        plan(found, compute=1e20)
+    with pytest.raises(InputError, match="no law reads the covariate 'width'"):
+        plan(found, compute=1e20, covariates={"width": 3})
+    with pytest.raises(InputError, match="no printed law reads"):
+        plan(compute=1e20, languages=["sw"], published=True, covariates={"width": 3})
+
+
+def test_one_value_of_all_runs_is_held_unasked() -> None:
+    law = Vocabulary("sw")
+    same = design()
+    same = Allocation(same.params, same.tokens, covariates={"vocabulary": 32e3})
+    found = fit(law, simulate(law, NUMBERS, same, noise=0.0, seed=0), resamples=4, fixed={"nu": 0.1})
+    assert plan(found, compute=1e20).covariates == {"vocabulary": 32e3}

@@ -47,6 +47,10 @@ class Basis(Protocol):
         """U by language where it is known."""
         ...
 
+    def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
+        """The covariates that the laws read, held at the given values or at the only one of the fitted runs."""
+        ...
+
     def only(self, targets: Sequence[str]) -> "Basis":
         """The laws of some targets."""
         ...
@@ -136,6 +140,21 @@ class Fitted:
         fits = self.fits.values()
         return {c: max(U) for c in codes if (U := [f.unique_tokens[c] for f in fits if c in f.unique_tokens])}
 
+    def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
+        read = {name: fit for fit in self.fits.values() for name in fit.law.covariates}
+        if unread := [name for name in given if name not in read]:
+            raise InputError(f"no law reads the covariate {unread[0]!r}", hint=f"read: {', '.join(read) or 'none'}")
+        found = dict(given)
+        for name, fit in read.items():
+            low, high = fit.range.get(f"covariates.{name}", (math.nan, math.nan))
+            if name not in found and low != high:
+                raise InputError(
+                    f"law {fit.law.name!r} reads the covariate {name!r}, which a plan holds and does not choose",
+                    hint=f"give covariates={{{name!r}: ...}}",
+                )
+            found.setdefault(name, low)
+        return found
+
     def only(self, targets: Sequence[str]) -> "Fitted":
         return Fitted({target: self.fits[target] for target in targets})
 
@@ -214,6 +233,9 @@ class Fitted:
         without = [code for code in setting.languages if code not in setting.unique_tokens]
         if without:
             notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
+        if setting.covariates:
+            held = ", ".join(f"{name} {value:g}" for name, value in setting.covariates.items())
+            notes.append(f"planned for {held}, which the plan holds and does not choose")
         blind = {f.law.name for f in self.fits.values() if not f.law.repetition}
         if blind and setting.unique_tokens:
             notes.append(f"{', '.join(sorted(blind))} knows no repetition: repeated tokens count as new")

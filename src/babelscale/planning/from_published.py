@@ -103,6 +103,11 @@ class Published:
             and "estimated" in table[code].unique_tokens_source
         )  # fmt: skip
 
+    def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
+        if given:
+            raise InputError(f"no printed law reads the covariate {next(iter(given))!r}", hint="leave out covariates")
+        return {}
+
     def only(self, targets: Sequence[str]) -> "Published":
         return replace(self, targets=tuple(targets))
 

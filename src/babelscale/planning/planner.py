@@ -7,7 +7,7 @@ Phi is the weighted mean, the worst language's loss or the worst regret; C may b
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ def plan(
     helpers: Sequence[str] | None = None,
     weights: Mapping[str, float] | None = None,
     unique_tokens: Mapping[str, float] | None = None,
+    covariates: Mapping[str, float] | None = None,
     objective: Objective = "mean",
     robust: Robust | None = None,
     tail: float = 0.1,
@@ -73,6 +74,8 @@ def plan(
         weights: by target, only their ratios count (default: equal).
         unique_tokens: U by language, in tokens of the fits' tokenizer. For those left out the U of the fitted runs
             stands in, or with `published=True` the table of languages; where that is unknown too, nothing repeats.
+        covariates: numbers by name that the laws read beside N, D and U. The plan holds them; one for which all fitted
+            runs have one value may be left out.
         objective: "mean" (weighted), "worst" (the largest loss of any target) or "regret" (the largest difference to
             the least loss that a target could have with the whole budget).
         robust: plan for the fits' draws instead of their optimum: the "mean" over draws, or "cvar", the mean over the
@@ -101,7 +104,7 @@ def plan(
     if draws < 0:
         raise InputError(f"draws is {draws}", hint="0 or more; 200 is usual")
     limits = bounds.Asked(min_tokens, max_tokens, max_epochs, min_share, max_share)
-    want = Wish(objective, robust, tail, draws, baselines, seed)
+    want = Wish(objective, robust, tail, draws, baselines, seed, dict(covariates or {}))
     if published:
         from babelscale.planning.from_published import Published
 
@@ -124,6 +127,7 @@ class Wish:
     draws: int = DRAWS
     baselines: bool = True
     seed: int = 0
+    covariates: Mapping[str, float] = field(default_factory=dict)
 
 
 def _with_helpers(
@@ -179,7 +183,7 @@ def _planned(
     unique = basis.unique(codes) | check_unique(unique_tokens, codes)
     tokens, parts = limits.read(codes, unique)
     start = ask.compute or 1e20
-    setting = Setting(codes, shares, unique, start, ask.served, tokens, parts)
+    setting = Setting(codes, shares, unique, start, ask.served, tokens, parts, basis.covariates(want.covariates))
     bounds.check(setting, ask)
     point = stacks.at_optimum(basis, setting)
     drawn = _drawn(basis, setting, want)
@@ -307,7 +311,7 @@ def _assemble(
     D = best.shares[0][: len(setting.languages)] * X
     tokens = {code: float(value) for code, value in zip(setting.languages, D, strict=True)}
     unique = {code: setting.unique_tokens.get(code, math.inf) for code in setting.languages}
-    allocation = Allocation(N, tokens, unique)
+    allocation = Allocation(N, tokens, unique, setting.covariates)
     losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed).items()}
     spread = Spread.of(again, found, setting.languages)
     spent = 6 * N * sum(tokens.values()) + 2 * N * ask.served
@@ -337,6 +341,7 @@ def _assemble(
         given=ask.kind,
         goal=want.objective if want.robust is None else f"{want.objective}, robust {want.robust}",
         inference_tokens=ask.served,
+        covariates=setting.covariates,
     )
 
 

@@ -37,7 +37,7 @@ class Plan:
         compute: C = 6 N D_tot (and 2 N `inference_tokens`), FLOPs. given: what the budget was.
         certificate: how far from the best the plan can be. baselines: what simpler mixtures lose against it.
         metric: unit of the losses. extrapolation: how far beyond the runs, or None. notes: plain sentences.
-        source: what the plan rests on.
+        source: what the plan rests on. covariates: what the laws read beside N, D and U, held by the plan.
     """
 
     params: float
@@ -62,6 +62,7 @@ class Plan:
     given: str = "compute"
     goal: str = "mean"
     inference_tokens: float = 0.0
+    covariates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total_tokens(self) -> float:
@@ -77,7 +78,7 @@ class Plan:
 
     @property
     def allocation(self) -> Allocation:
-        return Allocation(self.params, self.tokens, self.unique_tokens)
+        return Allocation(self.params, self.tokens, self.unique_tokens, self.covariates)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for strict JSON; what is unknown or unlimited is null."""
@@ -117,6 +118,7 @@ class Plan:
                 "extrapolation": self.extrapolation,
                 "notes": list(self.notes),
                 "source": self.source,
+                **({"covariates": dict(self.covariates)} if self.covariates else {}),
             }
         )
 
@@ -155,6 +157,7 @@ class Plan:
             given=data.get("given", "compute"),
             goal=data.get("goal", "mean"),
             inference_tokens=data.get("inference_tokens", 0.0),
+            covariates=data.get("covariates", {}),
         )
 
     def __str__(self) -> str:

@@ -54,6 +54,7 @@ class SearchedProblem:
     own: NDArray[np.intp]
     compute: Array
     offset: Array
+    covariates: Mapping[str, float] = field(default_factory=dict)
     served: float = 0.0
     limits: Limits = field(default_factory=Limits)
     outer: Outer = MEAN
@@ -64,7 +65,7 @@ class SearchedProblem:
         limits, T = setting.limits, len(rows)
         codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
         unique = np.array([setting.unique_tokens.get(code, np.inf) for code in codes])
-        probe = _allocation(codes, unique, np.array([1e8]), np.full((1, len(codes)), 1e9))
+        probe = _allocation(codes, unique, setting.covariates, np.array([1e8]), np.full((1, len(codes)), 1e9))
         forms = []
         for law, values in rows.values():
             parameters = dict(zip(law.parameter_names, values[:1].T, strict=True))
@@ -79,6 +80,7 @@ class SearchedProblem:
             own=np.array([codes.index(target) for target in rows]),
             compute=np.full(R, setting.compute),
             offset=np.zeros((R, T)),
+            covariates=setting.covariates,
             served=setting.served,
             limits=limits,
         )
@@ -127,13 +129,16 @@ class SearchedProblem:
         return _stacked([each.loss for each in found])[0], by_n, X * by_tokens
 
     def _allocation(self, n: Array, D: Array) -> Allocation:
-        return _allocation(self.languages, self.unique, np.exp(n), D)
+        return _allocation(self.languages, self.unique, self.covariates, np.exp(n), D)
 
 
-def _allocation(codes: tuple[str, ...], unique: Array, N: Array, D: Array) -> Allocation:
+def _allocation(
+    codes: tuple[str, ...], unique: Array, covariates: Mapping[str, float], N: Array, D: Array
+) -> Allocation:
     """Shape (R, 1), so that the draws of a row broadcast against it."""
     trained = [(k, code) for k, code in enumerate(codes) if code != UNSPENT]
-    return Allocation(N[:, None], {code: D[:, k, None] for k, code in trained}, {c: unique[k] for k, c in trained})
+    tokens = {code: D[:, k, None] for k, code in trained}
+    return Allocation(N[:, None], tokens, {code: unique[k] for k, code in trained}, covariates)
 
 
 def _stacked(by_target: list[Array]) -> Array:

@@ -20,7 +20,8 @@ _WIDTH = 1e-7
 
 @dataclass(frozen=True)
 class Setting:
-    """What a plan is asked for, checked. `served` tokens of inference are charged; bounds are by language."""
+    """What a plan is asked for, checked. `served` tokens of inference are charged; bounds are by language; `covariates`
+    are held."""
 
     languages: tuple[str, ...]
     weights: Mapping[str, float]
@@ -29,6 +30,7 @@ class Setting:
     served: float = 0.0
     tokens: Mapping[str, Bounds] = field(default_factory=dict)
     shares: Mapping[str, Bounds] = field(default_factory=dict)
+    covariates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
