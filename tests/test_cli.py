@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from babelscale import cli
+from babelscale.laws import LAWS
 from babelscale.runs import Runs
 
 
@@ -122,8 +123,10 @@ def test_a_profile_and_the_power_of_a_design(capsys, table: Path, tiny_design: P
     found = strict(said(capsys, "profile", table, "alpha", "--law", "chinchilla", "--resamples", 20, "--json"))
     assert found["parameter"] == "alpha"
     told = strict(said(capsys, "study", "power", tiny_design, "--target", "sv", "--tables", 2, "--json"))
-    assert told["runs"] == 12
-    assert {"alpha", "beta"} <= {row["name"] for row in told["parameters"]}
+    assert [row["law"] for row in told["laws"]] == list(LAWS)
+    assert {row["runs"] for row in told["laws"]} == {12}
+    assert {"alpha", "beta"} <= {row["name"] for row in told["laws"][0]["parameters"]}
+    assert "cannot be told" in said(capsys, "study", "power", tiny_design, "--law", "chinchilla", "--tables", 2)
 
 
 @pytest.fixture

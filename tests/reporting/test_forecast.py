@@ -84,6 +84,14 @@ languages = ["sv"]
 sizes = ["b"]
 tokens = [2e4]
 continue_from = "wide"
+
+[[groups]]
+name = "own"
+mixture = "monolingual"
+tokenizer = "own"
+languages = ["sv"]
+sizes = ["a", "b"]
+tokens = [2e4]
 """
 FINISHED = ("alone", "pair")
 
@@ -136,6 +144,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
     study = Study.create(folder / "sealed.toml", folder / "sealed")
     study.prepare()
     trained(study, [spec.name for spec in study.select(FINISHED)])
+    trained(study, [study.groups["own"][0].name])
     return Frozen(study.folder, seal(study, resamples=20).sha256)
 
 
@@ -151,7 +160,7 @@ def document(study: Study, name: str = "forecast-1") -> Forecast:
 
 def missing(study: Study) -> list[str]:
     """Runs that can be forecast."""
-    return [spec.name for spec in study.missing if spec.mixture.languages != ("sw",)]
+    return [spec.name for spec in study.missing if spec.mixture.languages != ("sw",) and spec.own is None]
 
 
 def test_the_seal_says_what_it_rests_on_and_what_it_forecasts(study: Study, frozen: Frozen):
@@ -161,7 +170,9 @@ def test_the_seal_says_what_it_rests_on_and_what_it_forecasts(study: Study, froz
     assert {one.run for one in held.used} == {spec.name for spec in study.select(FINISHED)}
     for one in held.used:
         assert one.sha256 == hashlib.sha256((study.finished(one.run) / "record.json").read_bytes()).hexdigest()
-    assert {run.run for run in held.runs} | set(held.untargeted) == {spec.name for spec in study.missing}
+    named = {run.run for run in held.runs} | {*held.untargeted, *held.own_tokenizer}
+    assert named == {spec.name for spec in study.missing}
+    assert held.own_tokenizer == (study.groups["own"][1].name,)
     (untargeted,) = held.untargeted
     assert study.specs[untargeted].mixture.languages == ("sw",)
     assert held.settings.targets == ("sv", "da")

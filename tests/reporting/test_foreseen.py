@@ -5,7 +5,8 @@ import json
 import pytest
 
 from babelscale.errors import InputError
-from babelscale.reporting.foreseen import LAWS, foresee
+from babelscale.laws import LAWS
+from babelscale.reporting.foreseen import foresee
 from babelscale.reporting.power import power
 from babelscale.study import load
 

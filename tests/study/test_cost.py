@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from babelscale.corpora.store import TokenStore
 from babelscale.errors import InputError, StudyError
 from babelscale.study import Study, cost, load
 from babelscale.study.design import Design, parse
@@ -70,8 +71,8 @@ def test_storage_counts_states_logs_and_text(tiny_text: str):
     found = cost.estimate(design)
     base = next(run for run in whole(design).values() if run.size == "s" and len(run.mixture.languages) == 3)
     assert found.storage.states == 12 * base.shape.params
-    # 60,000 bytes of three languages at 3 bytes a token, two bytes each.
-    assert found.storage.token_stores == pytest.approx(3 * 2e4 * 2)
+    # 60,000 bytes of three languages at 2.15 bytes a token, two bytes each.
+    assert found.storage.token_stores == pytest.approx(3 * 6e4 / 2.15 * 2)
     assert found.storage.total == sum((found.storage.states, found.storage.logs, found.storage.token_stores))
     kept = parse(tiny_text.replace('name = "pair"', 'name = "pair"\nkeep_state = true'), "tiny.toml")
     assert cost.estimate(kept).storage.states > found.storage.states
@@ -129,3 +130,23 @@ def test_a_damaged_timing_names_its_file(tiny_text: str, begun: Path, tmp_path: 
     next(folder.glob("finished/*/timing.json")).write_text("{")
     with pytest.raises(StudyError, match=r"timing\.json: damaged"):
         cost.estimate(parse(tiny_text, "tiny.toml"), folder=folder)
+
+
+def test_a_text_dealt_out_by_passages_gives_tokens_by_weight():
+    design = load("atlas-miniature")
+    sizes, (told,) = cost.unique_tokens(design)
+    assert sizes["en"] / sizes["sv"] == pytest.approx(7.4 / 2)
+    assert sum(sizes.values()) == pytest.approx(4.4e6 * (1 - 0.016) / 2.15)
+    assert "weights of its passages" in told
+
+
+def test_prepared_text_is_counted_and_must_hold_every_language(tiny_text: str, begun: Path):
+    design = parse(tiny_text, "tiny.toml")
+    sizes, (told,) = cost.unique_tokens(design, begun)
+    assert sizes == dict(TokenStore.open(begun / "corpus").unique_tokens)
+    assert "counted in the prepared text" in told
+    assert told in cost.estimate(design, folder=begun).assumptions
+    assert cost.unique_tokens(design, begun / "nowhere") == cost.unique_tokens(design)
+    other = design.model_copy(update={"languages": (*design.languages, "yo")})
+    with pytest.raises(InputError, match=r"store\.json: no language 'yo'"):
+        cost.unique_tokens(other, begun)

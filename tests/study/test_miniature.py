@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from babelscale.study import Study, load
+from babelscale.study import Study, load, records
 from babelscale.study.spec import RunSpec, expand, trunks
 from babelscale.study.text import deal
 
@@ -211,3 +211,16 @@ def test_one_run_of_each_group_killed_and_resumed_leaves_the_same_bytes(tmp_path
             assert all(0 < entry["nats"] / entry["tokens"] < 10 for entry in decayed)
     branched = [name for name in whole.trunks if (whole.finished(whole.trunks[name].name) / "branches").is_dir()]
     assert branched
+
+
+@pytest.mark.slow
+def test_the_records_in_the_repository_are_of_this_design_and_this_text(shared: Path, tmp_path: Path):
+    source = shared / "corpora" / "bible37.tar.xz"
+    if not source.exists():
+        pytest.skip("../shared/corpora/bible37.tar.xz is not there")
+    study = Study.create("atlas-miniature", tmp_path / "study", corpus=source)
+    study.prepare()
+    done = records.restore(study, Path(__file__).parents[2] / "records" / "atlas-miniature.jsonl.xz")
+    assert done.foreign == {}
+    assert done.restored
+    assert all(study.is_finished(name) for name in done.restored)

@@ -204,3 +204,27 @@ def test_a_matrix_of_some_languages_keeps_their_scores():
     assert some.provenance == printed.provenance
     with pytest.raises(InputError, match="'qq' is not in the transfer matrix"):
         printed.within(["sw", "qq"])
+
+
+def test_runs_that_repeat_part_of_a_text_are_no_baselines():
+    whole = runs()
+    exposure = whole.exposure.with_columns(unique_tokens=pl.lit(2e9))
+    plain = Runs.of(whole.table, exposure, whole.losses)
+    table = pl.DataFrame([{"run": "da-cut", "params": 1e6, "tokens": 9e8, "seed": 0}])
+    steps = [(step, D) for step, D in enumerate(np.geomspace(1e6, 9e8, 10))]
+    seen = [{"run": "da-cut", "step": k, "language": "da", "tokens": D, "unique_tokens": 1e6} for k, D in steps]
+    losses = [
+        {"run": "da-cut", "step": k, "language": "da", "split": "validation", "lr_state": "stable", "nats": 9.0,
+         "tokens": 1.0}
+        for k, _ in steps
+    ]  # fmt: skip
+    kept = Runs.of(
+        pl.concat([plain.table, table], how="diagonal"),
+        pl.concat([plain.exposure, pl.DataFrame(seen)], how="diagonal"),
+        pl.concat([plain.losses, pl.DataFrame(losses)], how="diagonal"),
+    )
+    one, other = TransferMatrix.from_runs(plain), TransferMatrix.from_runs(kept)
+    np.testing.assert_array_equal(one.values, other.values)
+    assert other.provenance["on_part_of_the_text"] == ["da-cut"]
+    assert "da-cut" in str(other)
+    assert "part of" not in str(one)

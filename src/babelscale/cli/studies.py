@@ -171,33 +171,39 @@ def plan(
 
 
 def power(
-    name: str, *, law: str | None = None, target: str | None = None, assume: str | None = None, tables: int = 20,
-    noise: float = 0.005, seed: Seed = 0, json: Json = False,
+    name: str, *, law: str | None = None, target: str | None = None, out: Out = None, assume: str | None = None,
+    tables: int = 8, noise: float | None = None, laws_apart: Annotated[bool, Parameter(negative="")] = False,
+    seed: Seed = 0, json: Json = False,
 ) -> None:  # fmt: skip
-    """Print what a design could tell before it is trained: the intervals it would give, and what it leaves open.
+    """Print what a design could tell before it is trained: intervals of every law's parameters, and its questions.
 
-    Example: babelscale study power quickstart --target sv
+    Example: babelscale study power atlas-miniature
+
+    Where the study's folder is prepared, its token counts are used; where it has finished runs that differ in their
+    seeds alone, the noise is theirs.
 
     Parameters
     ----------
     law
-        The law to identify (default: adaptive-transfer where the target is trained beside others).
+        The law to identify (default: all).
+    target
+        The language (default: the targets of the design's analysis).
     assume
-        Numbers of the assumed law in place of the default ones: alpha=0.4,tau_da=0.5.
+        Numbers of the assumed laws in place of the default ones: alpha=0.4,tau_da=0.5.
     tables
-        Simulated tables.
+        Simulated tables for every law and target; more make the expected intervals steadier.
     noise
-        Scatter of runs around the law, as a share of the loss.
+        Scatter of log loss from seed to seed (default: as measured, or 0.005).
+    laws_apart
+        Also draw tables from each of three laws and tell how often the true one predicts held-out runs best.
     """
-    from babelscale.reporting.power import power as foresee
+    from babelscale.reporting.study_power import study_power
 
-    show(
-        foresee(
-            _design(name), law, target, parameters=numbers(assume, "--assume"), tables=tables, noise=noise, seed=seed,
-            progress=bar(),
-        ),
-        json,
+    found = study_power(
+        _design(name), law, target, folder=_folder(name, out), parameters=numbers(assume, "--assume"), tables=tables,
+        noise=noise, apart=laws_apart, seed=seed, progress=bar(),
     )  # fmt: skip
+    show(found, json)
 
 
 def status(name: str, *, out: Out = None, json: Json = False) -> None:

@@ -1,7 +1,7 @@
 """foresee: what a study would cost, how far it is, and what its runs would tell of every law they can be fitted to."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,6 @@ from babelscale.study.design import Design, Group, load
 
 if TYPE_CHECKING:
     from babelscale.reporting.power import Power
-
-LAWS = ("chinchilla", "data-constrained", "multilingual", "adaptive-transfer", "multilinguality")
-"""Laws of one language's loss that runs from scratch can be fitted to."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def foresee(
     """What a study would cost (`cost.estimate`, which the first arguments are for) and could tell.
 
     Args:
-        power: simulate and fit tables of the design's runs, law by law.
+        power: simulate and fit tables of the design's runs, for every law of `laws.LAWS`.
         target: the language whose laws are fitted; by default the first target of the design's analysis.
         tables: simulated tables a law.
 
@@ -61,13 +58,16 @@ def foresee(
     )  # fmt: skip
     if not power:
         return Foreseen(found)
-    from babelscale.reporting.power import power as tell
+    from babelscale.reporting.answers import ASSUMED_NOISE
+    from babelscale.reporting.power import allocation_of, specs_of
+    from babelscale.reporting.study_power import law_rows, targets_of
 
     part = design if only is None else design.model_copy(update={"groups": _with_bases(design, only)})
-    target = target or next(iter(design.analysis.get("targets", ())), design.languages[0])
-    sizes, _ = cost.unique_tokens(design)
-    told = [tell(part, law, target, unique_tokens=sizes, tables=tables, seed=seed, progress=progress) for law in LAWS]
-    return Foreseen(found, tuple(told))
+    sizes, _ = cost.unique_tokens(design, folder)
+    allocation, left_out = allocation_of(specs_of(part, sizes), sizes)
+    targets = targets_of(design, target)[:1]
+    rows = law_rows(allocation, targets, noise=ASSUMED_NOISE, tables=tables, seed=seed, progress=progress)
+    return Foreseen(found, tuple(replace(row, assumptions=(*left_out, *row.assumptions)) for row in rows))
 
 
 def _with_bases(design: Design, only: Collection[str]) -> tuple[Group, ...]:

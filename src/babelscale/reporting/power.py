@@ -1,7 +1,7 @@
 """power: what a design could tell, before it is trained: tables drawn from an assumed law are fitted as real ones."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,12 @@ from babelscale.runs import Runs
 
 if TYPE_CHECKING:
     from babelscale.study.design import Design
+    from babelscale.study.spec import RunSpec
 
 Progress = Callable[[str, int, int], None]
 
 AHEAD = 4.0
 """A prediction is asked at this multiple of the design's largest compute."""
-BYTES_PER_TOKEN = 3.0
-"""Rough, for small vocabularies; only to tell whether a design repeats its text before it is tokenised."""
 _OFTEN = 0.5  # a parameter that more of the tables leave open is called not identified
 
 
@@ -43,6 +42,18 @@ class Expected:
     high: float | None
     open_share: float
     reason: str | None
+
+    @property
+    def identified(self) -> bool:
+        """Whether most of the tables identify it."""
+        return self.open_share <= _OFTEN
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the interval's width, as a share of the assumed value; None without an interval or at a value of 0."""
+        if self.low is None or self.high is None or not self.assumed:
+            return None
+        return (self.high - self.low) / 2 / abs(self.assumed)
 
 
 @dataclass(frozen=True)
@@ -70,14 +81,16 @@ class Power:
     @property
     def not_identified(self) -> tuple[str, ...]:
         """Parameters that most of the tables leave open; all of them where no table could be fitted."""
-        return tuple(p.name for p in self.parameters if p.open_share > _OFTEN)
+        return tuple(p.name for p in self.parameters if not p.identified)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return asdict(self) | {"not_identified": list(self.not_identified)}
+        parameters = [asdict(p) | {"half_width": p.half_width} for p in self.parameters]
+        return asdict(self) | {"parameters": parameters, "not_identified": list(self.not_identified)}
 
     def __str__(self) -> str:
-        head = f"{self.runs} runs on {self.target}, {self.law} law, {100 * self.noise:g} % noise, {self.tables} tables"
+        noise = f"{100 * self.noise:.3g} % noise"
+        head = f"{self.runs} runs on {self.target}, {self.law} law, {noise}, {self.tables} tables"
         lines = [head, f"  {'parameter':<14}{'assumed':>12}   90 % interval expected"]
         for p in self.parameters:
             between = "held" if p.low is None or p.high is None else f"{p.low:.4g} to {p.high:.4g}"
@@ -88,7 +101,7 @@ class Power:
                 f"  loss at {self.ahead['compute']:.3g} FLOPs ({AHEAD:g}x the largest run's, 6ND; extrapolated): curve "
                 f"known to ±{50 * self.curve:.2g} %, a new run to ±{50 * self.new_run:.2g} %"
             )
-        said = [p.reason for p in self.parameters if p.reason and p.open_share > _OFTEN]
+        said = [p.reason for p in self.parameters if p.reason and not p.identified]
         return "\n".join([*lines, *(f"  {text}" for text in dict.fromkeys([*said, *self.notes, *self.assumptions]))])
 
 
@@ -113,7 +126,8 @@ def power(
             chinchilla.
         target: the language; may be left out where the design trains one only, or the law names it.
         parameters: numbers of the assumed law that replace the default ones (see `assumed_parameters`).
-        unique_tokens: U by language, for a study's design; where left out, estimated from the corpus' bytes.
+        unique_tokens: U by language, for a study's design; where left out, estimated (see
+            `study.cost.unique_tokens`).
         tables: how many to simulate. noise: standard deviation of log loss.
         resamples: refits behind each interval.
         progress: called with (label, done, total).
@@ -173,49 +187,58 @@ def _allocation(
     if isinstance(design, Runs):
         return final_allocations(design.one_stage()), []
     from babelscale.study.design import Design, load
-    from babelscale.study.spec import expand
 
     if not isinstance(design, Design):
         design = load(design)
-    U, told = _unique(design, unique_tokens)
-    every = expand(design, {code: min(U[code], 1e18) for code in design.languages}, "", "")
-    fresh = {spec.name: spec for group in every.values() for spec in group if spec.base is None}.values()
-    scratch = [spec for spec in fresh if spec.then is None]
-    if len(scratch) < len(fresh):
-        told = [*told, f"{len(fresh) - len(scratch)} two-stage runs are left out."]
-    specs = [spec for spec in scratch if spec.own is None] or scratch
-    if len(specs) < len(scratch):
-        told = [*told, f"{len(scratch) - len(specs)} runs with a tokenizer of their own are left out."]
-    if not specs:
-        raise InputError(f"design {design.name!r} trains no run of one stage from scratch")
-    tokens = {
-        code: np.array([spec.tokens * spec.shares.get(code, 0.0) for spec in specs])
-        for code in design.languages
-        if any(spec.shares.get(code, 0.0) > 0 for spec in specs)
-    }
-    params = np.array([spec.shape.params for spec in specs], np.float64)
-    return Allocation(params, tokens, {code: U[code] for code in tokens}), told
+    sizes, told = _unique(design, unique_tokens)
+    allocation, left_out = allocation_of(specs_of(design, sizes), sizes)
+    return allocation, [*told, *left_out]
+
+
+def specs_of(design: "Design", unique_tokens: Mapping[str, float]) -> "list[RunSpec]":
+    """Every run of a design once, in the design's order."""
+    from babelscale.study.spec import expand
+
+    groups = expand(design, {code: min(unique_tokens[code], 1e18) for code in design.languages}, "", "")
+    return list({spec.name: spec for specs in groups.values() for spec in specs}.values())
+
+
+def allocation_of(specs: "Sequence[RunSpec]", unique_tokens: Mapping[str, float]) -> tuple[Allocation, list[str]]:
+    """The allocations of the runs that a law is fitted to, shape (n,), and sentences on the runs that are left out.
+
+    Args:
+        unique_tokens: U by language of the whole text; runs that read its first tokens only have less.
+
+    Raises:
+        InputError: no run starts from scratch.
+    """
+    scratch = [spec for spec in specs if spec.base is None and spec.then is None]
+    if not scratch:
+        raise InputError("the design trains no run of one stage from scratch", hint="laws are fitted to such runs")
+    used = [spec for spec in scratch if spec.own is None] or scratch
+    told = []
+    if staged := sum(spec.then is not None for spec in specs):
+        told.append(f"{staged} two-stage runs are left out.")
+    if len(used) < len(scratch):
+        told.append(f"{len(scratch) - len(used)} runs with a tokenizer of their own are left out.")
+    codes = sorted({code for spec in used for code in spec.mixture.languages})
+    tokens = {code: np.array([spec.tokens * spec.mixture.shares.get(code, 0.0) for spec in used]) for code in codes}
+    available = [spec.available(unique_tokens) for spec in used]
+    unique = {code: np.array([U.get(code, unique_tokens[code]) for U in available]) for code in codes}
+    return Allocation(np.array([spec.shape.params for spec in used], np.float64), tokens, unique), told
 
 
 def _unique(design: "Design", given: Mapping[str, float] | None) -> tuple[dict[str, float], list[str]]:
+    from babelscale.study import cost
+
     given = given or {}
     if unknown := [code for code in given if code not in design.languages]:
         raise InputError(
             f"unique tokens of {unknown[0]!r}, which design {design.name!r} does not train",
             hint=f"its languages: {', '.join(design.languages)}",
         )
-    size = design.corpus.bytes_per_language
-    rest = [code for code in design.languages if code not in given]
-    if not rest:
-        return dict(given), []
-    guess = math.inf if size is None else size / BYTES_PER_TOKEN
-    how = (
-        "are not known before the corpus is read, and no run is taken to repeat its data"
-        if size is None
-        else f"are taken as {size:.3g} bytes / {BYTES_PER_TOKEN:g} bytes a token = {guess:.3g} tokens"
-    )
-    who = "Unique tokens of a language" if not given else f"Unique tokens of {', '.join(rest)}"
-    return {code: given.get(code, guess) for code in design.languages}, [f"{who} {how}."]
+    sizes, told = cost.unique_tokens(design)
+    return sizes | dict(given), told if len(given) < len(design.languages) else []
 
 
 def _law(law: str | ScalingLaw | None, target: str | None, bare: Runs) -> ScalingLaw:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from babelscale import languages as known_languages
+from babelscale.corpora.store import STORE, TokenStore
 from babelscale.errors import InputError, StudyError
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
@@ -23,8 +24,10 @@ STATE_BYTES = 12
 DEVICE_BYTES = 22
 # Bytes of a log's line of a step; of an evaluation of a language there and in the record, as a quickstart leaves them.
 _STEP_LINE, _EVALUATION_LINES = 40, 530
-# Rough, for sizes of corpora only: bytes a token under a small vocabulary and under one of 32,000 pieces or more.
-_BYTES_PER_TOKEN, _LARGE_BYTES_PER_TOKEN = 3.0, 4.0
+# For sizes of corpora only: bytes a token under vocabularies up to so many pieces. The first is the median over the 37
+# languages of the prepared study atlas-miniature (vocabulary 2048, its corpus/store.json: from 1.58 for ko to 3.67 for
+# my; 4.45 MB of training text are 1.94 million tokens). The others are rough.
+_BYTES_PER_TOKEN = ((4096, 2.15), (31_999, 3.0), (math.inf, 4.0))
 _PHRASEBOOK_BYTES = 1_000_000
 _UNKNOWN_TOKENS = 1e6
 
@@ -140,7 +143,7 @@ def estimate(
     only: Collection[str] | None = None,
     folder: str | Path | None = None,
 ) -> Estimate:
-    """Cost of a design from its shapes alone; no text is read, so the sizes of languages are those expected.
+    """Cost of a design from its shapes, and from its text where that is prepared (see `unique_tokens`).
 
     Args:
         device: by name (`devices.DEVICES`); by default a CPU thread.
@@ -155,7 +158,7 @@ def estimate(
     for name, value in (("throughput", throughput), ("devices", devices)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value}", hint="it must be positive")
-    sizes, assumptions = unique_tokens(design)
+    sizes, assumptions = unique_tokens(design, folder)
     groups = expand(design, sizes, "", "")
     specs = chosen(groups, only)
     finished, measured = _begun(folder, only)
@@ -193,24 +196,53 @@ def estimate(
     )
 
 
-def unique_tokens(design: Design) -> tuple[dict[str, float], list[str]]:
-    """U by language as far as it can be told before text is read, and a sentence on where it comes from."""
-    per_token = _LARGE_BYTES_PER_TOKEN if design.tokenizer.vocabulary >= 32_000 else _BYTES_PER_TOKEN
-    limit = design.corpus.bytes_per_language
+def unique_tokens(design: Design, folder: str | Path | None = None) -> tuple[dict[str, float], list[str]]:
+    """U by language, and a sentence on where it comes from.
+
+    Args:
+        folder: of the study. Where its text is prepared, its token counts are taken, otherwise the design's estimate.
+
+    Raises:
+        InputError: the folder's text lacks a language of the design.
+    """
+    if folder is not None and (Path(folder) / "corpus" / STORE).exists():
+        return _stored_tokens(design, Path(folder))
+    per_token = next(size for vocabulary, size in _BYTES_PER_TOKEN if design.tokenizer.vocabulary <= vocabulary)
+    limit, part = design.corpus.bytes_per_language or math.inf, design.corpus.passages
+    rate = f"estimated at {per_token:g} bytes a token"
+    if part is not None:
+        weights = {code: part.weights.get(code, 1.0) for code in design.languages}
+        size = part.text_bytes * (1 - part.held_out_share) / math.fsum(weights.values())
+        sizes = {code: min(size * weight, limit) / per_token for code, weight in weights.items()}
+        low, high = min(sizes.values()), max(sizes.values())
+        return sizes, [f"Text: {low:.3g} to {high:.3g} tokens a language, by the weights of its passages, {rate}."]
     if design.corpus.source.partition("@")[0] not in MADLAD:
-        size = (limit or _PHRASEBOOK_BYTES) / per_token
-        known = "as the design limits it" if limit else "the phrasebook's; other text has its own"
-        return dict.fromkeys(design.languages, size), [f"Text: {size:.3g} tokens a language ({known})."]
+        size = (_PHRASEBOOK_BYTES if math.isinf(limit) else limit) / per_token
+        known = "the phrasebook's; other text has its own" if math.isinf(limit) else "as the design limits it"
+        return dict.fromkeys(design.languages, size), [f"Text: {size:.3g} tokens a language ({known}), {rate}."]
     found = {code: known_languages.lookup(code).unique_tokens for code in design.languages}
-    sizes = {code: min(size or _UNKNOWN_TOKENS, (limit or math.inf) / per_token) for code, size in found.items()}
+    sizes = {code: min(size or _UNKNOWN_TOKENS, limit / per_token) for code, size in found.items()}
     unknown = sum(1 for size in found.values() if not size)
     told = f"Text: the table's unique tokens, mostly estimates; {_UNKNOWN_TOKENS:.0e} for {unknown} languages without."
     return sizes, [told if unknown else "Text: the table's unique tokens, mostly estimates."]
 
 
+def _stored_tokens(design: Design, folder: Path) -> tuple[dict[str, float], list[str]]:
+    """U by language as the prepared text of a study has it."""
+    known = TokenStore.open(folder / "corpus").unique_tokens
+    if missing := [code for code in design.languages if code not in known]:
+        raise InputError(
+            f"{folder / 'corpus' / STORE}: no language {missing[0]!r}, which design {design.name!r} names",
+            hint="name the design's own folder with --out",
+        )
+    sizes = {code: float(known[code]) for code in design.languages}
+    low, high = min(sizes.values()), max(sizes.values())
+    return sizes, [f"Text: {low:.3g} to {high:.3g} tokens a language, counted in the prepared text of {folder}."]
+
+
 def _begun(folder: str | Path | None, only: Collection[str] | None) -> tuple[dict[str, RunSpec], float | None]:
     """The finished runs of a study by name, and the FLOPs a second that they took; none where nothing was prepared."""
-    if folder is None or not (Path(folder) / "corpus" / "store.json").exists():
+    if folder is None or not (Path(folder) / "corpus" / STORE).exists():
         return {}, None
     study = Study.open(folder)
     wanted = None if only is None else [name for name in only if name in study.groups]

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -82,6 +83,11 @@ class RunSpec:
     @property
     def flops(self) -> int:
         return self.tokens * self.shape.flops_per_token(self.recipe.sequence_length)
+
+    def available(self, unique_tokens: Mapping[str, float]) -> dict[str, float]:
+        """U by language of this run, from that of the whole text: less where it reads the first tokens only."""
+        cut = math.inf if self.unique_tokens is None else self.unique_tokens
+        return {code: min(unique_tokens[code], cut) for code in self.languages}
 
     @property
     def start(self) -> str:

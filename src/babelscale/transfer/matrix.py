@@ -253,7 +253,10 @@ class TransferMatrix:
         said = ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0)
         head = f"transfer scores (BTS: 0 none, above 0 help, 1 as good as the target): {said or 'none'}"
         body = self._square() if len(self.languages) <= _WIDEST else self._by_target()
-        return "\n".join([head, *body])
+        cut = self.provenance.get("on_part_of_the_text", [])
+        few = f"{len(cut)} runs repeat part of the text that others read whole, and are left out: "
+        told = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
+        return "\n".join([head, *body, *told])
 
     def _square(self) -> list[str]:
         width = max([7, *(len(code) + 1 for code in self.languages)])

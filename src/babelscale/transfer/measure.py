@@ -18,6 +18,8 @@ from babelscale.transfer.matrix import TransferMatrix
 
 # A mixture counts as 50/50 up to this difference of shares.
 _EVEN = 0.02
+# Unique tokens count as all there are of a language from this share of the most on.
+_ALL_TEXT = 0.99
 
 # What a monolingual and a bilingual run must share: tokenizer, corpus and seed.
 Twin = tuple[str, str, int]
@@ -96,6 +98,7 @@ def from_runs(
             "lr_state": lr_state,
             "metric": runs.metric,
             "unmatched": sorted(set(unmatched)),
+            "on_part_of_the_text": on_part_of_the_text(runs),
         },
     )
 
@@ -134,8 +137,25 @@ def _curve(runs: Runs, names: list[str], language: str, lr_state: LRState, split
 
 
 def from_scratch(runs: Runs) -> Runs:
-    """The runs that do not go on from others; those have seen tokens that their own exposure does not count."""
-    return runs.select(runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"])
+    """The runs that scores can be read from: from scratch, on all the text that there is of their languages.
+
+    Runs that go on from others have seen tokens that their own exposure does not count.
+    """
+    kept = runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"].to_list()
+    cut = set(on_part_of_the_text(runs))
+    return runs.select([name for name in kept if name not in cut])
+
+
+def on_part_of_the_text(runs: Runs) -> list[str]:
+    """Runs that had fewer unique tokens of a language than other runs with the same tokenizer and corpus.
+
+    They repeat what others do not, so neither is a baseline of the other.
+    """
+    last = runs.exposure.filter(pl.col("step") == pl.col("step").max().over("run"))
+    known = last.filter((pl.col("tokens") > 0) & pl.col("unique_tokens").is_not_null())
+    known = known.join(runs.table.select("run", "tokenizer", "corpus"), on="run")
+    most = pl.col("unique_tokens").max().over("language", "tokenizer", "corpus")
+    return known.filter(pl.col("unique_tokens") < _ALL_TEXT * most)["run"].unique().sort().to_list()
 
 
 def trained_on(runs: Runs) -> pl.DataFrame:

@@ -113,8 +113,8 @@ class Settings(_Part):
 class Forecast(_Part):
     """A sealed forecast.
 
-    Two kinds of runs are named and not forecast: `under_way` those that were begun and not finished, `untargeted` those
-    that train on no target.
+    Three kinds of runs are named and not forecast: `under_way` those that were begun and not finished, `untargeted`
+    those that train on no target, `own_tokenizer` those whose tokens are not the other runs' tokens.
     """
 
     format: Literal[1]
@@ -126,6 +126,7 @@ class Forecast(_Part):
     used: tuple[UsedRun, ...]
     under_way: tuple[str, ...]
     untargeted: tuple[str, ...]
+    own_tokenizer: tuple[str, ...]
     runs: tuple[ForecastRun, ...]
     answers: tuple[Answer, ...]
 

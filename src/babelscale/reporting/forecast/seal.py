@@ -44,7 +44,7 @@ class Sealed:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; the predictions themselves are in the file."""
-        shown = {"name", "study", "sealed", "settings", "under_way", "untargeted"}
+        shown = {"name", "study", "sealed", "settings", "under_way", "untargeted", "own_tokenizer"}
         told = self.forecast.model_dump(mode="json", include=shown)
         runs = [run.run for run in self.forecast.runs]
         counted = {"used": len(self.forecast.used), "runs": runs, "laws": self.counts()}
@@ -81,6 +81,11 @@ class Sealed:
             lines.append(
                 f"  {len(forecast.untargeted)} runs train on no target and are not forecast; the file names them"
             )
+        if forecast.own_tokenizer:
+            lines.append(
+                f"  {len(forecast.own_tokenizer)} runs have a tokenizer of their own, so that their tokens are other "
+                "ones, and are not forecast; the file names them"
+            )
         return "\n".join(lines)
 
 
@@ -107,7 +112,9 @@ def seal(
         raise InputError(f"resamples is {resamples}", hint="2 at least; 100 is usual")
     path = _place(study.folder, name)
     wanted = _targets(study, targets)
-    specs = [spec for _, spec in sorted(study.specs.items())]
+    # Tokens of different tokenizers cannot be compared, and most runs of a study share one.
+    own = [name for name, spec in sorted(study.specs.items()) if spec.own is not None and not study.is_finished(name)]
+    specs = [spec for _, spec in sorted(study.specs.items()) if spec.own is None]
     done = [spec for spec in specs if study.is_finished(spec.name)]
     finished = record.read_runs(study.folder / "finished", [spec.name for spec in done])
     if finished is None:
@@ -135,7 +142,8 @@ def seal(
     forecast = Forecast(
         format=document.FORMAT, babelscale=babelscale.__version__, name=path.stem, study=study.design.name,
         sealed=document.now(), settings=settings, used=tuple(used), under_way=tuple(sorted(begun)),
-        untargeted=tuple(run.run for run in every if run.run not in targeted), runs=tuple(runs), answers=told,
+        untargeted=tuple(run.run for run in every if run.run not in targeted), own_tokenizer=tuple(own),
+        runs=tuple(runs), answers=told,
     )  # fmt: skip
     with watched(path.parent):
         return Sealed(path, document.write(path, forecast), forecast)
