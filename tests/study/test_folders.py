@@ -36,7 +36,7 @@ def test_what_reads_a_design_takes_a_study_s_folder(capsys, folder: Path) -> Non
     expected = foresee(load(Study.open(folder).design), folder=folder).to_dict()
     assert plan == json.loads(json.dumps(expected))
     power = said(capsys, "study", "power", folder, "--law", "chinchilla", "--target", "sv", "--tables", 1, "--json")
-    assert json.loads(power)["target"] == "sv"
+    assert json.loads(power)["design"] == "small"
     written = said(capsys, "study", "verify", folder, "--from", "sv,da", "--to", "sv,da,id", "--size", "xs",
                    "--tokens", "3e5", "--out", "v.toml")  # fmt: skip
     assert written.strip() == "v.toml"

@@ -17,7 +17,7 @@ from babelscale.fitting.newton import RESAMPLE, minimise
 from babelscale.fitting.objective import Array, Problem
 
 Progress = Callable[[str, int, int], None]
-_CHUNK, _MOST = 256, 1 << 22  # resamples that are refitted together, and their weights (32 MB)
+_CHUNK, _MOST = 256, 1 << 21  # resamples that are refitted together, and weights that are drawn at once (16 MB)
 _LEAST = 0.2  # concentration where there are hardly more runs than parameters
 
 
@@ -42,11 +42,12 @@ class Weighing:
         names, index = np.unique(self.run, return_inverse=True)
         spread = max(1 - (self.free / len(names)) ** 1.5, _LEAST)
         rng = np.random.default_rng(self.seed)
-        size = max(1, min(_CHUNK, _MOST // len(self.run)))
+        size = max(1, _MOST // len(self.run))
         for start in range(0, self.resamples, size):
             weights = rng.gamma(spread, size=(min(size, self.resamples - start), len(names)))
             weights *= len(names) / weights.sum(axis=1, keepdims=True)
-            yield weights[:, index]
+            drawn = weights[:, index]
+            yield from (drawn[at : at + _CHUNK] for at in range(0, len(drawn), _CHUNK))
 
 
 def run_weights(run: NDArray[np.str_], resamples: int, seed: int, free: int = 0) -> Array:
