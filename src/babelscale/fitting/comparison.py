@@ -100,7 +100,7 @@ class Comparison:
                 f"\nfitted to the runs up to a rung of {along}, asked for every later one",
                 *_grid(part, "upto", columns),
             ]
-        if self.table["n_outside"].sum() + self.expanding["n_outside"].sum():
+        if (self.table["n_outside"] > 0).any() or (self.expanding["n_outside"] > 0).any():
             lines.append("* without held-out losses where the fitted law has none, which flatters it")
         axis = pl.col("along") + " " + pl.col("upto").map_elements("{:.3g}".format, pl.String)
         notes = [self.table.select("law", "target", "axis", "note")]
