@@ -108,7 +108,8 @@ class Problem:
         for at in self.blocks(len(z)):
             means = self.means(z[at])
             for name, column in found.items():
-                centre = np.exp(-means[name].value) if name in means else 1.0
+                with np.errstate(over="ignore"):  # infinite where a term is too small for any finite coefficient
+                    centre = np.exp(-means[name].value) if name in means else 1.0
                 column[at] = (self.coefficient(z[at], name) * centre)[:, 0]
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 

@@ -223,7 +223,7 @@ def load(name: str | Path | Mapping[str, Any] | Design) -> Design:
             f"no design named {str(name)!r}", hint=f"built in: {', '.join(built_in())}; or give a .toml file"
         )
     design = parse(text, where)
-    return _located(design, path.parent) if path.suffix == ".toml" else design
+    return _located(design, path.parent if path.suffix == ".toml" else Path())
 
 
 def located(source: str, folder: Path) -> str:
