@@ -36,6 +36,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
     return place
 
 
+def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs, monkeypatch) -> None:
+    def slowly(fits: list[Fit], **given: object) -> Modular:
+        worked.append(1)
+        time.sleep(0.5)
+        return modular(fits, **given)  # pyright: ignore[reportArgumentType]
+
+    worked: list[int] = []
+    monkeypatch.setattr(curse, "modular", slowly)
+    for target in ("sv", "da"):
+        fit(AdaptiveTransfer(target, ["sw"]), runs, resamples=20).save(tmp_path / f"{target}.json")
+    app = create_app(tmp_path)
+    for times in (1, 2):
+        fits = [Fit.load(path) for path in sorted(tmp_path.glob("*.json"))]
+        for _ in range(60):
+            answer = ask(app, "/api/modular", "languages=sv,da&compute=1e14&draws=20&source=served")
+            if answer.status != 202:
+                break
+        assert answer.status == 200, answer.body
+        assert answer.json() == plain(modular(fits, compute=1e14, languages=["sv", "da"], draws=20).to_dict())
+        assert len(worked) == times
+        # The second of the fits changes, and the first stays.
+        fit(AdaptiveTransfer("sv", ["sw"]), runs, resamples=20, fixed={"alpha": 0.5}).save(tmp_path / "sv.json")
+
+
 def test_every_planning_function_answers_as_in_python(app) -> None:
     assert ask(app, "/api/expand", "languages=4&to=16").json() == plain(expand(4, 16).to_dict())
     first = first_to_add(transfer_matrix(), ["sw", "no"], ["en", "fr"], rounding=ROUNDING)
@@ -188,27 +212,3 @@ def test_dark_and_narrow(serving, look, keep) -> None:
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     page.locator("figure[data-name=curse-frontier] summary").click()
     page.locator("figure[data-name=curse-frontier] table").wait_for()
-
-
-def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs, monkeypatch) -> None:
-    def slowly(fits: list[Fit], **given: object) -> Modular:
-        worked.append(1)
-        time.sleep(0.5)
-        return modular(fits, **given)  # pyright: ignore[reportArgumentType]
-
-    worked: list[int] = []
-    monkeypatch.setattr(curse, "modular", slowly)
-    for target in ("sv", "da"):
-        fit(AdaptiveTransfer(target, ["sw"]), runs, resamples=20).save(tmp_path / f"{target}.json")
-    app = create_app(tmp_path)
-    for times in (1, 2):
-        fits = [Fit.load(path) for path in sorted(tmp_path.glob("*.json"))]
-        for _ in range(60):
-            answer = ask(app, "/api/modular", "languages=sv,da&compute=1e14&draws=20&source=served")
-            if answer.status != 202:
-                break
-        assert answer.status == 200, answer.body
-        assert answer.json() == plain(modular(fits, compute=1e14, languages=["sv", "da"], draws=20).to_dict())
-        assert len(worked) == times
-        # The second of the fits changes, and the first stays.
-        fit(AdaptiveTransfer("sv", ["sw"]), runs, resamples=20, fixed={"alpha": 0.5}).save(tmp_path / "sv.json")
