@@ -109,8 +109,9 @@ class Problem:
             means = self.means(z[at])
             for name, column in found.items():
                 with np.errstate(over="ignore"):  # infinite where a term is too small for any finite coefficient
-                    centre = np.exp(-means[name].value) if name in means else 1.0
-                column[at] = (self.coefficient(z[at], name) * centre)[:, 0]
+                    column[at] = (self.coefficient(z[at], name) * np.exp(-means[name].value if name in means else 0))[
+                        :, 0
+                    ]
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 
     def placed(self, z: Array, values: Mapping[str, float]) -> Array:
