@@ -21,8 +21,7 @@ from babelscale.fitting.numerical import differentiated
 from babelscale.laws import Parameter, ScalingLaw, Term
 
 Array = NDArray[np.float64]
-# Rows at once, and problems times rows: some thirty arrays of this many numbers that stay in the processor's cache.
-_ROWS, _AT_ONCE = 1 << 12, 1 << 14
+_ROWS, _AT_ONCE = 1 << 12, 1 << 14  # rows, and problems times rows, at once: thirty such arrays stay in the cache
 _LARGEST = 1e100  # a term over the loss, beyond which a point counts as outside the domain
 
 
@@ -109,9 +108,8 @@ class Problem:
             means = self.means(z[at])
             for name, column in found.items():
                 with np.errstate(over="ignore"):  # infinite where a term is too small for any finite coefficient
-                    column[at] = (self.coefficient(z[at], name) * np.exp(-means[name].value if name in means else 0))[
-                        :, 0
-                    ]
+                    centre = np.exp(-means[name].value) if name in means else 1.0
+                column[at] = (self.coefficient(z[at], name) * centre)[:, 0]
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 
     def placed(self, z: Array, values: Mapping[str, float]) -> Array:
