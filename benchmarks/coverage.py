@@ -23,14 +23,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import fit
 from babelscale.fitting.simulation import simulate
-from babelscale.laws import (
-    AdaptiveTransfer,
-    Chinchilla,
-    DataConstrained,
-    Multilingual,
-    Multilinguality,
-    ScalingLaw,
-)
+from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, Multilingual, Multilinguality, ScalingLaw
 
 NOISE = 0.005
 LOW, HIGH = 85.0, 95.0
@@ -203,9 +196,12 @@ def main() -> None:
             good = LOW <= curve.mean() <= HIGH and LOW <= run.mean() <= HIGH
             failed += not good
             by = ", ".join(f"{value:.1f}" for value in curve.mean(axis=0))
-            print(f"{case.name:<18}{case.design.params.size:>5}{curve.mean():>11.1f}{run.mean():>13.1f}   "
-                  f"{'inside' if good else 'OUTSIDE':<13} {by}; {np.median(width):.2f}; "
-                  f"{np.mean([row[3] for row in found]):.2f}", flush=True)  # fmt: skip
+            print(
+                f"{case.name:<18}{case.design.params.size:>5}{curve.mean():>11.1f}{run.mean():>13.1f}   "
+                f"{'inside' if good else 'OUTSIDE':<13} {by}; {np.median(width):.2f}; "
+                f"{np.mean([row[3] for row in found]):.2f}",
+                flush=True,
+            )
         if not arguments or "unidentified" in arguments:
             print("\nwhat cannot be identified is said, of tables")
             for name in unidentified():

@@ -40,8 +40,10 @@ def main() -> None:
         second = timed(demo, folder)
         again = trained(study)
         records = [json.loads(path.read_text())["run"] for path in study.glob("finished/*/record.json")]
-        mixed = max(len({row["language"] for row in json.loads(path.read_text())["exposure"]})
-                    for path in study.glob("finished/*/record.json"))  # fmt: skip
+        mixed = max(
+            len({row["language"] for row in json.loads(path.read_text())["exposure"]})
+            for path in study.glob("finished/*/record.json")
+        )
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         print(f"first run      {first:7.1f} s   (limit 360)")
         print(f"second run     {second:7.1f} s   (limit 20)")

@@ -33,9 +33,16 @@ SHAPES = {
 }
 BATCH, LENGTH = 1, 2048
 AWKWARD = [
-    "", " ", "  two  spaces  ", "</s> <unk> <0x41> <s>", "\u2581 the mark of a space \u2581\u2581x", "\r\t\x00\u2585",
-    "e\u0301 ﬁ 𝒳 👩\u200d👩\u200d👧", "aaaaaaaaaaaaa ......... 0000000 -----", "ⴰⵎⴰⵣⵉⵖ ᚠᚢᚦ 漢字かな",
-]  # fmt: skip
+    "",
+    " ",
+    "  two  spaces  ",
+    "</s> <unk> <0x41> <s>",
+    "\u2581 the mark of a space \u2581\u2581x",
+    "\r\t\x00\u2585",
+    "e\u0301 ﬁ 𝒳 👩\u200d👩\u200d👧",
+    "aaaaaaaaaaaaa ......... 0000000 -----",
+    "ⴰⵎⴰⵣⵉⵖ ᚠᚢᚦ 漢字かな",
+]
 THERE = """
 import json, sys
 from pathlib import Path

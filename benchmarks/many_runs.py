@@ -78,11 +78,19 @@ def leave(study, spec) -> None:
     place.mkdir(parents=True)
     steps = spec.recipe.evaluation_steps(spec.steps)
     lines = [
-        {"step": step, "language": code, "lr_state": "decayed" if step == spec.steps else "stable",
-         "split": "validation", "nats": 900.0 + step + spec.seed, "tokens": 256, "bytes": 700, "unigram_nats": 1000.0}
+        {
+            "step": step,
+            "language": code,
+            "lr_state": "decayed" if step == spec.steps else "stable",
+            "split": "validation",
+            "nats": 900.0 + step + spec.seed,
+            "tokens": 256,
+            "bytes": 700,
+            "unigram_nats": 1000.0,
+        }
         for step in steps
         for code in study.design.languages
-    ]  # fmt: skip
+    ]
     (place / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     if not hasattr(leave, "tokens"):
         from babelscale.corpora import TokenStore

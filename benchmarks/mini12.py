@@ -38,9 +38,11 @@ def main() -> None:
     )
     with pl.Config(tbl_rows=-1, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True):
         best = final.group_by("language").agg(
-            pl.len().alias("losses"), pl.min("bits_per_byte"), pl.max("bits_per_byte").alias("worst"),
+            pl.len().alias("losses"),
+            pl.min("bits_per_byte"),
+            pl.max("bits_per_byte").alias("worst"),
             pl.min("below_unigram"),
-        )  # fmt: skip
+        )
         print(best.sort("language"))
     matrix = bs.TransferMatrix.from_runs(runs)
     print(matrix)

@@ -113,8 +113,10 @@ def told(people: list[Person], used: list[float], seconds: float) -> None:
     errors = [error for person in people for error in person.errors]
     took = np.array([each for _, each in answers])
     high = float(np.quantile(took, 0.95))
-    print(f"{len(people)} people, {seconds:.0f} s: {len(took)} answers, {len(took) / seconds:.1f} a second, "
-          f"{len(errors)} errors")  # fmt: skip
+    print(
+        f"{len(people)} people, {seconds:.0f} s: {len(took)} answers, {len(took) / seconds:.1f} a second, "
+        f"{len(errors)} errors"
+    )
     print(
         f"all      median {np.median(took):5.0f} ms, p95 {high:5.0f} ms (limit {LIMIT:.0f}), worst {took.max():.0f} ms"
     )
@@ -124,8 +126,10 @@ def told(people: list[Person], used: list[float], seconds: float) -> None:
     # The second third against the last: the first warms caches.
     third = len(used) // 3
     middle, last = (float(np.median(part)) for part in (used[third : 2 * third], used[2 * third :]))
-    print(f"memory   {used[0]:.0f} MiB at first, {middle:.0f} in the second third, {last:.0f} in the last "
-          f"({last / middle:.3f} times, limit {GROWTH})")  # fmt: skip
+    print(
+        f"memory   {used[0]:.0f} MiB at first, {middle:.0f} in the second third, {last:.0f} in the last "
+        f"({last / middle:.3f} times, limit {GROWTH})"
+    )
     for error in errors[:5]:
         print(f"  {error}")
     print(json.dumps({"answers": len(took), "errors": len(errors), "p95": round(high, 1), "growth": last / middle}))

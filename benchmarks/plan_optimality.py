@@ -39,12 +39,26 @@ def random_problem(seed: int, negative: bool = False, most: int = 50) -> Problem
     weights = rng.dirichlet(np.ones(T))[None]
     pooled = numbers(0.0, 0.1) if rng.random() < 0.3 and K > 2 and not negative else np.zeros((1, T))
     return Problem(
-        languages=tuple(f"x-{k}" for k in range(K)), weights=weights, E=numbers(0.0, 1.2), A=np.exp(numbers(4, 8)),
-        alpha=numbers(0.2, 0.6), B=np.exp(numbers(4, 10)), beta=numbers(0.2, 0.6), gamma=np.zeros((1, T)), worth=worth,
-        pooled=pooled, members=1.0 - np.eye(T, K), pooled_unique=np.full(T, 1e12), lam=numbers(0.03, 0.3),
-        size_cap=np.full((1, T), np.inf), size_lam=np.zeros((1, T)), unique=10 ** rng.uniform(7, 12, K),
-        own=np.arange(T), compute=np.array([COMPUTE]), offset=np.zeros((1, T)),
-    )  # fmt: skip
+        languages=tuple(f"x-{k}" for k in range(K)),
+        weights=weights,
+        E=numbers(0.0, 1.2),
+        A=np.exp(numbers(4, 8)),
+        alpha=numbers(0.2, 0.6),
+        B=np.exp(numbers(4, 10)),
+        beta=numbers(0.2, 0.6),
+        gamma=np.zeros((1, T)),
+        worth=worth,
+        pooled=pooled,
+        members=1.0 - np.eye(T, K),
+        pooled_unique=np.full(T, 1e12),
+        lam=numbers(0.03, 0.3),
+        size_cap=np.full((1, T), np.inf),
+        size_lam=np.zeros((1, T)),
+        unique=10 ** rng.uniform(7, 12, K),
+        own=np.arange(T),
+        compute=np.array([COMPUTE]),
+        offset=np.zeros((1, T)),
+    )
 
 
 class Mirror:
@@ -66,18 +80,28 @@ class Mirror:
     def slsqp(self, start: np.ndarray) -> float:
         equal = {"type": "eq", "fun": lambda x: x[: self.K].sum() - 1, "jac": lambda x: self.normal}
         found = minimize(
-            self, start, jac=True, method="SLSQP", bounds=self.bounds, constraints=[equal],
+            self,
+            start,
+            jac=True,
+            method="SLSQP",
+            bounds=self.bounds,
+            constraints=[equal],
             options={"maxiter": 500, "ftol": 1e-14},
-        )  # fmt: skip
+        )
         return self.judged(found.x)
 
     def trust(self, start: np.ndarray) -> float:
         from scipy.optimize import LinearConstraint
 
         found = minimize(
-            self, start, jac=True, method="trust-constr", bounds=self.bounds,
-            constraints=[LinearConstraint(self.normal, 1.0, 1.0)], options={"maxiter": 300, "gtol": 1e-10},
-        )  # fmt: skip
+            self,
+            start,
+            jac=True,
+            method="trust-constr",
+            bounds=self.bounds,
+            constraints=[LinearConstraint(self.normal, 1.0, 1.0)],
+            options={"maxiter": 300, "gtol": 1e-10},
+        )
         return self.judged(found.x)
 
     def judged(self, x: np.ndarray) -> float:

@@ -35,10 +35,13 @@ def truth(rng: np.random.Generator) -> tuple[dict[str, bs.laws.AdaptiveTransfer]
         law = bs.laws.AdaptiveTransfer(target, sources, other=False)
         exponent = float(rng.uniform(0.28, 0.45))
         p = {
-            "E": float(rng.uniform(0.4, 0.8)), "A": float(np.exp(rng.uniform(4.2, 5.2)) * 1e8 ** (exponent - 0.35)),
-            "B": float(np.exp(rng.uniform(5.5, 6.5)) * 1e9 ** (exponent - 0.35)), "alpha": exponent, "beta": exponent,
+            "E": float(rng.uniform(0.4, 0.8)),
+            "A": float(np.exp(rng.uniform(4.2, 5.2)) * 1e8 ** (exponent - 0.35)),
+            "B": float(np.exp(rng.uniform(5.5, 6.5)) * 1e9 ** (exponent - 0.35)),
+            "alpha": exponent,
+            "beta": exponent,
             "lambda": float(np.exp(rng.uniform(np.log(0.04), np.log(0.15)))),
-        }  # fmt: skip
+        }
         p |= {f"tau_{code}": float(np.clip(rng.normal(0.12, 0.12), -0.05, 0.5)) for code in sources}
         laws[target], numbers[target] = law, p
     return laws, numbers, unique
@@ -112,8 +115,10 @@ def main(users: int) -> None:
         ends = [100 * np.quantile(values, q, method="higher") for q in (0.5, 0.9, 1.0)]
         print(f"  {name:<40}{ends[0]:>9.3f}{ends[1]:>9.3f}{ends[2]:>9.3f}{told}")
     ratio = np.array([row["params"] for row in rows])
-    print(f"planned N over the oracle's: median {np.median(ratio):.2f}, 90 % {np.quantile(ratio, 0.05):.2f} to "
-          f"{np.quantile(ratio, 0.95):.2f}")  # fmt: skip
+    print(
+        f"planned N over the oracle's: median {np.median(ratio):.2f}, 90 % {np.quantile(ratio, 0.05):.2f} to "
+        f"{np.quantile(ratio, 0.95):.2f}"
+    )
     held = 100 * np.mean([row["held"] for row in rows])
     print(f"90 % intervals of a new run's loss at 100 times the compute held {held:.1f} % of the true losses")
 

@@ -72,14 +72,20 @@ def fifty(repeats: int) -> None:
                 published=True, languages=KNOWN[:50], compute=1e21 * (1 + i / 50), draws=200, baselines=baselines
             ),
             "fits, 3 helpers and the rest": lambda i, baselines=baselines: bs.plan(
-                three, compute=1e21 * (1 + i / 50), unique_tokens={c: UNIQUE[c] for c in KNOWN[:50]}, draws=200,
+                three,
+                compute=1e21 * (1 + i / 50),
+                unique_tokens={c: UNIQUE[c] for c in KNOWN[:50]},
+                draws=200,
                 baselines=baselines,
             ),
             "fits, all 49 helpers": lambda i, baselines=baselines: bs.plan(
-                dense, compute=1e21 * (1 + i / 50), unique_tokens={c: UNIQUE[c] for c in KNOWN[:50]}, draws=200,
+                dense,
+                compute=1e21 * (1 + i / 50),
+                unique_tokens={c: UNIQUE[c] for c in KNOWN[:50]},
+                draws=200,
                 baselines=baselines,
             ),
-        }  # fmt: skip
+        }
         for name, make in cases.items():
             told(f"50 languages, 200 draws, {name}, {said}", timed(make, repeats), "limit p95 100 ms")
 
@@ -88,15 +94,16 @@ def many(repeats: int) -> None:
     codes = KNOWN[:420]
     told(
         "420 languages, 200 draws, published, with simpler mixtures",
-        timed(lambda i: bs.plan(published=True, languages=codes, compute=1e23, draws=200), repeats), "limit 2000 ms",
-    )  # fmt: skip
+        timed(lambda i: bs.plan(published=True, languages=codes, compute=1e23, draws=200), repeats),
+        "limit 2000 ms",
+    )
     large = fits(420, 3, draws=40)
     unique = {code: UNIQUE[code] for code in codes}
     told(
         "420 languages, fits with 3 helpers and the rest, no draws",
         timed(lambda i: bs.plan(large, compute=1e23, unique_tokens=unique, draws=0, baselines=False), 2),
         "limit 2000 ms",
-    )  # fmt: skip
+    )
 
 
 def beside_slsqp() -> None:
@@ -120,15 +127,21 @@ def beside_slsqp() -> None:
         equal = {"type": "eq", "fun": lambda x, m=mirror: x[: m.K].sum() - 1}
         start = time.process_time()
         minimize(
-            lambda x, m=mirror: m(x)[0], x, method="SLSQP", bounds=mirror.bounds, constraints=[equal],
+            lambda x, m=mirror: m(x)[0],
+            x,
+            method="SLSQP",
+            bounds=mirror.bounds,
+            constraints=[equal],
             options={"maxiter": 500, "ftol": 1e-14},
-        )  # fmt: skip
+        )
         numerical.append(time.process_time() - start)
         margins.append(value / found.objective[0] - 1)
     one, two, three = (float(np.median(x)) for x in (ours, exact, numerical))
-    print(f"one plan at K = T = 50, CPU s: planner {one:.3f}; SLSQP with numerical gradients {three:.2f} "
-          f"({three / one:.0f} times), with our exact gradients {two:.2f} ({two / one:.1f} times)   "
-          "limit 100 times")  # fmt: skip
+    print(
+        f"one plan at K = T = 50, CPU s: planner {one:.3f}; SLSQP with numerical gradients {three:.2f} "
+        f"({three / one:.0f} times), with our exact gradients {two:.2f} ({two / one:.1f} times)   "
+        "limit 100 times"
+    )
     print(f"  SLSQP's objective above the plan's: {min(margins):+.1e} to {max(margins):+.1e}")
     per_draw = fits(50, 49)
     unique = {c: UNIQUE[c] for c in KNOWN[:50]}
@@ -153,8 +166,9 @@ def cold(repeats: int) -> None:
     ]
     told(
         "cold `babelscale plan --languages sw,yo,ha --compute 1e21`",
-        timed(lambda i: subprocess.run(command, check=True, capture_output=True), repeats), "limit 1500 ms",
-    )  # fmt: skip
+        timed(lambda i: subprocess.run(command, check=True, capture_output=True), repeats),
+        "limit 1500 ms",
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def design() -> dict[str, object]:
             {"name": "pairs", "mixture": "bilingual", "sizes": ["w16"], "tokens": lengths[:1]},
             {"name": "all", "mixture": "uniform", "sizes": names, "tokens": lengths, "seeds": list(range(16))},
         ],
-    }  # fmt: skip
+    }
 
 
 def leave(study: Study, rng: np.random.Generator) -> int:
@@ -48,12 +48,19 @@ def leave(study: Study, rng: np.random.Generator) -> int:
         folder = study.finished(name)
         folder.mkdir(parents=True)
         lines = [
-            {"step": step, "language": code, "lr_state": "decayed" if step == spec.steps else "stable",
-             "split": "validation", "nats": float(rng.uniform(1e3, 4e3)), "tokens": 512,
-             "bytes": store.bytes(code, "held_out"), "unigram_nats": float(store.unigram_nats(code)[:9].sum())}
+            {
+                "step": step,
+                "language": code,
+                "lr_state": "decayed" if step == spec.steps else "stable",
+                "split": "validation",
+                "nats": float(rng.uniform(1e3, 4e3)),
+                "tokens": 512,
+                "bytes": store.bytes(code, "held_out"),
+                "unigram_nats": float(store.unigram_nats(code)[:9].sum()),
+            }
             for step in spec.recipe.evaluation_steps(spec.steps)
             for code in sorted(spec.mixture.languages)
-        ]  # fmt: skip
+        ]
         (folder / LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
         text = {code: store.train(code) for code in spec.mixture.languages}
         batches = Batches(text, spec.mixture, spec.seed, spec.recipe.batch_size, spec.recipe.sequence_length)

@@ -32,19 +32,34 @@ def saved(folder: Path, codes: list[str]) -> None:
         values = np.array([centre.get(name, 0.1) for name in law.parameter_names])
         draws = values * np.exp(rng.normal(0, 0.02, (DRAWS, len(values))))
         Fit(
-            law, dict(zip(law.parameter_names, values, strict=True)), 0.01, draws, residual_sd=0.005,
+            law,
+            dict(zip(law.parameter_names, values, strict=True)),
+            0.01,
+            draws,
+            residual_sd=0.005,
             range={"params": (1e7, 1e9), "tokens": (1e8, 1e10), "total_tokens": (1e8, 1e11), "compute": (6e15, 6e20)},
-            unique_tokens=dict.fromkeys((code, *law.sources), 1e10), metric="bits_per_byte", target=code,
-        ).save(folder / f"{code}.json")  # fmt: skip
+            unique_tokens=dict.fromkeys((code, *law.sources), 1e10),
+            metric="bits_per_byte",
+            target=code,
+        ).save(folder / f"{code}.json")
 
 
 def ask(app: Any, query: str) -> tuple[int, bytes]:
     """Status and body of one question."""
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": "/view/plan", "raw_path": b"/view/plan", "query_string": query.encode(), "root_path": "",
-        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8765),
-    }  # fmt: skip
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/view/plan",
+        "raw_path": b"/view/plan",
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 8765),
+    }
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

@@ -14,9 +14,17 @@ CASES = {
     "import babelscale": [sys.executable, "-c", "import babelscale"],
     "babelscale --help": [sys.executable, "-m", "babelscale", "--help"],
     "babelscale plan --published": [
-        sys.executable, "-m", "babelscale", "plan", "--languages", "sw,yo,ha", "--compute", "1e21", "--published",
+        sys.executable,
+        "-m",
+        "babelscale",
+        "plan",
+        "--languages",
+        "sw,yo,ha",
+        "--compute",
+        "1e21",
+        "--published",
     ],
-}  # fmt: skip
+}
 LIMITS = {"import babelscale": 0.3, "babelscale --help": 0.6, "babelscale plan --published": 1.5}
 REPEATS = 7
 

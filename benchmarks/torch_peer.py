@@ -198,11 +198,13 @@ class Side:
         self.processes = [
             subprocess.Popen(
                 [python, "-c", script, str(cpu), str(weights), str(batch), str(length), *map(str, sizes)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
                 env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
             )
             for cpu in processors()[:2]
-        ]  # fmt: skip
+        ]
         self.loss = self._told()[0]["loss"]
 
     def _told(self) -> list[dict[str, float]]:

@@ -56,8 +56,18 @@ def synthetic_runs(seed: int = 0) -> Runs:
 
 def _row(run: str, params: float, budget: float, size: str, mixture: str) -> dict[str, object]:
     flops = 6 * params * budget
-    return {"run": run, "params": params, "tokens": budget, "flops": flops, "flops_6nd": flops, "seed": 0,
-            "start": "scratch", "base": None, "size": size, "mixture": mixture}  # fmt: skip
+    return {
+        "run": run,
+        "params": params,
+        "tokens": budget,
+        "flops": flops,
+        "flops_6nd": flops,
+        "seed": 0,
+        "start": "scratch",
+        "base": None,
+        "size": size,
+        "mixture": mixture,
+    }
 
 
 def _train(run, params, budget, mixture, rng, exposure, losses) -> None:
@@ -72,10 +82,18 @@ def _train(run, params, budget, mixture, rng, exposure, losses) -> None:
             bits = planted(code, params, seen, decayed) * float(np.exp(rng.normal(0, 0.004)))
             size = 50_000.0
             losses.append(
-                {"run": run, "step": step, "language": code, "split": "validation",
-                 "lr_state": "decayed" if decayed else "stable", "nats": bits * np.log(2) * size, "tokens": size / 4,
-                 "bytes": size, "unigram_nats": 6.0 * size / 4}
-            )  # fmt: skip
+                {
+                    "run": run,
+                    "step": step,
+                    "language": code,
+                    "split": "validation",
+                    "lr_state": "decayed" if decayed else "stable",
+                    "nats": bits * np.log(2) * size,
+                    "tokens": size / 4,
+                    "bytes": size,
+                    "unigram_nats": 6.0 * size / 4,
+                }
+            )
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,10 @@ from babelscale.runs import Runs
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of one language whose law is known, under a code that other tools lose."""
     rows = [
-        {"language": "no", "params": N, "tokens": D, "unique_tokens": 1e9,
-         "loss": 1.5 + 400 / N**0.35 + 900 / D**0.35}
+        {"language": "no", "params": N, "tokens": D, "unique_tokens": 1e9, "loss": 1.5 + 400 / N**0.35 + 900 / D**0.35}
         for N in (1e6, 4e6, 1.6e7, 6.4e7)
         for D in (1e7, 4e7, 1.6e8, 6.4e8)
-    ]  # fmt: skip
+    ]
     path = tmp_path_factory.mktemp("tables") / "runs.csv"
     pl.DataFrame(rows).write_csv(path)
     return path
@@ -270,20 +269,38 @@ def test_several_fits_are_drawn_together_and_a_profile_as_well(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     rows = [
-        {"run": f"{code}-{N:g}-{D:g}", "language": code, "params": N, "tokens": D, "unique_tokens": 1e12,
-         "loss": floor + 400 / N**0.35 + 900 / D**0.35}
+        {
+            "run": f"{code}-{N:g}-{D:g}",
+            "language": code,
+            "params": N,
+            "tokens": D,
+            "unique_tokens": 1e12,
+            "loss": floor + 400 / N**0.35 + 900 / D**0.35,
+        }
         for code, floor in (("sv", 1.5), ("da", 1.6))
         for N in (1e6, 4e6, 1.6e7, 6.4e7)
         for D in (1e7, 4e7, 1.6e8, 6.4e8)
-    ]  # fmt: skip
+    ]
     both, one = tmp_path / "both.json", tmp_path / "alpha.json"
     pl.DataFrame(rows).write_csv(tmp_path / "runs.csv")
     said(capsys, "fit", tmp_path / "runs.csv", "--target", "all", "--resamples", 20, "--chart", both)
     drawn = both.read_text(encoding="utf-8")
     assert "Swedish" in drawn
     assert "Danish" in drawn
-    said(capsys, "profile", tmp_path / "runs.csv", "alpha", "--law", "chinchilla", "--target", "sv",
-         "--resamples", 20, "--chart", one)  # fmt: skip
+    said(
+        capsys,
+        "profile",
+        tmp_path / "runs.csv",
+        "alpha",
+        "--law",
+        "chinchilla",
+        "--target",
+        "sv",
+        "--resamples",
+        20,
+        "--chart",
+        one,
+    )
     assert "alpha" in one.read_text(encoding="utf-8")
 
 

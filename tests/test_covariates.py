@@ -86,9 +86,15 @@ def test_they_go_from_a_design_through_runs_into_a_saved_fit(tmp_path: Path) -> 
 
 def test_a_flat_table_holds_them_and_is_checked(tmp_path: Path) -> None:
     frame = pl.DataFrame(
-        {"run": ["a", "b"], "params": [1e7, 1e8], "tokens": [1e9, 1e9], "loss": [2.0, 1.5], "language": ["no", "no"],
-         "covariates.vocabulary": ["8000", "32000"]}
-    )  # fmt: skip
+        {
+            "run": ["a", "b"],
+            "params": [1e7, 1e8],
+            "tokens": [1e9, 1e9],
+            "loss": [2.0, 1.5],
+            "language": ["no", "no"],
+            "covariates.vocabulary": ["8000", "32000"],
+        }
+    )
     path = tmp_path / "runs.csv"
     frame.write_csv(path)
     assert Runs.read(path).observations("no").allocation.covariate("vocabulary").tolist() == [8000.0, 32000.0]

@@ -33,10 +33,16 @@ def without(packages: str, code: str, *arguments: str) -> subprocess.CompletedPr
 @pytest.mark.parametrize(
     "command",
     [
-        "study run quickstart", "study plan quickstart", "study status none", "study records none",
-        "study tensorboard none", "forecast none", "export none model", "study next quickstart --count 1",
+        "study run quickstart",
+        "study plan quickstart",
+        "study status none",
+        "study records none",
+        "study tensorboard none",
+        "forecast none",
+        "export none model",
+        "study next quickstart --count 1",
     ],
-)  # fmt: skip
+)
 def test_without_the_laboratory_a_command_says_how_to_install_it(command: str) -> None:
     code = "from babelscale.cli import main\nmain(sys.argv[2:])"
     found = without(",".join(EXTRAS["lab"]), code, *command.split())

@@ -17,12 +17,18 @@ AWKWARD = ["no", "nan", "NA", "on"]
 def runs() -> Runs:
     """Six runs of two sizes over languages whose codes other tools mistake for something else."""
     rows = [
-        {"run": f"{size:g}-{'+'.join(mixed)}", "params": size, "language": code, "tokens": 1e6 / len(mixed),
-         "unique_tokens": 4e5, "loss": 3.0 - 0.1 * k + 1e5 / size}
+        {
+            "run": f"{size:g}-{'+'.join(mixed)}",
+            "params": size,
+            "language": code,
+            "tokens": 1e6 / len(mixed),
+            "unique_tokens": 4e5,
+            "loss": 3.0 - 0.1 * k + 1e5 / size,
+        }
         for k, mixed in enumerate((["no"], ["no", "nan"], ["no", "nan", "NA", "on"]))
         for size in (1e6, 4e6)
         for code in mixed
-    ]  # fmt: skip
+    ]
     return Runs.from_flat(pl.DataFrame(rows), "rows")
 
 
@@ -70,9 +76,18 @@ def test_stable_and_decayed_losses_are_never_mixed():
     table = pl.DataFrame({"run": ["a"], "params": [1e6], "tokens": [1e6]})
     exposure = pl.DataFrame({"run": ["a", "a"], "step": [5, 10], "language": "sw", "tokens": [5e5, 1e6]})
     losses = pl.DataFrame(
-        {"run": ["a", "a"], "step": [5, 10], "language": "sw", "split": "validation",
-         "lr_state": ["stable", "decayed"], "nats": [300.0, 200.0], "tokens": 100, "bytes": 400, "unigram_nats": 700.0}
-    )  # fmt: skip
+        {
+            "run": ["a", "a"],
+            "step": [5, 10],
+            "language": "sw",
+            "split": "validation",
+            "lr_state": ["stable", "decayed"],
+            "nats": [300.0, 200.0],
+            "tokens": 100,
+            "bytes": 400,
+            "unigram_nats": 700.0,
+        }
+    )
     runs = Runs.of(table, exposure, losses)
     assert runs.metric == "bits_per_byte"
     assert runs.observations().loss == pytest.approx([200 / np.log(2) / 400])

@@ -28,9 +28,20 @@ _HOMES = {
     "simulate": "babelscale.fitting",
 }
 _ROOMS = (
-    "charts", "corpora", "errors", "importers", "languages", "laws", "mixture", "model", "published", "reporting",
-    "study", "training", "transfer",
-)  # fmt: skip
+    "charts",
+    "corpora",
+    "errors",
+    "importers",
+    "languages",
+    "laws",
+    "mixture",
+    "model",
+    "published",
+    "reporting",
+    "study",
+    "training",
+    "transfer",
+)
 
 __all__ = [*_HOMES, *_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -148,13 +148,19 @@ class Runs:
         flat = flat.with_columns(pl.col("language").fill_null(UNDETERMINED), step=pl.lit(0, pl.Int64))
         _check_one_size(flat, where)
         table = flat.group_by("run", maintain_order=True).agg(
-            pl.first("params"), pl.sum("tokens"),
+            pl.first("params"),
+            pl.sum("tokens"),
             *(pl.first(name) for name in ("flops", "mixture", "seed", *covariate_columns(flat))),
-        )  # fmt: skip
+        )
         losses = flat.filter(pl.col("loss").is_not_null()).select(
-            "run", "step", "language", split=pl.lit("validation"), lr_state=pl.lit("decayed"),
-            nats=pl.col("loss"), tokens=pl.lit(1.0),
-        )  # fmt: skip
+            "run",
+            "step",
+            "language",
+            split=pl.lit("validation"),
+            lr_state=pl.lit("decayed"),
+            nats=pl.col("loss"),
+            tokens=pl.lit(1.0),
+        )
         exposure = flat.select("run", "step", "language", "tokens", "unique_tokens")
         return cls._of({"runs": (table, where), "exposure": (exposure, where), "losses": (losses, where)})
 

@@ -83,11 +83,7 @@ FLAT: dict[str, Column] = {
     "mixture": (pl.String, False, "any"),
     "seed": (pl.Int64, False, "any"),
 }
-_KEYS = {
-    "runs": ["run"],
-    "exposure": ["run", "step", "language"],
-    "losses": ["run", "step", "language", "split"],
-}
+_KEYS = {"runs": ["run"], "exposure": ["run", "step", "language"], "losses": ["run", "step", "language", "split"]}
 
 
 def conform(frame: pl.DataFrame, table: str, where: str) -> pl.DataFrame:
@@ -102,8 +98,7 @@ def conform(frame: pl.DataFrame, table: str, where: str) -> pl.DataFrame:
         row = repeated.row(0, named=True)
         key = ", ".join(f"{name} {row[name]}" for name in _KEYS[table])
         raise InputError(
-            f"{where}: row {repeated['_row'][1]} repeats {key}",
-            hint=f"keep one row for each {', '.join(_KEYS[table])}",
+            f"{where}: row {repeated['_row'][1]} repeats {key}", hint=f"keep one row for each {', '.join(_KEYS[table])}"
         )
     if table == "losses":
         _check_states(frame, where)

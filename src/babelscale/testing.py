@@ -89,8 +89,10 @@ def _parameters(law: ScalingLaw, draws: int, rng: np.random.Generator) -> Iterat
         p |= {name: p[other] for name, other in law.ties.items()}
         with np.errstate(all="ignore"):
             terms = law.terms({name: np.asarray(value) for name, value in p.items()}, x)
-        middle = {name: float(np.nanmean(term.value)) if np.isfinite(term.value).any() else np.nan
-                  for name, term in terms.items()}  # fmt: skip
+        middle = {
+            name: float(np.nanmean(term.value)) if np.isfinite(term.value).any() else np.nan
+            for name, term in terms.items()
+        }
         if not all(abs(value) < _LARGEST for value in middle.values()):
             continue
         found += 1

@@ -122,12 +122,25 @@ def test_held_out_keeps_hopeless_figures_on_the_page() -> None:
     class Comparison:
         table = pl.DataFrame(
             [
-                {"law": law, "target": "sv", "axis": axis, "R2": R2, "mean_relative_error": 0.1, "bias": 0.0,
-                 "n_train": 9, "n_test": 3, "note": ""}
-                for law, axis, R2 in [("chinchilla", "params", -40.0), ("chinchilla", "random", 0.9),
-                                      ("multilingual", "params", math.nan), ("multilingual", "random", 0.95)]
+                {
+                    "law": law,
+                    "target": "sv",
+                    "axis": axis,
+                    "R2": R2,
+                    "mean_relative_error": 0.1,
+                    "bias": 0.0,
+                    "n_train": 9,
+                    "n_test": 3,
+                    "note": "",
+                }
+                for law, axis, R2 in [
+                    ("chinchilla", "params", -40.0),
+                    ("chinchilla", "random", 0.9),
+                    ("multilingual", "params", math.nan),
+                    ("multilingual", "random", 0.95),
+                ]
             ]
-        )  # fmt: skip
+        )
 
     chart = charts.held_out(Comparison())  # pyright: ignore[reportArgumentType]
     data = next(iter(chart.to_dict()["datasets"].values())) if "datasets" in chart.to_dict() else chart.data.values

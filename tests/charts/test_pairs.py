@@ -68,10 +68,18 @@ def test_one_sided_pairs_come_first(matrix: TransferMatrix) -> None:
 
 def test_along_draws_sizes_and_leaves_bounds_out() -> None:
     rows = [
-        {"target": "sv", "source": "da", "params": N, "d_mono": d, "score": s, "low": s - 0.1, "high": s + 0.1,
-         "status": "measured"}
+        {
+            "target": "sv",
+            "source": "da",
+            "params": N,
+            "d_mono": d,
+            "score": s,
+            "low": s - 0.1,
+            "high": s + 0.1,
+            "status": "measured",
+        }
         for N, d, s in ((1e6, 1e7, 0.4), (1e6, 2e7, 0.3), (4e6, 1e7, 0.5), (4e6, 2e7, 0.45))
-    ]  # fmt: skip
+    ]
     rows.append(rows[0] | {"source": "id", "score": math.nan, "low": -math.inf, "status": "censored"})
     svg = drawn(charts.transfer_along(Along(pl.DataFrame(rows), ())))
     assert "(1 pairs)" in svg
@@ -145,10 +153,13 @@ def test_helpers_of_one_target_come_best_first_and_bounds_are_arrows(matrix: Tra
 @pytest.mark.parametrize(
     ("spec", "chart"),
     [
-        (map_spec, charts.transfer_map), (sources_spec, charts.source_ranking), (targets_spec, charts.target_ranking),
-        (asymmetry_spec, charts.asymmetry), (partial(helpers_spec, target="sv"), partial(charts.helpers, target="sv")),
+        (map_spec, charts.transfer_map),
+        (sources_spec, charts.source_ranking),
+        (targets_spec, charts.target_ranking),
+        (asymmetry_spec, charts.asymmetry),
+        (partial(helpers_spec, target="sv"), partial(charts.helpers, target="sv")),
     ],
-)  # fmt: skip
+)
 def test_specs_from_templates_draw_what_the_charts_do(matrix: TransferMatrix, spec, chart) -> None:
     made, whole = spec(matrix), chart(matrix).to_dict()
     # A layer without a language of its own, such as the line at zero, gives the axis no name.

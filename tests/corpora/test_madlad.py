@@ -55,9 +55,18 @@ def test_shards_in_order_codes_of_the_table_and_newlines_back(hub):
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("iw", "he"), ("jw", "jv"), ("no", "no"), ("sw", "sw"), ("nan_Latn_TW", "x-nan-Latn-TW"), ("zza", "zza"),
-     ("zxx_xx_dtynoise", "x-zxx-xx-dtynoise"), ("fil", "fil"), ("qqqq", "x-qqqq")],
-)  # fmt: skip
+    [
+        ("iw", "he"),
+        ("jw", "jv"),
+        ("no", "no"),
+        ("sw", "sw"),
+        ("nan_Latn_TW", "x-nan-Latn-TW"),
+        ("zza", "zza"),
+        ("zxx_xx_dtynoise", "x-zxx-xx-dtynoise"),
+        ("fil", "fil"),
+        ("qqqq", "x-qqqq"),
+    ],
+)
 def test_codes(name, code):
     if not code.startswith("x-") and code not in languages.table():
         code = f"x-{code}"

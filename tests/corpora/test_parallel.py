@@ -20,19 +20,62 @@ def put(folder: Path, *names: str, lines: int = 5) -> Path:
     return folder
 
 
-FLORES = ["arb_Arab", "arb_Latn", "acm_Arab", "eng_Latn", "zho_Hans", "zho_Hant", "swh_Latn", "nob_Latn", "uzn_Latn",
-          "pes_Arab", "npi_Deva", "tgl_Latn", "zsm_Latn", "heb_Hebr", "ydd_Hebr", "khk_Cyrl", "ory_Orya", "lvs_Latn",
-          "plt_Latn", "pbt_Arab", "azj_Latn", "gaz_Latn", "kmr_Latn", "yue_Hant"]  # fmt: skip
+FLORES = [
+    "arb_Arab",
+    "arb_Latn",
+    "acm_Arab",
+    "eng_Latn",
+    "zho_Hans",
+    "zho_Hant",
+    "swh_Latn",
+    "nob_Latn",
+    "uzn_Latn",
+    "pes_Arab",
+    "npi_Deva",
+    "tgl_Latn",
+    "zsm_Latn",
+    "heb_Hebr",
+    "ydd_Hebr",
+    "khk_Cyrl",
+    "ory_Orya",
+    "lvs_Latn",
+    "plt_Latn",
+    "pbt_Arab",
+    "azj_Latn",
+    "gaz_Latn",
+    "kmr_Latn",
+    "yue_Hant",
+]
 
 
 @pytest.mark.parametrize(
     ("code", "file"),
-    [("ar", "arb_Arab"), ("acm", "acm_Arab"), ("en", "eng_Latn"), ("zh", "zho_Hans"), ("sw", "swh_Latn"),
-     ("no", "nob_Latn"), ("nb", "nob_Latn"), ("uz", "uzn_Latn"), ("fa", "pes_Arab"), ("ne", "npi_Deva"),
-     ("fil", "tgl_Latn"), ("ms", "zsm_Latn"), ("he", "heb_Hebr"), ("yi", "ydd_Hebr"), ("mn", "khk_Cyrl"),
-     ("or", "ory_Orya"), ("lv", "lvs_Latn"), ("mg", "plt_Latn"), ("ps", "pbt_Arab"), ("az", "azj_Latn"),
-     ("om", "gaz_Latn"), ("ku", "kmr_Latn"), ("yue", "yue_Hant")],
-)  # fmt: skip
+    [
+        ("ar", "arb_Arab"),
+        ("acm", "acm_Arab"),
+        ("en", "eng_Latn"),
+        ("zh", "zho_Hans"),
+        ("sw", "swh_Latn"),
+        ("no", "nob_Latn"),
+        ("nb", "nob_Latn"),
+        ("uz", "uzn_Latn"),
+        ("fa", "pes_Arab"),
+        ("ne", "npi_Deva"),
+        ("fil", "tgl_Latn"),
+        ("ms", "zsm_Latn"),
+        ("he", "heb_Hebr"),
+        ("yi", "ydd_Hebr"),
+        ("mn", "khk_Cyrl"),
+        ("or", "ory_Orya"),
+        ("lv", "lvs_Latn"),
+        ("mg", "plt_Latn"),
+        ("ps", "pbt_Arab"),
+        ("az", "azj_Latn"),
+        ("om", "gaz_Latn"),
+        ("ku", "kmr_Latn"),
+        ("yue", "yue_Hant"),
+    ],
+)
 @pytest.mark.parametrize("inner", ["devtest", "."])
 def test_flores_200(tmp_path, code, file, inner):
     put(tmp_path / inner, *(f"{name}.devtest" for name in FLORES), "README")
@@ -50,8 +93,27 @@ def test_flores_101(tmp_path):
 
 
 def test_ntrex(tmp_path):
-    references = ["arb", "eng-US", "eng-GB", "fra", "fra-CA", "zho-CN", "zho-TW", "swa", "srp-Cyrl", "srp-Latn", "msa",
-                  "aze-Latn", "ckb-Arab", "nob", "nno", "por", "por-BR", "lav", "sqi"]  # fmt: skip
+    references = [
+        "arb",
+        "eng-US",
+        "eng-GB",
+        "fra",
+        "fra-CA",
+        "zho-CN",
+        "zho-TW",
+        "swa",
+        "srp-Cyrl",
+        "srp-Latn",
+        "msa",
+        "aze-Latn",
+        "ckb-Arab",
+        "nob",
+        "nno",
+        "por",
+        "por-BR",
+        "lav",
+        "sqi",
+    ]
     names = [
         "newstest2019-src.eng.txt",
         "newstest2019-ref-2.spa.txt",
@@ -60,8 +122,16 @@ def test_ntrex(tmp_path):
     put(tmp_path / "NTREX-128", *names)
     parallel = open_parallel(tmp_path, ["ar", "en", "fr", "zh", "sw", "sr", "ms", "az", "ckb", "no", "nn", "pt", "es"])
     assert parallel.missing == ("es",)
-    expected = {"en": "src.eng", "fr": "ref.fra", "zh": "ref.zho-CN", "sr": "ref.srp-Cyrl", "pt": "ref.por",
-                "no": "ref.nob", "nn": "ref.nno", "sw": "ref.swa"}  # fmt: skip
+    expected = {
+        "en": "src.eng",
+        "fr": "ref.fra",
+        "zh": "ref.zho-CN",
+        "sr": "ref.srp-Cyrl",
+        "pt": "ref.por",
+        "no": "ref.nob",
+        "nn": "ref.nno",
+        "sw": "ref.swa",
+    }
     for code, name in expected.items():
         assert parallel.lines(code)[0] == f"newstest2019-{name}.txt line 0"
 

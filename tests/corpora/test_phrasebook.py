@@ -17,13 +17,32 @@ from babelscale.errors import InputError
 
 MINI12 = ["en", "fr", "es", "sv", "da", "ru", "ar", "hi", "zh", "sw", "id", "ms"]
 SCRIPTS = {
-    "Latn": ["LATIN"], "Cyrl": ["CYRILLIC"], "Grek": ["GREEK"], "Arab": ["ARABIC"], "Hebr": ["HEBREW"],
-    "Deva": ["DEVANAGARI"], "Beng": ["BENGALI"], "Taml": ["TAMIL"], "Telu": ["TELUGU"], "Mlym": ["MALAYALAM"],
-    "Thai": ["THAI"], "Laoo": ["LAO"], "Khmr": ["KHMER"], "Mymr": ["MYANMAR"], "Hang": ["HANGUL"],
-    "Kore": ["HANGUL"], "Jpan": ["CJK", "HIRAGANA", "KATAKANA"], "Hans": ["CJK"], "Ethi": ["ETHIOPIC"],
-    "Geor": ["GEORGIAN"], "Armn": ["ARMENIAN"], "Gujr": ["GUJARATI"], "Guru": ["GURMUKHI"], "Knda": ["KANNADA"],
+    "Latn": ["LATIN"],
+    "Cyrl": ["CYRILLIC"],
+    "Grek": ["GREEK"],
+    "Arab": ["ARABIC"],
+    "Hebr": ["HEBREW"],
+    "Deva": ["DEVANAGARI"],
+    "Beng": ["BENGALI"],
+    "Taml": ["TAMIL"],
+    "Telu": ["TELUGU"],
+    "Mlym": ["MALAYALAM"],
+    "Thai": ["THAI"],
+    "Laoo": ["LAO"],
+    "Khmr": ["KHMER"],
+    "Mymr": ["MYANMAR"],
+    "Hang": ["HANGUL"],
+    "Kore": ["HANGUL"],
+    "Jpan": ["CJK", "HIRAGANA", "KATAKANA"],
+    "Hans": ["CJK"],
+    "Ethi": ["ETHIOPIC"],
+    "Geor": ["GEORGIAN"],
+    "Armn": ["ARMENIAN"],
+    "Gujr": ["GUJARATI"],
+    "Guru": ["GURMUKHI"],
+    "Knda": ["KANNADA"],
     "Sinh": ["SINHALA"],
-}  # fmt: skip
+}
 
 
 def digest(lines) -> str:

@@ -37,9 +37,25 @@ def test_loses_nothing_of_any_text(tokenizer, lines):
 
 @pytest.mark.parametrize(
     "line",
-    ["", " ", "   two  spaces ", "\t\ttabs", "▁", "a▁ ▁b▁", "▅", "\x00", "\r", "\u2028\u2029\x85", "\ufeffmark",
-     "<s></s><unk><0x0A>", "e\u0301 é ﬁ ①", "👩\u200d👩\u200d👧", "\U0010ffff", "क्ष\u200cत्र"],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        "   two  spaces ",
+        "\t\ttabs",
+        "▁",
+        "a▁ ▁b▁",
+        "▅",
+        "\x00",
+        "\r",
+        "\u2028\u2029\x85",
+        "\ufeffmark",
+        "<s></s><unk><0x0A>",
+        "e\u0301 é ﬁ ①",
+        "👩\u200d👩\u200d👧",
+        "\U0010ffff",
+        "क्ष\u200cत्र",
+    ],
+)
 def test_awkward_lines(tokenizer, line):
     check_round_trip(tokenizer, ["before", line, "after"])
 

@@ -64,9 +64,16 @@ def observed(law: ScalingLaw, parameters: Mapping[str, float], allocation: Alloc
 
 ATLAS = AdaptiveTransfer("sw", ("en", "fr"))
 ATLAS_TRUTH = {
-    "E": 0.6, "A": 60.0, "B": 900.0, "alpha": 0.35, "beta": 0.35, "lambda": 0.1,
-    "tau_en": 0.25, "tau_fr": -0.05, "tau_other": 0.1,
-}  # fmt: skip
+    "E": 0.6,
+    "A": 60.0,
+    "B": 900.0,
+    "alpha": 0.35,
+    "beta": 0.35,
+    "lambda": 0.1,
+    "tau_en": 0.25,
+    "tau_fr": -0.05,
+    "tau_other": 0.1,
+}
 
 
 def atlas_allocations(n: int, seed: int, *, repeats: bool = True) -> Allocation:

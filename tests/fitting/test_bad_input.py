@@ -178,11 +178,17 @@ def test_draws_over_a_whole_range_stay_inside_the_domain() -> None:
         [1] * 4 + [2, 1],
     )
     rows = [
-        {"run": f"r{i}", "params": sizes[i], "language": code, "tokens": float(tokens), "unique_tokens": 1e9,
-         "loss": float(losses[i]) if code == "sw" else None}
+        {
+            "run": f"r{i}",
+            "params": sizes[i],
+            "language": code,
+            "tokens": float(tokens),
+            "unique_tokens": 1e9,
+            "loss": float(losses[i]) if code == "sw" else None,
+        }
         for i in range(6)
         for code, tokens in (("sw", own[i]), ("en", english[i]))
-    ]  # fmt: skip
+    ]
     found = fit(AdaptiveTransfer("sw", ("en",), other=False), Runs.from_flat(pl.DataFrame(rows), "rows"), resamples=20)
     assert np.isfinite(found.draws).all()
 
@@ -197,11 +203,17 @@ def test_any_small_table_gives_an_error_or_finite_numbers_with_notes(data: st.Da
     loss = data.draw(st.lists(st.floats(1e-3, 1e3), min_size=n, max_size=n), "losses")
     name = data.draw(st.sampled_from(sorted(laws.LAWS)), "law")
     rows = [
-        {"run": f"r{i}", "params": sizes[i], "language": code, "tokens": tokens, "unique_tokens": 1e9,
-         "loss": loss[i] if code == "sw" else None}
+        {
+            "run": f"r{i}",
+            "params": sizes[i],
+            "language": code,
+            "tokens": tokens,
+            "unique_tokens": 1e9,
+            "loss": loss[i] if code == "sw" else None,
+        }
         for i in range(n)
         for code, tokens in (("sw", own[i]), ("en", english[i]))
-    ]  # fmt: skip
+    ]
     try:
         runs = Runs.from_flat(pl.DataFrame(rows), "rows")
         found = fit(laws.by_name(name, "sw", runs), runs, resamples=2)

@@ -36,8 +36,10 @@ def test_two_stage_runs_change_no_comparison() -> None:
     runs = _grid(4, 4)
     last = runs.table.filter(pl.col("params") == runs.table["params"].max())["run"]
     other = pl.col("run") + "-staged"
-    renamed = [frame.filter(pl.col("run").is_in(last.to_list())).with_columns(run=other)
-               for frame in (runs.table, runs.exposure, runs.losses)]  # fmt: skip
+    renamed = [
+        frame.filter(pl.col("run").is_in(last.to_list())).with_columns(run=other)
+        for frame in (runs.table, runs.exposure, runs.losses)
+    ]
     table = renamed[0].with_columns(start=pl.lit("two-stage"), params=2 * pl.col("params"))
     both = concat([runs, Runs.of(table, *renamed[1:])])
     assert len(both) > len(runs)

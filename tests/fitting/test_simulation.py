@@ -56,9 +56,12 @@ def test_runs_of_a_table_are_drawn_anew_checkpoints_and_unit_included() -> None:
         {"run": ["a", "a", "b"], "step": [1, 2, 2], "language": ["nan"] * 3, "tokens": [1e9, 2e9, 4e9]}
     )
     losses = exposure.drop("tokens").with_columns(
-        split=pl.lit("validation"), lr_state=pl.Series(["stable", "decayed", "decayed"]),
-        nats=pl.lit(1.0), tokens=pl.lit(50.0), bytes=pl.lit(100.0),
-    )  # fmt: skip
+        split=pl.lit("validation"),
+        lr_state=pl.Series(["stable", "decayed", "decayed"]),
+        nats=pl.lit(1.0),
+        tokens=pl.lit(50.0),
+        bytes=pl.lit(100.0),
+    )
     table = pl.DataFrame({"run": ["a", "b"], "params": [1e8, 1e9], "tokens": [2e9, 4e9]})
     runs = Runs.of(table, exposure, losses)
     drawn = simulate(Chinchilla("nan"), TRUTH, runs, noise=0.0, seed=0)

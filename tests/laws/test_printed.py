@@ -18,9 +18,14 @@ def planted() -> dict[str, float]:
     """phi and psi as printed; alpha and beta follow from the printed exponents; E, A and B were not printed."""
     phi, psi = 0.11, -0.04
     return {
-        "E": 0.4, "A": 700.0, "B": 30.0, "phi": phi, "psi": psi,
-        "alpha": phi / N_EXPONENT, "beta": psi / (D_EXPONENT - 1),
-    }  # fmt: skip
+        "E": 0.4,
+        "A": 700.0,
+        "B": 30.0,
+        "phi": phi,
+        "psi": psi,
+        "alpha": phi / N_EXPONENT,
+        "beta": psi / (D_EXPONENT - 1),
+    }
 
 
 @pytest.mark.parametrize("ratio", PRINTED)

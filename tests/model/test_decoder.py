@@ -84,11 +84,15 @@ def test_the_gradient_matches_central_differences(parameters, sequences):
 @pytest.mark.parametrize(
     ("tokens", "z_loss"),
     [
-        (1, 1e-2), (20, 0.0), (1000, 0.0), (1000, 1e-2),
+        (1, 1e-2),
+        (20, 0.0),
+        (1000, 0.0),
+        (1000, 1e-2),
         # Each tokens and each z-loss stand above; every chunk is compiled, which takes the time.
-        pytest.param(1, 0.0, marks=pytest.mark.slow), pytest.param(20, 1e-2, marks=pytest.mark.slow),
+        pytest.param(1, 0.0, marks=pytest.mark.slow),
+        pytest.param(20, 1e-2, marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_the_training_loss_and_its_gradient_are_those_of_whole_logits(parameters, sequences, z_loss, tokens):
     def whole(p):
         scores = decoder.logits(p, sequences[:, :-1], SHAPE)

@@ -126,9 +126,16 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(trained, tmp_pat
 
 
 BPE = {
-    "model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity", "add_dummy_prefix": False,
-    "remove_extra_whitespaces": False, "eos_id": 0, "unk_id": 1, "bos_id": -1, "minloglevel": 2,
-}  # fmt: skip
+    "model_type": "bpe",
+    "byte_fallback": True,
+    "normalization_rule_name": "identity",
+    "add_dummy_prefix": False,
+    "remove_extra_whitespaces": False,
+    "eos_id": 0,
+    "unk_id": 1,
+    "bos_id": -1,
+    "minloglevel": 2,
+}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,18 @@ BOX = (1e3, COMPUTE / 6e3)
 
 
 def random_problem(
-    seed: int, K: int = 4, T: int = 2, R: int = 3, *, low: float = 0.0, price: bool = False, pool: bool = False,
-    cap: bool = False, alone: bool = False, limits: Limits | None = None,
-) -> Problem:  # fmt: skip
+    seed: int,
+    K: int = 4,
+    T: int = 2,
+    R: int = 3,
+    *,
+    low: float = 0.0,
+    price: bool = False,
+    pool: bool = False,
+    cap: bool = False,
+    alone: bool = False,
+    limits: Limits | None = None,
+) -> Problem:
     """R laws of T targets over K languages; `pool` adds a stream of the others, `price` a price on the share."""
     rng = np.random.default_rng(seed)
     worth = rng.uniform(low, 0.5, (R, T, K))
@@ -46,9 +55,15 @@ def random_problem(
 
 
 def transfer_fit(
-    target: str, taus: dict[str, float], *, lam: float = 0.1, spread: float = 0.01, other: float = 0.0,
-    draws: int = 20, **numbers: float,
-) -> Fit:  # fmt: skip
+    target: str,
+    taus: dict[str, float],
+    *,
+    lam: float = 0.1,
+    spread: float = 0.01,
+    other: float = 0.0,
+    draws: int = 20,
+    **numbers: float,
+) -> Fit:
     """An adaptive transfer fit whose numbers are stated."""
     law = AdaptiveTransfer(target, tuple(taus))
     p = {"E": 0.6, "A": 900.0, "B": 4000.0, "alpha": 0.42, "beta": 0.42, "lambda": lam} | numbers

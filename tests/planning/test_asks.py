@@ -19,11 +19,15 @@ QUICK = {"draws": 0, "baselines": False, "unique_tokens": UNIQUE}
 def test_every_way_to_ask_for_one_plan_gives_it():
     best = plan(FITS, compute=1e21, **QUICK)
     asked = [
-        {"loss": best.objective}, {"params": best.params}, {"tokens": best.total_tokens},
-        {"compute": 1e21, "params": best.params}, {"compute": 1e21, "tokens": best.total_tokens},
-        {"params": best.params, "tokens": best.total_tokens}, {"loss": best.objective, "params": best.params},
+        {"loss": best.objective},
+        {"params": best.params},
+        {"tokens": best.total_tokens},
+        {"compute": 1e21, "params": best.params},
+        {"compute": 1e21, "tokens": best.total_tokens},
+        {"params": best.params, "tokens": best.total_tokens},
+        {"loss": best.objective, "params": best.params},
         {"loss": best.objective, "tokens": best.total_tokens},
-    ]  # fmt: skip
+    ]
     for question in asked:
         found = plan(FITS, **question, **QUICK)
         assert found.compute == pytest.approx(1e21, rel=1e-6), question
@@ -144,7 +148,7 @@ def test_bounds_that_leave_compute_unspent_say_so():
         ({"compute": 1e21, "draws": -1}, "draws is -1", "200"),
         ({"compute": 1e21, "objective": "best"}, "objective 'best'", "regret"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_planned_names_the_constraint(arguments, said, hint):
     with pytest.raises(InputError) as refused:
         plan(FITS, unique_tokens=UNIQUE, **arguments)

@@ -68,10 +68,17 @@ def _moved(P: Problem, found, shares: np.ndarray):
 def test_two_valleys_over_N_are_both_looked_into():
     # A large model on the target's own few tokens, or a smaller one on much of a helper's: two local optima over N.
     P = replace(
-        random_problem(1, R=1, K=2, T=1), E=np.array([[0.4738]]), A=np.array([[31.8176]]), alpha=np.array([[0.315]]),
-        B=np.array([[266.5103]]), beta=np.array([[0.5119]]), lam=np.array([[0.2403]]), helps=None,
-        worth=np.array([[[1.0, 0.0283]]]), unique=np.array([12796748.6863, np.inf]),
-    )  # fmt: skip
+        random_problem(1, R=1, K=2, T=1),
+        E=np.array([[0.4738]]),
+        A=np.array([[31.8176]]),
+        alpha=np.array([[0.315]]),
+        B=np.array([[266.5103]]),
+        beta=np.array([[0.5119]]),
+        lam=np.array([[0.2403]]),
+        helps=None,
+        worth=np.array([[[1.0, 0.0283]]]),
+        unique=np.array([12796748.6863, np.inf]),
+    )
     grid = np.linspace(*np.log(BOX), 400)[1:-1]
     each = solve(P.at(np.zeros(len(grid), np.intp)), None, n=grid)
     assert each is not None
@@ -102,9 +109,12 @@ def test_the_bound_holds_within_constraints(spare: bool):
     K = 4 + spare
     high = np.array([2e10, np.inf, np.inf, np.inf, np.inf])[:K]
     limits = Limits(
-        np.array([0, 1e9, 0, 0, 0.0])[:K], high if spare else np.full(K, np.inf), np.array([0, 0, 0.1, 0, 0.0])[:K],
-        np.array([0.5, 1, 1, 1, 1.0])[:K], spare,
-    )  # fmt: skip
+        np.array([0, 1e9, 0, 0, 0.0])[:K],
+        high if spare else np.full(K, np.inf),
+        np.array([0, 0, 0.1, 0, 0.0])[:K],
+        np.array([0.5, 1, 1, 1, 1.0])[:K],
+        spare,
+    )
     P = random_problem(4, K=K, R=1, limits=limits)
     worth = P.worth.copy()
     worth[:, :, 4:] = 0

@@ -34,8 +34,17 @@ def runs(noise: float = 0.001, seed: int = 0) -> Runs:
                 table.append({"run": name, "params": N, "tokens": D, "start": start, "base": "unimax"})
                 exposure.append({"run": name, "step": 10, "language": "sw", "tokens": D, "unique_tokens": 1e12})
                 nats = loss * math.exp(rng.normal(0, noise)) * 1e4
-                losses.append({"run": name, "step": 10, "language": "sw", "split": "validation", "lr_state": "decayed",
-                               "nats": nats, "tokens": 1e4})  # fmt: skip
+                losses.append(
+                    {
+                        "run": name,
+                        "step": 10,
+                        "language": "sw",
+                        "split": "validation",
+                        "lr_state": "decayed",
+                        "nats": nats,
+                        "tokens": 1e4,
+                    }
+                )
     return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))
 
 

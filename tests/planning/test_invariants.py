@@ -67,8 +67,9 @@ def test_a_language_in_two_identical_halves_changes_nothing(C, a, b, u):
     U = 10**u
     whole = [transfer_fit("sw", {"en": a}, draws=0), transfer_fit("en", {"sw": b}, B=2000.0, draws=0)]
     halves = [
-        transfer_fit("sw", {"en": a, "x-sw": 1.0}, draws=0), transfer_fit("en", {"sw": b, "x-sw": b}, B=2000.0, draws=0)
-    ]  # fmt: skip
+        transfer_fit("sw", {"en": a, "x-sw": 1.0}, draws=0),
+        transfer_fit("en", {"sw": b, "x-sw": b}, B=2000.0, draws=0),
+    ]
     one = plan(whole, compute=10**C, unique_tokens={"sw": U, "en": 1e11}, **QUICK)
     two = plan(halves, compute=10**C, unique_tokens={"sw": U / 2, "x-sw": U / 2, "en": 1e11}, **QUICK)
     assert two.objective == pytest.approx(one.objective, rel=2e-7)

@@ -40,8 +40,10 @@ def test_the_split_of_compute_is_the_best_of_many():
     found = modular(published=True, languages=["sw", "en"], compute=1e21, draws=0, models=2)
     each = []
     for share in np.linspace(0.02, 0.98, 49):
-        plans = [plan(published=True, languages=[code], compute=c, draws=0, baselines=False).objective
-                 for code, c in (("sw", share * 1e21), ("en", (1 - share) * 1e21))]  # fmt: skip
+        plans = [
+            plan(published=True, languages=[code], compute=c, draws=0, baselines=False).objective
+            for code, c in (("sw", share * 1e21), ("en", (1 - share) * 1e21))
+        ]
         each.append(np.mean(plans))
     assert found.objective <= min(each) * (1 + 1e-7)
     assert found.objective == pytest.approx(min(each), rel=1e-4)
@@ -59,8 +61,11 @@ def test_the_same_memory_is_kept_and_costs():
 
 def test_helpful_languages_stay_together_and_hindering_ones_part():
     def fits(tau: float):
-        return [transfer_fit("sw", {"yo": tau, "en": 0.0}), transfer_fit("yo", {"sw": tau, "en": 0.0}, B=9000.0),
-                transfer_fit("en", {"sw": 0.0, "yo": 0.0})]  # fmt: skip
+        return [
+            transfer_fit("sw", {"yo": tau, "en": 0.0}),
+            transfer_fit("yo", {"sw": tau, "en": 0.0}, B=9000.0),
+            transfer_fit("en", {"sw": 0.0, "yo": 0.0}),
+        ]
 
     together = modular(fits(0.9), compute=1e20, unique_tokens=UNIQUE, draws=20)
     apart = modular(fits(-0.3), compute=1e20, unique_tokens=UNIQUE, draws=20)

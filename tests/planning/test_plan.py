@@ -88,13 +88,28 @@ CASES = [
         {"sw": 5e8, "yo": 3e7, "en": 1e12},
     ),
     ([transfer_fit("zh", {"en": -0.2}), transfer_fit("en", {"zh": -0.1})], {"zh": 1e9, "en": 1e10}),
-    ([Fit(Multilingual("sw"), CHINCHILLA | {"gamma": 0.1}, target="sw"),
-      Fit(Multilingual("en"), CHINCHILLA | {"gamma": 0.3}, target="en")], {}),
-    ([Fit(DataConstrained("sw", sizes=(0.02, 1.0)), CHINCHILLA | {"R_D": 15.4, "R_N": 5.3}, target="sw"),
-      Fit(DataConstrained("en"), CHINCHILLA | {"R_D": 15.4}, target="en")], {"sw": 1e9, "en": 1e11}),
-    ([Fit(Multilinguality("sw"), CHINCHILLA | {"phi": 0.1, "psi": -0.04}, target="sw"),
-      Fit(Multilinguality("en"), CHINCHILLA | {"A": 900.0, "phi": 0.1, "psi": -0.04}, target="en")], {}),
-]  # fmt: skip
+    (
+        [
+            Fit(Multilingual("sw"), CHINCHILLA | {"gamma": 0.1}, target="sw"),
+            Fit(Multilingual("en"), CHINCHILLA | {"gamma": 0.3}, target="en"),
+        ],
+        {},
+    ),
+    (
+        [
+            Fit(DataConstrained("sw", sizes=(0.02, 1.0)), CHINCHILLA | {"R_D": 15.4, "R_N": 5.3}, target="sw"),
+            Fit(DataConstrained("en"), CHINCHILLA | {"R_D": 15.4}, target="en"),
+        ],
+        {"sw": 1e9, "en": 1e11},
+    ),
+    (
+        [
+            Fit(Multilinguality("sw"), CHINCHILLA | {"phi": 0.1, "psi": -0.04}, target="sw"),
+            Fit(Multilinguality("en"), CHINCHILLA | {"A": 900.0, "phi": 0.1, "psi": -0.04}, target="en"),
+        ],
+        {},
+    ),
+]
 
 
 @pytest.mark.parametrize(("fits", "unique"), CASES)

@@ -12,9 +12,12 @@ from babelscale.planning.problem import Problem, saturated
 from babelscale.planning.solve import Solved, solve, solve_near
 
 KINDS = [
-    {"price": True, "cap": True}, {"pool": True}, {"low": -0.1}, {"alone": True, "K": 3, "T": 3},
+    {"price": True, "cap": True},
+    {"pool": True},
+    {"low": -0.1},
+    {"alone": True, "K": 3, "T": 3},
     {"alone": True, "pool": True},
-]  # fmt: skip
+]
 
 
 def shares_and_sizes(P: Problem, seed: int) -> tuple[np.ndarray, np.ndarray]:

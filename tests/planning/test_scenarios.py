@@ -95,8 +95,16 @@ def test_simpler_mixtures_lose_and_the_interval_is_of_the_difference():
     assert shares["proportional"] == pytest.approx(5e8 / (1e12 + 5e8))
     assert shares["proportional"] < shares["temperature"] < 0.5
     alone = next(b for b in best.baselines if b.name == "monolingual")
-    each = [plan(f, compute=5e19, unique_tokens={"sw": 5e8} if f.target == "sw" else {"en": 1e12}, draws=0,
-                 languages=[f.target or ""]).objective for f in FITS]  # fmt: skip
+    each = [
+        plan(
+            f,
+            compute=5e19,
+            unique_tokens={"sw": 5e8} if f.target == "sw" else {"en": 1e12},
+            draws=0,
+            languages=[f.target or ""],
+        ).objective
+        for f in FITS
+    ]
     assert alone.objective == pytest.approx(np.mean(each), rel=1e-8)
 
 

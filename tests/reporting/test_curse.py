@@ -27,13 +27,25 @@ def study(counts: tuple[int, ...], noise: float = 0.001) -> Runs:
         for N in (1e5, 3e5, 1e6):
             for D in (1e6, 4e6, 2e7):
                 run, own = f"k{K}-{N:.0e}-{D:.0e}", D / K
-                loss = (LAW["E"] + LAW["A"] * K ** LAW["phi"] / N ** LAW["alpha"]
-                        + LAW["B"] * K ** LAW["psi"] / own ** LAW["beta"])  # fmt: skip
+                loss = (
+                    LAW["E"]
+                    + LAW["A"] * K ** LAW["phi"] / N ** LAW["alpha"]
+                    + LAW["B"] * K ** LAW["psi"] / own ** LAW["beta"]
+                )
                 table.append({"run": run, "params": N, "tokens": D, "start": "scratch"})
                 exposure += [{"run": run, "step": 1, "language": c, "tokens": own} for c in CODES[:K]]
                 nats = loss * math.exp(rng.normal(0, noise)) * 1e3
-                losses.append({"run": run, "step": 1, "language": "sv", "split": "validation", "lr_state": "decayed",
-                               "nats": nats, "tokens": 1e3})  # fmt: skip
+                losses.append(
+                    {
+                        "run": run,
+                        "step": 1,
+                        "language": "sv",
+                        "split": "validation",
+                        "lr_state": "decayed",
+                        "nats": nats,
+                        "tokens": 1e3,
+                    }
+                )
     return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))
 
 
@@ -108,6 +120,15 @@ def continued_runs() -> Runs:
                 table.append({"run": run, "params": N, "tokens": D, "start": start, "base": "unimax"})
                 exposure.append({"run": run, "step": 10, "language": "sw", "tokens": D, "unique_tokens": 1e12})
                 nats = loss * math.exp(rng.normal(0, 0.001)) * 1e4
-                losses.append({"run": run, "step": 10, "language": "sw", "split": "validation", "lr_state": "decayed",
-                               "nats": nats, "tokens": 1e4})  # fmt: skip
+                losses.append(
+                    {
+                        "run": run,
+                        "step": 10,
+                        "language": "sw",
+                        "split": "validation",
+                        "lr_state": "decayed",
+                        "nats": nats,
+                        "tokens": 1e4,
+                    }
+                )
     return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))

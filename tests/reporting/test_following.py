@@ -216,10 +216,20 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 
 def test_a_study_that_trains_is_followed_to_its_end(study: Study) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "babelscale", "study", "run", str(study.folder.parent / "tiny.toml"),
-         "--out", str(study.folder), "--no-report"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "babelscale",
+            "study",
+            "run",
+            str(study.folder.parent / "tiny.toml"),
+            "--out",
+            str(study.folder),
+            "--no-report",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     follower, seen, done = Follower(study.folder), set(), [0.0]
     until = time.monotonic() + 150
     try:

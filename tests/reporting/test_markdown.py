@@ -20,12 +20,49 @@ from babelscale.reporting.page import Figure, Section, Table
 from babelscale.runs import Runs
 
 HOSTILE = [
-    "a | b", "\\", "\\|", "| --- |", "`code`", "``", "*bold* _it_", "[x](javascript:alert(1))", "![](x)", "<b>",
-    "</td>", "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "http://a.example/x", "www.a.example",
-    "<a@b.example>", "two\nlines", "tab\there", "&amp; &lt; &#65;", "# no", "- no", "1. no", "1) no", "> no", "    no",
-    "trailing ", " ", "~~no~~", "$x$", "---", "===", "+ no", "no", "nan", "NA", "on", "", "العربية", "a\r\nb",
-    "[^1]", "[ ] x", "x\\",
-]  # fmt: skip
+    "a | b",
+    "\\",
+    "\\|",
+    "| --- |",
+    "`code`",
+    "``",
+    "*bold* _it_",
+    "[x](javascript:alert(1))",
+    "![](x)",
+    "<b>",
+    "</td>",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "http://a.example/x",
+    "www.a.example",
+    "<a@b.example>",
+    "two\nlines",
+    "tab\there",
+    "&amp; &lt; &#65;",
+    "# no",
+    "- no",
+    "1. no",
+    "1) no",
+    "> no",
+    "    no",
+    "trailing ",
+    " ",
+    "~~no~~",
+    "$x$",
+    "---",
+    "===",
+    "+ no",
+    "no",
+    "nan",
+    "NA",
+    "on",
+    "",
+    "العربية",
+    "a\r\nb",
+    "[^1]",
+    "[ ] x",
+    "x\\",
+]
 
 
 def parsed(text: str) -> list[Token]:
@@ -70,9 +107,14 @@ def test_any_line_is_a_line_and_nothing_else(text: str) -> None:
     tokens = parsed(made)
     kinds = [token.type for token in tokens if token.type.endswith("_open")]
     assert kinds == [
-        "heading_open", "paragraph_open", "heading_open", "paragraph_open", "bullet_list_open", "list_item_open",
+        "heading_open",
         "paragraph_open",
-    ]  # fmt: skip
+        "heading_open",
+        "paragraph_open",
+        "bullet_list_open",
+        "list_item_open",
+        "paragraph_open",
+    ]
     assert [said(token) for token in tokens if token.type == "inline"] == ["t", "s", f"x{text}", f"{text}x", f"{text}x"]
 
 
@@ -119,8 +161,9 @@ def test_a_report_holds_what_the_page_holds(folder: Path) -> None:
         assert drawn.startswith("<svg")
         assert "currentColor" not in drawn
     assert {token.content.strip() for token in tokens if token.type == "html_block"} == {
-        "<details><summary>The numbers behind this chart</summary>", "</details>",
-    }  # fmt: skip
+        "<details><summary>The numbers behind this chart</summary>",
+        "</details>",
+    }
     warned = [line for section in parts for line in section.warning]
     assert text.count("> [!WARNING]") == sum(bool(section.warning) for section in parts)
     assert all(f"> {markdown._line(line)}" in text for line in warned)

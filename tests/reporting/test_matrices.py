@@ -177,9 +177,16 @@ def simulate_six() -> Runs:
                 nats = 1 + 20 * (own * np.exp(worth)) ** -0.3 * np.exp(0.002 * rng.normal())
                 exposure.append({"run": run, "step": step, "language": code, "tokens": own})
                 losses.append(
-                    {"run": run, "step": step, "language": code, "split": "validation", "lr_state": "stable",
-                     "nats": nats, "tokens": 1.0}
-                )  # fmt: skip
+                    {
+                        "run": run,
+                        "step": step,
+                        "language": code,
+                        "split": "validation",
+                        "lr_state": "stable",
+                        "nats": nats,
+                        "tokens": 1.0,
+                    }
+                )
     return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))
 
 

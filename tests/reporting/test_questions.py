@@ -174,9 +174,7 @@ def test_scores_that_would_be_censored_ask_for_a_lower_anchor():
 
 def test_kinship_counts_languages_and_names_those_to_add():
     some = ["en", "ru", "sv"]
-    answers = transfer_questions(
-        runs_in(PAIRS | {"languages": some}, ALONE | {"languages": some}), QUIET, slope, U
-    )  # fmt: skip
+    answers = transfer_questions(runs_in(PAIRS | {"languages": some}, ALONE | {"languages": some}), QUIET, slope, U)
     script = next(a for a in about(answers, "do kindred") if "script" in a.subject)
     # Russian has no partner of its script, so two languages are left: too few.
     assert (script.width, script.can_tell) == (None, False)
@@ -203,9 +201,12 @@ def test_trends_of_transfer_narrow_with_more_sizes():
 
 
 REPEATED = {
-    "mixture": "monolingual", "languages": ["en"], "unique_tokens": 16384, "sizes": ["s8", "s64"],
+    "mixture": "monolingual",
+    "languages": ["en"],
+    "unique_tokens": 16384,
+    "sizes": ["s8", "s64"],
     "tokens": [16384, 32768, 65536, 131072, 262144, 655360],
-}  # fmt: skip
+}
 
 
 def test_cut_runs_have_the_cut_text_and_others_the_whole():
@@ -266,9 +267,7 @@ def test_the_noise_of_finished_runs_is_measured_where_seeds_alone_differ():
     specs = runs_in(MONO | {"seeds": range(40)})
     allocation, _ = allocation_of(specs, U)
     truth = {"E": 0.5, "A": 1.0, "B": 9.0, "alpha": 0.35, "beta": 0.35}
-    runs = simulate(
-        [Chinchilla("en"), Chinchilla("ru")], [truth, truth], allocation, noise=0.02, seed=1
-    )  # fmt: skip
+    runs = simulate([Chinchilla("en"), Chinchilla("ru")], [truth, truth], allocation, noise=0.02, seed=1)
     names = {f"r{i:06d}": spec.name for i, spec in enumerate(specs)}
     named = Runs.of(*(frame.with_columns(pl.col("run").replace(names)) for frame in vars(runs).values()))
     found = noise_of(specs, None, named, {spec.name: spec for spec in specs})
@@ -294,8 +293,11 @@ def small():
 def test_a_design_is_told_of_every_law_target_and_question(small: Any):
     found = study_power(small, tables=2)
     assert [(row.law, row.target) for row in found.laws[:4]] == [
-        ("chinchilla", "en"), ("chinchilla", "ru"), ("data-constrained", "en"), ("data-constrained", "ru"),
-    ]  # fmt: skip
+        ("chinchilla", "en"),
+        ("chinchilla", "ru"),
+        ("data-constrained", "en"),
+        ("data-constrained", "ru"),
+    ]
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert [answer["can_tell"] for answer in data["questions"]] == [answer.can_tell for answer in found.questions]
     text = str(found)

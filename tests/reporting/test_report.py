@@ -61,9 +61,11 @@ def analysed(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
     folder = tmp_path_factory.mktemp("study") / "synthetic"
     runs.write(folder / "runs")
     design = {
-        "name": "synthetic", "title": "A <b>title</b> & more", "corpus": {"kind": "phrasebook", "seed": 0},
+        "name": "synthetic",
+        "title": "A <b>title</b> & more",
+        "corpus": {"kind": "phrasebook", "seed": 0},
         "analysis": {"targets": ["sv", "qu"], "plan": {"compute": 1e14, "languages": ["sv", "da", "sw"]}},
-    }  # fmt: skip
+    }
     (folder / "design.json").write_text(json.dumps(design), encoding="utf-8")
     reporting.report(folder)
     return folder

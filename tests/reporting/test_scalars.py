@@ -12,9 +12,15 @@ from babelscale.reporting.scalars import write_scalars
 
 STEPS = [{"step": k, "loss": 5.0 - k, "gradient_norm": 1.0, "learning_rate": 0.1} for k in (1, 2)]
 HELD_OUT = {
-    "step": 2, "language": "no", "lr_state": "decayed", "split": "validation", "nats": 200.0, "tokens": 100,
-    "bytes": 400, "unigram_nats": 500.0,
-}  # fmt: skip
+    "step": 2,
+    "language": "no",
+    "lr_state": "decayed",
+    "split": "validation",
+    "nats": 200.0,
+    "tokens": 100,
+    "bytes": 400,
+    "unigram_nats": 500.0,
+}
 
 
 def read(folder: Path) -> dict[tuple[str, int], float]:

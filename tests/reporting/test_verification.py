@@ -39,9 +39,16 @@ def _runs(law: Multilinguality) -> Runs:
     for k, (codes, N, D) in enumerate(grid):
         exposure += [{"run": f"r{k}", "step": 1, "language": c, "tokens": D / len(codes)} for c in codes]
         losses.append(
-            {"run": f"r{k}", "step": 1, "language": "sv", "split": "validation", "lr_state": "decayed",
-             "nats": float(law.loss(PARAMETERS, even(codes, N, D))) * 1000, "tokens": 1000.0}
-        )  # fmt: skip
+            {
+                "run": f"r{k}",
+                "step": 1,
+                "language": "sv",
+                "split": "validation",
+                "lr_state": "decayed",
+                "nats": float(law.loss(PARAMETERS, even(codes, N, D))) * 1000,
+                "tokens": 1000.0,
+            }
+        )
     return Runs.of(pl.DataFrame(runs), pl.DataFrame(exposure), pl.DataFrame(losses))
 
 
@@ -94,9 +101,16 @@ def table(after: float, seeds: int = 4, noise: float = 0.002) -> tuple[Runs, dic
             for code in codes:
                 level = (3.0 if code == "sv" else 4.0) * (after if side == "after" else 1) * (1 + noise * rng.normal())
                 losses.append(
-                    {"run": name, "step": 1, "language": code, "split": "validation", "lr_state": "decayed",
-                     "nats": 1000 * level, "tokens": 1000.0}
-                )  # fmt: skip
+                    {
+                        "run": name,
+                        "step": 1,
+                        "language": code,
+                        "split": "validation",
+                        "lr_state": "decayed",
+                        "nats": 1000 * level,
+                        "tokens": 1000.0,
+                    }
+                )
     return Runs.of(pl.DataFrame(runs), pl.DataFrame(exposure), pl.DataFrame(losses)), groups
 
 

@@ -94,9 +94,12 @@ def test_whoever_says_cpu_is_not_asked(jax_says, monkeypatch: pytest.MonkeyPatch
 
 def test_the_question_is_one_that_jax_answers():
     asked = subprocess.run(
-        [sys.executable, "-c", local._ASK_JAX], env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", local._ASK_JAX],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert asked.stdout.split() == ["cpu", "1"], asked.stderr
 
 

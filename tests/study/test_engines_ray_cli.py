@@ -38,9 +38,12 @@ def listens(port: int) -> bool:
 def start(*options: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
     command = [str(RAY), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", *options]
     return subprocess.Popen(
-        command, env=os.environ | OURS | (environment or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command,
+        env=os.environ | OURS | (environment or {}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def end(node: subprocess.Popen) -> None:
@@ -101,8 +104,11 @@ def command(design: Path, study: Study, address: str, environment: dict[str, str
     given = ["study", "run", str(design), "--out", str(study.folder), "--no-report", "--engine", "ray"]
     return subprocess.Popen(
         [sys.executable, "-m", "babelscale", *given, "--address", address],
-        env=os.environ | OURS | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=os.environ | OURS | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def assert_same(peace: Study, study: Study) -> None:
@@ -148,10 +154,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
 
 def test_a_cluster_that_asks_for_a_token_says_so_and_takes_it(design: Path, peace: Study, study: Study):
     gcs, token = free_port(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-test-alone-and-long-enough"}
-    head = start(
-        "--head", f"--port={gcs}", "--include-dashboard=false",
-        environment=token,
-    )  # fmt: skip
+    head = start("--head", f"--port={gcs}", "--include-dashboard=false", environment=token)
     try:
         wait_for(lambda: listens(gcs), 60)
         process = command(design, study, f"127.0.0.1:{gcs}")

@@ -42,14 +42,22 @@ def run(tmp_path: Path, parameters: decoder.Parameters, tokenizer_folder: Path) 
     name = {"run": folder.name, "step": STEPS}
     losses = {"split": "validation", "lr_state": "decayed", "nats": 2000 * np.log(2), "bytes": 1000, "tokens": 500}
     record = {
-        "run": {"run": folder.name, "tokens": 3840.0, "seed": 0, "base": None, "corpus": "c" * 64,
-                "tokenizer": tokenizer.hash},
+        "run": {
+            "run": folder.name,
+            "tokens": 3840.0,
+            "seed": 0,
+            "base": None,
+            "corpus": "c" * 64,
+            "tokenizer": tokenizer.hash,
+        },
         "identity": {"shape": SHAPE.identity(), "mixture": {"no": 0.75, "sw": 0.25}, "steps": STEPS},
         "recipe": {"sequence_length": 32},
-        "exposure": [name | {"language": "no", "tokens": 2880.0, "unique_tokens": 9000.0},
-                     name | {"language": "sw", "tokens": 960.0, "unique_tokens": 8000.0}],
+        "exposure": [
+            name | {"language": "no", "tokens": 2880.0, "unique_tokens": 9000.0},
+            name | {"language": "sw", "tokens": 960.0, "unique_tokens": 8000.0},
+        ],
         "losses": [name | losses | {"language": code} for code in ("no", "sw")],
-    }  # fmt: skip
+    }
     (folder / "record.json").write_text(json.dumps(record))
     save(folder, STEPS, parameters)
     return folder

@@ -37,8 +37,22 @@ def test_what_reads_a_design_takes_a_study_s_folder(capsys, folder: Path) -> Non
     assert plan == json.loads(json.dumps(expected))
     power = said(capsys, "study", "power", folder, "--law", "chinchilla", "--target", "sv", "--tables", 1, "--json")
     assert json.loads(power)["design"] == "small"
-    written = said(capsys, "study", "verify", folder, "--from", "sv,da", "--to", "sv,da,id", "--size", "xs",
-                   "--tokens", "3e5", "--out", "v.toml")  # fmt: skip
+    written = said(
+        capsys,
+        "study",
+        "verify",
+        folder,
+        "--from",
+        "sv,da",
+        "--to",
+        "sv,da,id",
+        "--size",
+        "xs",
+        "--tokens",
+        "3e5",
+        "--out",
+        "v.toml",
+    )
     assert written.strip() == "v.toml"
 
 

@@ -93,8 +93,10 @@ def test_the_holdout_is_the_largest_two_sizes_and_three_mixtures_of_the_seven(mi
     assert all({code for code, _ in shares} == SEVEN for shares in held)
     others = {
         tuple(spec.mixture.shares.items())
-        for name, specs in miniature.items() if name not in part.groups for spec in specs
-    }  # fmt: skip
+        for name, specs in miniature.items()
+        if name not in part.groups
+        for spec in specs
+    }
     assert not held & others
 
 
@@ -135,8 +137,10 @@ def verse_text(folder: Path, languages: tuple[str, ...]) -> Path:
         words = ["".join(draw.choices("abdefgiklmnoprstuvz", k=draw.randint(2, 7))) for _ in range(60)]
         lines = [
             f"B{b}.{c}.{v}\t{' '.join(draw.choices(words, k=12))}\n"
-            for b in range(20) for c in range(1, 26) for v in range(1, 7)
-        ]  # fmt: skip
+            for b in range(20)
+            for c in range(1, 26)
+            for v in range(1, 7)
+        ]
         (folder / f"{code}.tsv").write_text("".join(lines), encoding="utf-8")
     return folder
 

@@ -106,9 +106,12 @@ def test_many_at_once_publish_one(tmp_path: Path):
         barrier = threading.Barrier(16)
 
         def one(
-            number: int, working: Path = working, finished: Path = finished, outcomes: list = outcomes,
+            number: int,
+            working: Path = working,
+            finished: Path = finished,
+            outcomes: list = outcomes,
             barrier: threading.Barrier = barrier,
-        ) -> None:  # fmt: skip
+        ) -> None:
             rng = random.Random(number)
             barrier.wait()
             for _ in range(rng.randrange(3)):
@@ -129,8 +132,9 @@ def test_many_at_once_publish_one(tmp_path: Path):
         assert len(outcomes) == 16
         assert outcomes.count(True) == 1
         assert {path.name: path.read_text() for path in finished.iterdir()} == {
-            record.LOG: "the same", record.RECORD: "the same",
-        }  # fmt: skip
+            record.LOG: "the same",
+            record.RECORD: "the same",
+        }
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path):

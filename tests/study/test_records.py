@@ -191,8 +191,17 @@ def test_runs_that_do_not_belong_are_named_with_the_reason(
         assert set(done.foreign) == set(whole.specs)
         assert all(reason in said for said in done.foreign.values())
         with pytest.raises(SystemExit) as stopped:
-            cli.main(["study", "prepare", str(tmp_path / "other.toml"), "--out", str(tmp_path / field),
-                      "--records", str(file)])  # fmt: skip
+            cli.main(
+                [
+                    "study",
+                    "prepare",
+                    str(tmp_path / "other.toml"),
+                    "--out",
+                    str(tmp_path / field),
+                    "--records",
+                    str(file),
+                ]
+            )
         assert stopped.value.code == 2
         assert f"error: no run of {file}" in capsys.readouterr().err
 
@@ -288,8 +297,11 @@ def test_what_is_lost_is_trained_from_restored_runs_to_the_same_bytes(whole: Stu
     assert [spec.name for spec in study.missing_of(["second"])] == []
     assert [spec.name for spec in study.missing_of(["third"])] == chain
     assert {spec.name for spec in study.missing} == {short, *chain}
-    before = {name: (study.finished(name) / record.RECORD).stat().st_mtime_ns for name in study.specs if
-              study.is_finished(name)}  # fmt: skip
+    before = {
+        name: (study.finished(name) / record.RECORD).stat().st_mtime_ns
+        for name in study.specs
+        if study.is_finished(name)
+    }
     events: list[dict[str, Any]] = []
     assert study.train(on_event=events.append) == 4
     assert not [event for event in events if "warning" in event or "failed" in event]
@@ -419,8 +431,11 @@ def test_the_commands(
         command("study", "records", whole.folder, "--json")
     file = tmp_path / "tiny-records.jsonl.xz"
     assert json.loads(capsys.readouterr().out) == {
-        "file": file.name, "runs": 5, "added": 5, "bytes": file.stat().st_size,
-    }  # fmt: skip
+        "file": file.name,
+        "runs": 5,
+        "added": 5,
+        "bytes": file.stat().st_size,
+    }
     command("study", "records", whole.folder, "--out", file)
     assert "5 runs, 0 of them added now" in capsys.readouterr().out
     folder = fresh(whole, tmp_path / "again").folder

@@ -18,10 +18,17 @@ def simulate() -> Callable[..., Runs]:
     """simulate(worth, mixtures, ...): learning curves of monolingual runs and of mixtures, all of one size."""
 
     def made(
-        worth: Worth, mixtures: Sequence[Mapping[str, float]], *, tokens: float = 1e8, longer: float = 1.0,
-        noise: float = 0.0, seeds: Sequence[int] = (0,), params: float = 1e6, states: Sequence[str] = ("stable",),
+        worth: Worth,
+        mixtures: Sequence[Mapping[str, float]],
+        *,
+        tokens: float = 1e8,
+        longer: float = 1.0,
+        noise: float = 0.0,
+        seeds: Sequence[int] = (0,),
+        params: float = 1e6,
+        states: Sequence[str] = ("stable",),
         checkpoints: int = 14,
-    ) -> Runs:  # fmt: skip
+    ) -> Runs:
         codes = sorted({code for mixture in mixtures for code in mixture})
         rng = np.random.default_rng(11)
         table, exposure, losses = [], [], []
@@ -37,9 +44,16 @@ def simulate() -> Callable[..., Runs]:
                         for state in states:
                             loss = (1 + 50 * d_eff**-0.3) * math.exp(noise * rng.standard_normal())
                             losses.append(
-                                {"run": run, "step": step, "language": code, "split": "validation", "lr_state": state,
-                                 "nats": loss, "tokens": 1.0}
-                            )  # fmt: skip
+                                {
+                                    "run": run,
+                                    "step": step,
+                                    "language": code,
+                                    "split": "validation",
+                                    "lr_state": state,
+                                    "nats": loss,
+                                    "tokens": 1.0,
+                                }
+                            )
         return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))
 
     return made

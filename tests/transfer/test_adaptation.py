@@ -20,9 +20,16 @@ def runs(seeds=(0, 1)) -> Runs:
 
     def loss(run, step, code, value, state):
         losses.append(
-            {"run": run, "step": step, "language": code, "split": "validation", "lr_state": state, "nats": value,
-             "tokens": 1.0}
-        )  # fmt: skip
+            {
+                "run": run,
+                "step": step,
+                "language": code,
+                "split": "validation",
+                "lr_state": state,
+                "nats": value,
+                "tokens": 1.0,
+            }
+        )
 
     for seed in seeds:
         base = f"base-{seed}"

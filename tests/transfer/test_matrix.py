@@ -40,10 +40,15 @@ def runs(seeds=(0,), params=1e6, state="stable", noise=0.0, half=0.5, longer=Non
                     loss = (1 + 50 * own**-0.3) * math.exp(noise * rng.standard_normal())
                     losses.append(
                         {
-                            "run": name, "step": step, "language": code, "split": "validation", "lr_state": state,
-                            "nats": loss, "tokens": 1.0,
+                            "run": name,
+                            "step": step,
+                            "language": code,
+                            "split": "validation",
+                            "lr_state": state,
+                            "nats": loss,
+                            "tokens": 1.0,
                         }
-                    )  # fmt: skip
+                    )
     return Runs.of(pl.DataFrame(table), pl.DataFrame(exposure), pl.DataFrame(losses))
 
 
@@ -214,10 +219,17 @@ def test_runs_that_repeat_part_of_a_text_are_no_baselines():
     steps = [(step, D) for step, D in enumerate(np.geomspace(1e6, 9e8, 10))]
     seen = [{"run": "da-cut", "step": k, "language": "da", "tokens": D, "unique_tokens": 1e6} for k, D in steps]
     losses = [
-        {"run": "da-cut", "step": k, "language": "da", "split": "validation", "lr_state": "stable", "nats": 9.0,
-         "tokens": 1.0}
+        {
+            "run": "da-cut",
+            "step": k,
+            "language": "da",
+            "split": "validation",
+            "lr_state": "stable",
+            "nats": 9.0,
+            "tokens": 1.0,
+        }
         for k, _ in steps
-    ]  # fmt: skip
+    ]
     kept = Runs.of(
         pl.concat([plain.table, table], how="diagonal"),
         pl.concat([plain.exposure, pl.DataFrame(seen)], how="diagonal"),

@@ -61,9 +61,19 @@ def planted(worth, width: int, count: int, *, noise: float = 0.0, seed: int = 0)
     m = len(y)
     never = np.full(m, np.inf)
     return Readings(
-        CODES, target, np.full(m, 1 / width), ratio, y, -never, never, np.full(m, noise**2), target,
-        np.full(m, noise**2), run.astype(np.str_), np.ones(m),
-    )  # fmt: skip
+        CODES,
+        target,
+        np.full(m, 1 / width),
+        ratio,
+        y,
+        -never,
+        never,
+        np.full(m, noise**2),
+        target,
+        np.full(m, noise**2),
+        run.astype(np.str_),
+        np.ones(m),
+    )
 
 
 def together(*parts: Readings) -> Readings:

@@ -32,9 +32,11 @@ def report() -> str:
     table = Table("Losses", ("language", "loss"), [[row["name"], f"{row['loss']:.1f}"] for row in rows], (1,))
     figure = Figure("losses", drawn, "Longer is worse.", table)
     parts = [
-        Section(f"Part {k}", f"part-{k}", ["Said."], ["one", "two"], ["Beware."], [table], [figure][:1 - k], ["Noted."])
+        Section(
+            f"Part {k}", f"part-{k}", ["Said."], ["one", "two"], ["Beware."], [table], [figure][: 1 - k], ["Noted."]
+        )
         for k in range(3)
-    ]  # fmt: skip
+    ]
     return render("<script>alert(1)</script>", "Four languages", parts, footer="Made here.")
 
 
@@ -139,9 +141,14 @@ def test_the_audit_finds_what_it_looks_for(opened) -> None:
     )
     found = "\n".join(page.evaluate(AUDIT, {"own": True, "minimum": 5}))
     for said in (
-        "a control without a label", "without a name: <button", "is followed by h4", "a drawing without a name",
-        "a picture without words", "contrast of text 2.3", "a head without scope",
-    ):  # fmt: skip
+        "a control without a label",
+        "without a name: <button",
+        "is followed by h4",
+        "a drawing without a name",
+        "a picture without words",
+        "contrast of text 2.3",
+        "a head without scope",
+    ):
         assert said in found
 
 

@@ -36,11 +36,19 @@ def ask(app, path: str, query: str = "", method: str = "GET", **headers: str) ->
     """One request to an ASGI application."""
     given = {"host": "127.0.0.1:8765"} | {name.replace("_", "-"): value for name, value in headers.items()}
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
-        "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8765),
-    }  # fmt: skip
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 8765),
+    }
     sent: list[dict] = []
 
     async def receive() -> dict:

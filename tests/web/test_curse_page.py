@@ -108,10 +108,12 @@ def test_the_design_that_checks_an_expansion_is_one_to_train(app) -> None:
     assert len(after["seeds"]) == 3
     assert after["tokens"][0] > before["tokens"][0] == 4e5
     for query, word in (
-        ("languages=4&to=50", "12 languages"), ("languages=4&to=8&size=huge", "huge"),
-        ("languages=4&to=8&design=..%2F..%2Fetc%2Fpasswd", "design"), ("languages=8&to=4", "larger mixture"),
+        ("languages=4&to=50", "12 languages"),
+        ("languages=4&to=8&size=huge", "huge"),
+        ("languages=4&to=8&design=..%2F..%2Fetc%2Fpasswd", "design"),
+        ("languages=8&to=4", "larger mixture"),
         ("languages=yo&to=4", "yo"),
-    ):  # fmt: skip
+    ):
         refused = ask(app, "/api/expand.toml", query)
         assert refused.status == 400, query
         assert word in refused.json()["error"]
@@ -120,13 +122,22 @@ def test_the_design_that_checks_an_expansion_is_one_to_train(app) -> None:
 @pytest.mark.parametrize(
     ("query", "word"),
     [
-        ("to=4", "languages"), ("languages=4", "to"), ("languages=0&to=4", "languages"), ("languages=-4&to=4", "lang"),
-        ("languages=99999999&to=4", "languages"), ("languages=4&to=0", "to"), ("languages=4&to=1e3", "to"),
-        ("languages=4&to=8&params=1e9", "go together"), ("languages=4&to=8&params=nan&tokens=1", "params"),
-        ("languages=%3Cscript%3E&to=8", "script"), ("languages=,&to=8", "languages"),
-        ("languages=4&to=8&source=served", "served"), ("languages=qq&to=8", "qq"), ("languages=4&to=99999", "to"),
+        ("to=4", "languages"),
+        ("languages=4", "to"),
+        ("languages=0&to=4", "languages"),
+        ("languages=-4&to=4", "lang"),
+        ("languages=99999999&to=4", "languages"),
+        ("languages=4&to=0", "to"),
+        ("languages=4&to=1e3", "to"),
+        ("languages=4&to=8&params=1e9", "go together"),
+        ("languages=4&to=8&params=nan&tokens=1", "params"),
+        ("languages=%3Cscript%3E&to=8", "script"),
+        ("languages=,&to=8", "languages"),
+        ("languages=4&to=8&source=served", "served"),
+        ("languages=qq&to=8", "qq"),
+        ("languages=4&to=99999", "to"),
     ],
-)  # fmt: skip
+)
 def test_bad_questions_are_refused_with_a_reason(app, query: str, word: str) -> None:
     for path in ("/api/expand", "/view/curse"):
         answer = ask(app, path, query)

@@ -30,11 +30,19 @@ def test_this_machine_alone_is_served_unless_told(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/x/../../app.py", "/static/x/..%2f..%2fapp.py", "/static/x/....//app.py", "/static//etc/passwd",
-        "/static/x/%2e%2e%2fheaders.py", "/static/x/vega.js%00.css", "/static/x/page.css/../../served.py",
-        "/static/x/C:\\windows\\win.ini", "/static/x/__init__.py", "/../../../etc/passwd", "//etc/passwd",
+        "/static/x/../../app.py",
+        "/static/x/..%2f..%2fapp.py",
+        "/static/x/....//app.py",
+        "/static//etc/passwd",
+        "/static/x/%2e%2e%2fheaders.py",
+        "/static/x/vega.js%00.css",
+        "/static/x/page.css/../../served.py",
+        "/static/x/C:\\windows\\win.ini",
+        "/static/x/__init__.py",
+        "/../../../etc/passwd",
+        "//etc/passwd",
     ],
-)  # fmt: skip
+)
 def test_no_path_leads_out_of_the_folder(app, path: str) -> None:
     for form in (path, path.replace("%2f", "/").replace("%2e", ".").replace("%00", "\0")):
         assert ask(app, form).status == 404

@@ -162,8 +162,10 @@ def test_the_api_says_what_the_command_says(study: Study, serving) -> None:
     assert len(told["under_way"]) == 1
     said = subprocess.run(
         [sys.executable, "-m", "babelscale", "study", "status", str(study.folder), "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(said.stdout) == told
     for query in ("state=none", "refresh=1", "what=x"):
         assert asked_of(f"{address}/view/study?{query}")[0] == 400

@@ -67,8 +67,11 @@ def test_the_view_follows_every_control(app) -> None:
     assert [section["name"] for section in shown] == ["transfer", "helpers", "rankings"]
     assert "have a 90 % interval" in shown[0]["warning"][0]
     assert {row[0] for row in shown[1]["figures"][0]["table"]["rows"]} == {
-        "English (en)", "French (fr)", "Indonesian (id)", "Malay (ms)"
-    }  # fmt: skip
+        "English (en)",
+        "French (fr)",
+        "Indonesian (id)",
+        "Malay (ms)",
+    }
     assert "by what they gain" in shown[0]["figures"][0]["reading"]
     tested = patiently(app, "/view/transfer", "tests=true&fill=true").json()["sections"]
     assert [section["name"] for section in tested][-2:] == ["predicted", "tests"]
@@ -78,11 +81,18 @@ def test_the_view_follows_every_control(app) -> None:
 @pytest.mark.parametrize(
     ("query", "word"),
     [
-        ("only=qq", "only"), ("only=sw", "only"), ("target=%3Cscript%3E", "script"), ("order=best", "order"),
-        ("cells=width", "cells"), ("source=elsewhere", "elsewhere"), ("predict=%22%3E%3Cimg", "img"),
-        ("anchor=7", "anchor"), ("along=true", "need runs"), ("fill=maybe", "fill"),
+        ("only=qq", "only"),
+        ("only=sw", "only"),
+        ("target=%3Cscript%3E", "script"),
+        ("order=best", "order"),
+        ("cells=width", "cells"),
+        ("source=elsewhere", "elsewhere"),
+        ("predict=%22%3E%3Cimg", "img"),
+        ("anchor=7", "anchor"),
+        ("along=true", "need runs"),
+        ("fill=maybe", "fill"),
     ],
-)  # fmt: skip
+)
 def test_bad_questions_are_refused_with_a_reason(app, query: str, word: str) -> None:
     answer = patiently(app, "/view/transfer", query)
     assert answer.status == 400

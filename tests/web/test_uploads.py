@@ -58,11 +58,19 @@ class Place:
     async def _post(self, name: str, parts: AsyncIterator[dict], headers: dict[str, str]) -> tuple[int, dict, int]:
         given = {"host": "127.0.0.1:8765"} | {key.replace("_", "-"): value for key, value in headers.items()}
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-            "path": "/api/tables", "raw_path": b"/api/tables", "query_string": f"name={quote(name)}".encode(),
-            "root_path": "", "headers": [(key.encode(), value.encode()) for key, value in given.items()],
-            "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8765),
-        }  # fmt: skip
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/api/tables",
+            "raw_path": b"/api/tables",
+            "query_string": f"name={quote(name)}".encode(),
+            "root_path": "",
+            "headers": [(key.encode(), value.encode()) for key, value in given.items()],
+            "client": ("127.0.0.1", 5),
+            "server": ("127.0.0.1", 8765),
+        }
         taken, answers = 0, []
 
         async def receive() -> dict:
@@ -213,10 +221,21 @@ def test_a_packed_body_is_refused(place: Place) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "../../x.csv", "/etc/cron.d/x.csv", "..\\..\\x.csv", "C:\\x.csv", "....//x.csv", "%2e%2e%2fx.csv", "CON.csv",
-        "nul.csv", ".csv.csv", "a b.csv", "-rf.csv", "$(id).csv", "روز.csv",
+        "../../x.csv",
+        "/etc/cron.d/x.csv",
+        "..\\..\\x.csv",
+        "C:\\x.csv",
+        "....//x.csv",
+        "%2e%2e%2fx.csv",
+        "CON.csv",
+        "nul.csv",
+        ".csv.csv",
+        "a b.csv",
+        "-rf.csv",
+        "$(id).csv",
+        "روز.csv",
     ],
-)  # fmt: skip
+)
 def test_a_name_is_never_a_path(place: Place, name: str, tmp_path: Path) -> None:
     before = place.left()
     status, told, _ = place.post(name, [CSV + f"{name!r},1e9,sw,1e9,1e9,2\n".encode()])
@@ -259,7 +278,7 @@ def test_other_sites_may_not_upload(place: Place) -> None:
         ("wide.csv", b"a," * 8_000_000, 413, "unfolds"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_bad_content_is_refused_in_the_users_own_words(
     place: Place, name: str, body: bytes, status: int, word: str
 ) -> None:

@@ -48,9 +48,7 @@ def test_what_failed_is_made_again() -> None:
 def test_a_process_that_ends_half_way_gives_no_answer(said: str) -> None:
     worker = Worker()
     script = f"import sys; sys.stdin.readline(); sys.stdout.write('{said}')"
-    worker._process = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )  # fmt: skip
+    worker._process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with pytest.raises(ChildProcessError):
         worker.ask("/api/plan", {})
     assert worker._process is None

@@ -47,12 +47,18 @@ def frontier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
             high = min(tokens.high, 10 * tokens.value)
             rows.append(
                 {
-                    "languages": f"{found.to} languages", "to": found.to, "N": N * point.params, "D": D * tokens.value,
-                    "low": D * tokens.low, "high": D * high, "C": C * compute.value, "cheapest": cheapest,
+                    "languages": f"{found.to} languages",
+                    "to": found.to,
+                    "N": N * point.params,
+                    "D": D * tokens.value,
+                    "low": D * tokens.low,
+                    "high": D * high,
+                    "C": C * compute.value,
+                    "cheapest": cheapest,
                     "compute": f"{_times(compute.value)} ({_times(compute.low)} to {_times(compute.high)})",
                     "text": f"{found.to}",
                 }
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -66,9 +72,7 @@ def frontier(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
 def frontier_spec(expansions: "Sequence[Expansion]") -> live.Spec:
     """The spec of `frontier`, from a template."""
     rows = frontier_rows(expansions)
-    return live.filled(
-        iso_loss, rows, _unit(expansions), title=_FRONTIER, description=told_frontier(expansions)
-    )  # fmt: skip
+    return live.filled(iso_loss, rows, _unit(expansions), title=_FRONTIER, description=told_frontier(expansions))
 
 
 def told_frontier(expansions: "Sequence[Expansion]") -> str:
@@ -88,16 +92,20 @@ def iso_loss(rows: list[style.Row], unit: str) -> Drawn:
     x = alt.X("N:Q", title=_axis_title("parameters (N)", unit), scale=span, axis=_axis(unit))
     y = alt.Y("D:Q", title=_axis_title("tokens in all (D)", unit), scale=span, axis=_axis(unit))
     colour = alt.Color(
-        "languages:N", title=None, legend=_LEGEND, sort=alt.EncodingSortField("to", op="min"),
+        "languages:N",
+        title=None,
+        legend=_LEGEND,
+        sort=alt.EncodingSortField("to", op="min"),
         scale=alt.Scale(range=list(style.PALETTE)),
-    )  # fmt: skip
+    )
     tips = [
-        alt.Tooltip("languages:N", title="to"), alt.Tooltip("N:Q", title="parameters", format=_form(unit)),
+        alt.Tooltip("languages:N", title="to"),
+        alt.Tooltip("N:Q", title="parameters", format=_form(unit)),
         alt.Tooltip("D:Q", title="tokens in all", format=_form(unit)),
         alt.Tooltip("low:Q", title="tokens, low", format=_form(unit)),
         alt.Tooltip("high:Q", title="tokens, high", format=_form(unit)),
         alt.Tooltip("compute:N", title="times the compute"),
-    ]  # fmt: skip
+    ]
     line = base.transform_filter("!datum.cheapest")
     band = line.mark_area(opacity=0.18, tooltip=None).encode(
         x=x, y=alt.Y("low:Q", scale=span), y2="high:Q", color=colour
@@ -114,12 +122,16 @@ def multiplier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
     """One row a number of languages and quantity: the multiplier with its interval."""
     return [
         {
-            "languages": found.to, "ratio": found.to / found.languages, "quantity": title,
-            "value": getattr(found, name).value, "low": getattr(found, name).low, "high": getattr(found, name).high,
+            "languages": found.to,
+            "ratio": found.to / found.languages,
+            "quantity": title,
+            "value": getattr(found, name).value,
+            "low": getattr(found, name).low,
+            "high": getattr(found, name).high,
         }
         for found in expansions
         for name, title in QUANTITIES.items()
-    ]  # fmt: skip
+    ]
 
 
 def multipliers(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
@@ -149,19 +161,25 @@ def growth(rows: list[style.Row]) -> Drawn:
     x = alt.X("languages:Q", title="number of languages", scale=span, axis=ticks)
     axis = alt.Axis(labelExpr="format(datum.value, '~g') + '×'", tickCount=6, labelOverlap="greedy")
     colour = alt.Color(
-        "quantity:N", title=None, legend=_LEGEND,
+        "quantity:N",
+        title=None,
+        legend=_LEGEND,
         scale=alt.Scale(domain=list(QUANTITIES.values()), range=[style.PALETTE[0], style.PALETTE[2], style.PALETTE[4]]),
-    )  # fmt: skip
+    )
     title = "multiply by, at equal loss"
     band = base.mark_area(opacity=0.18, tooltip=None)
     band = band.encode(x=x, y=alt.Y("low:Q", title=title, scale=span, axis=axis), y2="high:Q", color=colour)
     lines = base.mark_line(strokeWidth=2, point={"size": 24, "filled": True}).encode(
-        x=x, y=alt.Y("value:Q", title=title, scale=span, axis=axis), color=colour,
+        x=x,
+        y=alt.Y("value:Q", title=title, scale=span, axis=axis),
+        color=colour,
         tooltip=[
-            alt.Tooltip("quantity:N"), alt.Tooltip("languages:Q"), alt.Tooltip("ratio:Q", format=".3~g"),
+            alt.Tooltip("quantity:N"),
+            alt.Tooltip("languages:Q"),
+            alt.Tooltip("ratio:Q", format=".3~g"),
             *(alt.Tooltip(f"{name}:Q", format=".3~g") for name in ("value", "low", "high")),
         ],
-    )  # fmt: skip
+    )
     return alt.layer(band, lines).properties(width=520, height=300)
 
 
@@ -172,11 +190,16 @@ def addition_rows(first: "Sequence[Addition]") -> list[style.Row]:
         for kind, value in (("gives to those before it", one.gives), ("gets from them", one.gets)):
             rows.append(
                 {
-                    "name": style.name(one.language), "language": one.language, "kind": kind,
-                    "score": value if math.isfinite(value) else None, "low": one.low, "high": one.high, "order": order,
+                    "name": style.name(one.language),
+                    "language": one.language,
+                    "kind": kind,
+                    "score": value if math.isfinite(value) else None,
+                    "low": one.low,
+                    "high": one.high,
+                    "order": order,
                     "scores": one.known,
                 }
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -241,17 +264,29 @@ def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
     """
     sizes = [style.human(value) for value in sorted(frame["params"].unique())]
     rows = [
-        row | {"name": style.name(row["language"]), "size": style.human(row["params"]),
-               "join": f"{row['params']:g} {row['total_tokens']:.3g}"}
+        row
+        | {
+            "name": style.name(row["language"]),
+            "size": style.human(row["params"]),
+            "join": f"{row['params']:g} {row['total_tokens']:.3g}",
+        }
         for row in frame.to_dicts()
-    ]  # fmt: skip
+    ]
     widths = sorted(frame["languages"].unique())
     base = alt.Chart().encode(
-        x=alt.X("languages:Q", title="languages of the run", scale=alt.Scale(type="log", nice=False, padding=12),
-                axis=alt.Axis(values=widths, format="d", labelOverlap="greedy")),
-        color=alt.Color("size:N", sort=sizes, title="parameters (N)",
-                        scale=alt.Scale(domain=sizes, range=[style.PALETTE[k % 6] for k in range(len(sizes))])),
-    )  # fmt: skip
+        x=alt.X(
+            "languages:Q",
+            title="languages of the run",
+            scale=alt.Scale(type="log", nice=False, padding=12),
+            axis=alt.Axis(values=widths, format="d", labelOverlap="greedy"),
+        ),
+        color=alt.Color(
+            "size:N",
+            sort=sizes,
+            title="parameters (N)",
+            scale=alt.Scale(domain=sizes, range=[style.PALETTE[k % 6] for k in range(len(sizes))]),
+        ),
+    )
     y = alt.Y(
         "loss:Q", title=style.metric_title(metric), scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5)
     )
@@ -259,11 +294,14 @@ def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
     dots = base.mark_circle(size=32, opacity=0.8).encode(
         y=y,
         tooltip=[
-            alt.Tooltip("name:N", title="language"), alt.Tooltip("run:N"), alt.Tooltip("languages:Q"),
-            alt.Tooltip("loss:Q", format=".4f"), alt.Tooltip("tokens:Q", title="tokens of the language", format=",.0f"),
+            alt.Tooltip("name:N", title="language"),
+            alt.Tooltip("run:N"),
+            alt.Tooltip("languages:Q"),
+            alt.Tooltip("loss:Q", format=".4f"),
+            alt.Tooltip("tokens:Q", title="tokens of the language", format=",.0f"),
             alt.Tooltip("total_tokens:Q", title="tokens in all", format=",.0f"),
         ],
-    )  # fmt: skip
+    )
     panels = frame["language"].n_unique()
     chart = (
         alt.layer(lines, dots, data=style.rows(rows))

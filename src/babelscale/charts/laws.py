@@ -40,13 +40,18 @@ def prediction_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
             measured, predicted = float(seen.loss[k]), float(told.loss[place])
             found.append(
                 {
-                    "law": fit.law.name, "target": style.name(seen.target), "run": str(seen.run[k]),
-                    "measured": measured, "predicted": predicted, "low": float(told.low[place]),
-                    "high": float(told.high[place]), "error": 100 * (predicted / measured - 1),
+                    "law": fit.law.name,
+                    "target": style.name(seen.target),
+                    "run": str(seen.run[k]),
+                    "measured": measured,
+                    "predicted": predicted,
+                    "low": float(told.low[place]),
+                    "high": float(told.high[place]),
+                    "error": 100 * (predicted / measured - 1),
                     "params": float(seen.allocation.params[k]),
                     "tokens": float(seen.allocation.total_tokens[k]),
                 }
-            )  # fmt: skip
+            )
     return found
 
 
@@ -107,10 +112,14 @@ def curve_rows(fit: "Fit", runs: Runs, *, sizes: int = 5, steps: int = 30) -> li
         for k, tokens in enumerate(D):
             found.append(
                 {
-                    "size": style.human(float(N)), "tokens": float(tokens), "loss": float(told.loss[k]),
-                    "low": float(told.low[k]), "high": float(told.high[k]), "beyond": bool(tokens > largest * 1.001),
+                    "size": style.human(float(N)),
+                    "tokens": float(tokens),
+                    "loss": float(told.loss[k]),
+                    "low": float(told.low[k]),
+                    "high": float(told.high[k]),
+                    "beyond": bool(tokens > largest * 1.001),
                 }
-            )  # fmt: skip
+            )
     return found
 
 
@@ -125,12 +134,14 @@ def law_curves(fit: "Fit", runs: Runs) -> alt.TopLevelMixin:
     alone = np.isclose(seen.allocation.D(seen.target), seen.allocation.total_tokens)
     measured: list[style.Row] = [
         {
-            "size": style.human(float(seen.allocation.params[k])), "tokens": float(seen.allocation.D(seen.target)[k]),
-            "loss": float(seen.loss[k]), "run": str(seen.run[k]),
+            "size": style.human(float(seen.allocation.params[k])),
+            "tokens": float(seen.allocation.D(seen.target)[k]),
+            "loss": float(seen.loss[k]),
+            "run": str(seen.run[k]),
         }
         for k in np.flatnonzero(alone)
         if style.human(float(seen.allocation.params[k])) in sizes
-    ]  # fmt: skip
+    ]
     spans = [row[key] for row in data for key in ("low", "high") if np.isfinite(row[key])]
     colour = alt.Color(
         "size:N", title="parameters", sort=sizes, scale=alt.Scale(domain=sizes, range=style.PALETTE), legend=_SOLID

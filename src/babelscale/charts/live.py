@@ -15,9 +15,7 @@ from babelscale.charts import style
 Spec = dict[str, Any]
 
 
-def filled(
-    build: Callable[..., Any], rows: Iterable[style.Row], *fixed: str, title: str, description: str
-) -> Spec:  # fmt: skip
+def filled(build: Callable[..., Any], rows: Iterable[style.Row], *fixed: str, title: str, description: str) -> Spec:
     """The Vega-Lite spec of `build(rows, *fixed)` in the house's look: one made before, with these rows."""
     spec = copy.deepcopy(_template(build, fixed, title))
     spec["description"] = description

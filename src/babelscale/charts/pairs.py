@@ -30,11 +30,15 @@ def asymmetry_rows(matrix: "TransferMatrix") -> list[style.Row]:
             statuses = {str(matrix.status[i, j]), str(matrix.status[j, i])}
             rows.append(
                 {
-                    "more": style.name(more), "less": style.name(less), "gain": max(scores), "other": min(scores),
-                    "difference": max(scores) - min(scores), "text": f"{more} from {less}",
+                    "more": style.name(more),
+                    "less": style.name(less),
+                    "gain": max(scores),
+                    "other": min(scores),
+                    "difference": max(scores) - min(scores),
+                    "text": f"{more} from {less}",
                     "status": "predicted" if "predicted" in statuses else "known",
                 }
-            )  # fmt: skip
+            )
     return sorted(rows, key=lambda row: (-row["difference"], row["text"]))
 
 
@@ -80,16 +84,24 @@ def give_and_take(data: list[style.Row], predicted: str) -> Drawn:
     diagonal = base.transform_filter("datum.kind === 'end'")
     diagonal = diagonal.mark_line(color=style.INK, opacity=0.4, strokeDash=[4, 3], tooltip=None)
     marks = {"known": style.PALETTE[0], "predicted": style.PALETTE[3]}
-    points = base.transform_filter("datum.kind === 'pair'").mark_circle(size=30, opacity=0.5).encode(
-        color=alt.Color(
-            "status:N", title=None, scale=alt.Scale(domain=list(marks), range=list(marks.values())),
-            legend=alt.Legend() if predicted else None,
-        ),
-        tooltip=[
-            alt.Tooltip("more:N", title="language"), alt.Tooltip("less:N", title="from"),
-            alt.Tooltip("gain:Q", title="gains", format="+.2f"), alt.Tooltip("other:Q", title="gives", format="+.2f"),
-        ],
-    )  # fmt: skip
+    points = (
+        base.transform_filter("datum.kind === 'pair'")
+        .mark_circle(size=30, opacity=0.5)
+        .encode(
+            color=alt.Color(
+                "status:N",
+                title=None,
+                scale=alt.Scale(domain=list(marks), range=list(marks.values())),
+                legend=alt.Legend() if predicted else None,
+            ),
+            tooltip=[
+                alt.Tooltip("more:N", title="language"),
+                alt.Tooltip("less:N", title="from"),
+                alt.Tooltip("gain:Q", title="gains", format="+.2f"),
+                alt.Tooltip("other:Q", title="gives", format="+.2f"),
+            ],
+        )
+    )
     labels = base.transform_filter("datum.named === true")
     labels = labels.mark_text(align="right", dx=-6, fontSize=10, color=style.INK, tooltip=None).encode(text="text:N")
     return alt.layer(diagonal, points, labels).properties(width=320, height=320)
@@ -114,18 +126,18 @@ def transfer_along(found: "Along") -> alt.TopLevelMixin:
     frame = found.table.filter(pl.col("score").is_finite())
     common = found.common.height
     pair = pl.format("{} from {}", "target", "source")
-    frame = frame.with_columns(
-        pair=pair, size=pl.col("params").map_elements(style.human, return_dtype=pl.String),
-    )  # fmt: skip
+    frame = frame.with_columns(pair=pair, size=pl.col("params").map_elements(style.human, return_dtype=pl.String))
     shared = frame.join(found.common, on=["params", "d_mono"], how="semi")
     whole = shared.group_by("target", "source").len().filter(pl.col("len") == common)
     sizes = [style.human(value) for value in sorted(frame["params"].unique())]
     mean = shared.join(whole, on=["target", "source"], how="semi")
     mean = mean.group_by("params", "d_mono", "size").agg(pl.mean("score"), pairs=pl.len())
     colour = alt.Color(
-        "size:N", sort=sizes, title="parameters (N)",
+        "size:N",
+        sort=sizes,
+        title="parameters (N)",
         scale=alt.Scale(domain=sizes, range=[style.PALETTE[k % len(style.PALETTE)] for k in range(len(sizes))]),
-    )  # fmt: skip
+    )
     tokens = sorted(frame["d_mono"].unique())
     x = alt.X(
         "d_mono:Q",
@@ -136,9 +148,12 @@ def transfer_along(found: "Along") -> alt.TopLevelMixin:
     each = frame.select("pair", "size", "d_mono", "score", "low", "high").to_dicts()
     pairs = alt.Chart(style.rows(each)).mark_line(strokeWidth=0.8, opacity=0.3, point={"size": 10, "opacity": 0.3})
     pairs = pairs.encode(
-        x=x, y=y, color=colour, detail="pair:N",
+        x=x,
+        y=y,
+        color=colour,
+        detail="pair:N",
         tooltip=[alt.Tooltip("pair:N"), "size:N", alt.Tooltip("score:Q", format="+.2f")],
-    )  # fmt: skip
+    )
     thick = alt.Chart(style.rows(mean.sort("params", "d_mono").to_dicts())).mark_line(strokeWidth=3.5)
     chart = alt.layer(pairs, thick.encode(x=x, y=y, color=colour)).properties(width=520, height=340)
     told = f" ({mean['pairs'][0]} pairs)" if mean.height else ""

@@ -36,12 +36,17 @@ def token_rows(plan: "Plan") -> list[style.Row]:
         told = f"{style.human(float(tokens))}, {repeats}" if tokens > 0 else "none"
         found.append(
             {
-                "language": code, "name": style.name(code), "tokens": float(tokens),
-                "share": float(tokens) / total, "order": order, "span": _ROOM * most,
+                "language": code,
+                "name": style.name(code),
+                "tokens": float(tokens),
+                "share": float(tokens) / total,
+                "order": order,
+                "span": _ROOM * most,
                 "unique": unique if np.isfinite(unique) else None,
-                "epochs": epochs if np.isfinite(unique) else None, "label": told,
+                "epochs": epochs if np.isfinite(unique) else None,
+                "label": told,
             }
-        )  # fmt: skip
+        )
     return found
 
 
@@ -134,11 +139,14 @@ def baseline_rows(plan: "Plan") -> list[style.Row]:
     """One row a simpler mixture: what it loses against the plan, with its interval."""
     return [
         {
-            "name": b.name, "loss": b.loss[0], "low": _else(b.loss[1], b.loss[0]), "high": _else(b.loss[2], b.loss[0]),
+            "name": b.name,
+            "loss": b.loss[0],
+            "low": _else(b.loss[1], b.loss[0]),
+            "high": _else(b.loss[2], b.loss[0]),
             "order": order,
         }
         for order, b in enumerate(plan.baselines)
-    ]  # fmt: skip
+    ]
 
 
 def plan_baselines(plan: "Plan") -> alt.TopLevelMixin:

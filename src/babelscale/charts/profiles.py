@@ -22,11 +22,14 @@ def profile_rows(profile: "Profile") -> list[style.Row]:
     unit = profile.threshold if profile.threshold > 0 else 1.0
     return [
         {
-            "value": float(value), "objective": float(objective), "rise": float(objective - profile.minimum),
-            "units": float((objective - profile.minimum) / unit), "inside": bool(inside),
+            "value": float(value),
+            "objective": float(objective),
+            "rise": float(objective - profile.minimum),
+            "units": float((objective - profile.minimum) / unit),
+            "inside": bool(inside),
         }
         for value, objective, inside in zip(profile.values, profile.objective, profile.inside, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def profile(profile: "Profile") -> alt.TopLevelMixin:

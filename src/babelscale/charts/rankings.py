@@ -30,11 +30,15 @@ def source_rows(matrix: "TransferMatrix") -> list[style.Row]:
     names = [style.name(code) for code in matrix.languages]
     rows = [
         {
-            "source": matrix.languages[j], "source_name": names[j], "target_name": names[i],
-            "score": float(matrix.values[i, j]), "above": float(above[i, j]), "status": str(matrix.status[i, j]),
+            "source": matrix.languages[j],
+            "source_name": names[j],
+            "target_name": names[i],
+            "score": float(matrix.values[i, j]),
+            "above": float(above[i, j]),
+            "status": str(matrix.status[i, j]),
         }
         for i, j in np.argwhere(known)
-    ]  # fmt: skip
+    ]
     return _ranked(rows, "source", "above")
 
 
@@ -58,11 +62,14 @@ def target_rows(matrix: "TransferMatrix") -> list[style.Row]:
     names = [style.name(code) for code in matrix.languages]
     rows = [
         {
-            "target": matrix.languages[i], "target_name": names[i], "source_name": names[j],
-            "score": float(matrix.values[i, j]), "status": str(matrix.status[i, j]),
+            "target": matrix.languages[i],
+            "target_name": names[i],
+            "source_name": names[j],
+            "score": float(matrix.values[i, j]),
+            "status": str(matrix.status[i, j]),
         }
         for i, j in np.argwhere(np.isfinite(matrix.values))
-    ]  # fmt: skip
+    ]
     return _ranked(rows, "target", "score")
 
 
@@ -88,12 +95,13 @@ def ranking(rows: list[style.Row], side: str) -> Drawn:
     dots = base.mark_circle(size=26, opacity=0.35, color=style.PALETTE[0]).encode(
         x=x,
         tooltip=[
-            alt.Tooltip(f"{side}_name:N", title=side), alt.Tooltip(f"{other}_name:N", title=other),
+            alt.Tooltip(f"{side}_name:N", title=side),
+            alt.Tooltip(f"{other}_name:N", title=other),
             alt.Tooltip("score:Q", title="transfer score", format="+.2f"),
             *([alt.Tooltip("above:Q", title="less the target's mean", format="+.2f")] if side == "source" else []),
             alt.Tooltip("status:N"),
         ],
-    )  # fmt: skip
+    )
     bars = base.mark_tick(thickness=3, height=12, color=style.PALETTE[4]).encode(
         x=alt.X(f"mean({value}):Q", title=title)
     )
@@ -112,12 +120,16 @@ def helper_rows(matrix: "TransferMatrix", target: str) -> list[style.Row]:
         text = f"above {helper.low:+.2f}" if bound else f"{helper.value:+.2f}"
         rows.append(
             {
-                "source": helper.source, "name": style.name(helper.source),
-                "score": helper.low if bound else helper.value, "low": None if bound else helper.low,
+                "source": helper.source,
+                "name": style.name(helper.source),
+                "score": helper.low if bound else helper.value,
+                "low": None if bound else helper.low,
                 "high": None if bound else helper.high,
-                "status": helper.status, "text": text.replace("-", "−"), "bound": bound,
+                "status": helper.status,
+                "text": text.replace("-", "−"),
+                "bound": bound,
             }
-        )  # fmt: skip
+        )
     return [row | {"order": k} for k, row in enumerate(rows)]
 
 
@@ -144,19 +156,22 @@ def one_target(rows: list[style.Row]) -> Drawn:
     """Scores of `helper_rows` with their intervals; an arrow stands at a lower bound."""
     base = alt.Chart(style.rows(rows, "helpers")).encode(y=_by_order("name"))
     tips = [
-        alt.Tooltip("name:N", title="source"), alt.Tooltip("text:N", title="transfer score"),
+        alt.Tooltip("name:N", title="source"),
+        alt.Tooltip("text:N", title="transfer score"),
         alt.Tooltip("low:Q", title="low (90 %)", format="+.2f"),
-        alt.Tooltip("high:Q", title="high (90 %)", format="+.2f"), alt.Tooltip("status:N"),
-    ]  # fmt: skip
+        alt.Tooltip("high:Q", title="high (90 %)", format="+.2f"),
+        alt.Tooltip("status:N"),
+    ]
     title = "transfer score to this target"
     bars = base.transform_filter("datum.low !== null && datum.high !== null")
     bars = bars.mark_rule(strokeWidth=3, opacity=0.5, color=style.PALETTE[0])
     bars = bars.encode(x=alt.X("low:Q", title=title, axis=_AXIS, scale=_SPAN), x2="high:Q", tooltip=tips)
     points = base.mark_point(filled=True, size=55, opacity=1).encode(
-        x=alt.X("score:Q", title=title, axis=_AXIS, scale=_SPAN), tooltip=tips,
+        x=alt.X("score:Q", title=title, axis=_AXIS, scale=_SPAN),
+        tooltip=tips,
         shape=alt.condition("datum.bound", alt.value("triangle-right"), alt.value("circle")),
         color=alt.condition("datum.status === 'predicted'", alt.value(style.PALETTE[3]), alt.value(style.PALETTE[0])),
-    )  # fmt: skip
+    )
     return alt.layer(_zero(rows, "helpers"), bars, points).properties(width=290, height=alt.Step(_STEP))
 
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 _SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+.2~f')"
 Against = Literal["predicted", "params", "tokens"]
 AGAINST: dict[Against, str] = {
-    "predicted": "predicted loss", "params": "parameters (N)", "tokens": "tokens seen in all (D)"
-}  # fmt: skip
+    "predicted": "predicted loss",
+    "params": "parameters (N)",
+    "tokens": "tokens seen in all (D)",
+}
 
 
 def residual_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
@@ -56,14 +58,17 @@ def residuals(data: list[style.Row], against: Against, metric: str) -> alt.TopLe
             y=alt.Y("residual:Q", axis=alt.Axis(title="residual (100 × log)", labelExpr=_SIGNED)),
             color=colour,
             tooltip=[
-                alt.Tooltip("run:N"), alt.Tooltip("target:N"), alt.Tooltip("law:N"),
+                alt.Tooltip("run:N"),
+                alt.Tooltip("target:N"),
+                alt.Tooltip("law:N"),
                 alt.Tooltip("residual:Q", title="residual (100 × log)", format="+.3f"),
-                alt.Tooltip("measured:Q", format=".4f"), alt.Tooltip("predicted:Q", format=".4f"),
+                alt.Tooltip("measured:Q", format=".4f"),
+                alt.Tooltip("predicted:Q", format=".4f"),
                 alt.Tooltip("params:Q", title="parameters", format=",.0f"),
                 alt.Tooltip("tokens:Q", title="tokens seen in all", format=",.0f"),
             ],
         )
-    )  # fmt: skip
+    )
     zero = alt.Chart(style.rows([{"zero": 0.0}])).mark_rule(stroke=style.INK, opacity=0.5, strokeDash=[4, 3])
     chart = alt.layer(zero.encode(y="zero:Q"), points).properties(width=300, height=220)
     most = max((abs(row["residual"]) for row in data), default=0.0)

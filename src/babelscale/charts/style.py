@@ -147,16 +147,24 @@ def finish(
         .configure(font="system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif")
         .configure_view(stroke=INK, strokeOpacity=0.15)
         .configure_axis(
-            labelColor=INK, titleColor=INK, tickColor=INK, domainColor=INK, gridColor=INK, gridOpacity=0.1,
-            domainOpacity=0.4, tickOpacity=0.4, titleFontWeight="normal", labelFontSize=11, titleFontSize=12,
+            labelColor=INK,
+            titleColor=INK,
+            tickColor=INK,
+            domainColor=INK,
+            gridColor=INK,
+            gridOpacity=0.1,
+            domainOpacity=0.4,
+            tickOpacity=0.4,
+            titleFontWeight="normal",
+            labelFontSize=11,
+            titleFontSize=12,
         )
         .configure_legend(
-            labelColor=INK, titleColor=INK, titleFontWeight="normal", titleFontSize=12, labelFontSize=11,
-            labelLimit=220,
+            labelColor=INK, titleColor=INK, titleFontWeight="normal", titleFontSize=12, labelFontSize=11, labelLimit=220
         )
         .configure_title(color=INK, fontSize=14, fontWeight=600, offset=12, subtitleColor=INK, subtitleFontSize=12)
         .configure_header(labelColor=INK, titleColor=INK, labelFontSize=12, labelFontWeight=600)
-    )  # fmt: skip
+    )
 
 
 def _finite(value: Any) -> Any:

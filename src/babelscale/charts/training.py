@@ -27,12 +27,16 @@ def loss_rows(runs: Runs, *, metric: Metric | None = None, split: str = "validat
     )
     start = pl.col("start").fill_null(tables.SCRATCH)
     kind = (
-        pl.when(start == tables.TWO_STAGE).then(pl.lit(KINDS[4]))
-        .when(start != tables.SCRATCH).then(pl.lit(KINDS[3]))
-        .when(pl.col("languages") == 1).then(pl.lit(KINDS[0]))
-        .when(pl.col("languages") == 2).then(pl.lit(KINDS[1]))
+        pl.when(start == tables.TWO_STAGE)
+        .then(pl.lit(KINDS[4]))
+        .when(start != tables.SCRATCH)
+        .then(pl.lit(KINDS[3]))
+        .when(pl.col("languages") == 1)
+        .then(pl.lit(KINDS[0]))
+        .when(pl.col("languages") == 2)
+        .then(pl.lit(KINDS[1]))
         .otherwise(pl.lit(KINDS[2]))
-    )  # fmt: skip
+    )
     return (
         runs.losses.filter(split=split)
         .select("run", "step", "language", "lr_state", loss=METRICS[metric])

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 Order = Literal["branch", "script", "clusters", "given", "gains", "helps"]
 Shown = Literal["score", "low", "high", "half"]
 ORDERS: dict[str, str] = {
-    "branch": "by family and branch", "script": "by script", "clusters": "by clusters of mutual help",
-    "gains": "by what they gain as targets, most first", "helps": "by what they give as sources, most first",
+    "branch": "by family and branch",
+    "script": "by script",
+    "clusters": "by clusters of mutual help",
+    "gains": "by what they gain as targets, most first",
+    "helps": "by what they give as sources, most first",
     "given": "as the matrix has them",
-}  # fmt: skip
+}
 SHOWN: dict[str, str] = {
-    "score": "transfer score", "low": "lower end of the 90 % interval", "high": "upper end of the 90 % interval",
+    "score": "transfer score",
+    "low": "lower end of the 90 % interval",
+    "high": "upper end of the 90 % interval",
     "half": "half the width of the 90 % interval",
-}  # fmt: skip
+}
 # Up to so many languages: the size of a cell and of its number in pixels; a cell of the last rows has no room for one.
 _SIZES = ((12, 52, 11), (24, 38, 9), (50, 17, 0), (10**9, 10, 0))
 _NOTES = {
@@ -34,9 +39,7 @@ _NOTES = {
 _TITLE, _UNKNOWN = "Transfer between languages", "#9a9a9a"
 
 
-def cells(
-    matrix: "TransferMatrix", codes: Sequence[str] | None = None, shows: Shown = "score"
-) -> list[style.Row]:  # fmt: skip
+def cells(matrix: "TransferMatrix", codes: Sequence[str] | None = None, shows: Shown = "score") -> list[style.Row]:
     """One row a known cell: target, source, score (of a censored cell its bound), interval, status and its text.
 
     `shown` is what the cell's colour and text stand for (see `SHOWN`), null where that is not known; `row` and `column`
@@ -57,12 +60,20 @@ def cells(
             end = {"score": score, "low": low, "high": high, "half": (high - low) / 2}[shows]
             found.append(
                 {
-                    "target": target, "source": source, "target_name": names[target], "source_name": names[source],
-                    "score": score, "status": status, "interval": _interval(low, high), "text": text,
-                    "shown": end if math.isfinite(end) else None, "row": row, "column": column,
+                    "target": target,
+                    "source": source,
+                    "target_name": names[target],
+                    "source_name": names[source],
+                    "score": score,
+                    "status": status,
+                    "interval": _interval(low, high),
+                    "text": text,
+                    "shown": end if math.isfinite(end) else None,
+                    "row": row,
+                    "column": column,
                     "label": text if shows == "score" else f"{end:.2f}".replace("-", "−") if math.isfinite(end) else "",
                 }
-            )  # fmt: skip
+            )
     return found
 
 
@@ -109,8 +120,15 @@ def heat_map(data: list[style.Row], shows: str, bound: str, step: str, font: str
     """The map of `cells` rows; colours end at `bound`, cells are `step` pixels and their numbers `font`, 0 for none."""
     scale = alt.Scale(padding=0.06)
     side = int(step)
-    top = alt.Axis(labelAngle=-90 if side < 50 else 0, orient="top", title="source", grid=False, domain=False,
-                   ticks=False, labelFontSize=min(11, side - 1))  # fmt: skip
+    top = alt.Axis(
+        labelAngle=-90 if side < 50 else 0,
+        orient="top",
+        title="source",
+        grid=False,
+        domain=False,
+        ticks=False,
+        labelFontSize=min(11, side - 1),
+    )
     left = alt.Axis(title="target", grid=False, domain=False, ticks=False, labelFontSize=min(11, side - 1))
     base = alt.Chart(style.rows(data, "cells")).encode(
         x=alt.X("source:N", sort=alt.EncodingSortField("column", op="min"), scale=scale, axis=top),

@@ -25,15 +25,34 @@ app = App(
 study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
 app.command(study_app)
 for command in (
-    analysis.fit, analysis.compare, analysis.profile, transfers.transfer, planning.plan, planning.expand,
-    planning.decide, planning.modular, studies.forecast, models.export, pages.report, pages.serve,
-):  # fmt: skip
+    analysis.fit,
+    analysis.compare,
+    analysis.profile,
+    transfers.transfer,
+    planning.plan,
+    planning.expand,
+    planning.decide,
+    planning.modular,
+    studies.forecast,
+    models.export,
+    pages.report,
+    pages.serve,
+):
     app.command(command)
 for command in (
-    studies.run, studies.text, studies.prepare, studies.train, studies.plan, studies.power, studies.status,
+    studies.run,
+    studies.text,
+    studies.prepare,
+    studies.train,
+    studies.plan,
+    studies.power,
+    studies.status,
     studies.records,
-    studies.report, studies.verify, studies.verdict, studies.tensorboard,
-):  # fmt: skip
+    studies.report,
+    studies.verify,
+    studies.verdict,
+    studies.tensorboard,
+):
     study_app.command(command)
 study_app.command(transfers.next_runs, name="next")
 
@@ -43,7 +62,7 @@ EXTRAS = {
     "tensorboard": {"tensorboardX"},
     "lab": {"babel", "fsspec", "jax", "jaxlib", "ml_dtypes", "optax", "orbax", "safetensors", "sentencepiece"},
     "ray": {"ray"},
-}  # fmt: skip
+}
 
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:

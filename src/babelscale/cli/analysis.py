@@ -8,11 +8,21 @@ from babelscale.cli.options import Json, Seed, bar, codes_of, dumps, metric_of, 
 
 
 def fit(
-    runs: Path, *, law: str = "chinchilla", target: str | None = None, metric: str | None = None,
-    objective: Literal["huber", "lad", "squares"] = "huber", delta: float = 1e-3, fix: str | None = None,
-    share: str | None = None, resamples: int = 200, seed: Seed = 0, save: Path | None = None, chart: Path | None = None,
+    runs: Path,
+    *,
+    law: str = "chinchilla",
+    target: str | None = None,
+    metric: str | None = None,
+    objective: Literal["huber", "lad", "squares"] = "huber",
+    delta: float = 1e-3,
+    fix: str | None = None,
+    share: str | None = None,
+    resamples: int = 200,
+    seed: Seed = 0,
+    save: Path | None = None,
+    chart: Path | None = None,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Fit a scaling law to a table of runs: for one language, several, or all.
 
     Examples:
@@ -51,9 +61,13 @@ def fit(
 
     table = Runs.read(runs)
     how: dict[str, Any] = {
-        "metric": metric_of(metric), "objective": objective, "delta": delta, "fixed": numbers(fix, "--fix"),
-        "resamples": resamples, "seed": seed,
-    }  # fmt: skip
+        "metric": metric_of(metric),
+        "objective": objective,
+        "delta": delta,
+        "fixed": numbers(fix, "--fix"),
+        "resamples": resamples,
+        "seed": seed,
+    }
     wanted = list(table.targets) if target == "all" else codes_of(target) or [table.target()]
     if len(wanted) == 1 and share is None:
         form = laws.by_name(law, table.target(wanted[0]), table)
@@ -82,9 +96,17 @@ def _draw(fits: list[Any], runs: Any, chart: Path | None) -> None:
 
 
 def profile(
-    runs: Path, parameter: str, *, law: str = "adaptive-transfer", target: str | None = None,
-    metric: str | None = None, resamples: int = 200, seed: Seed = 0, chart: Path | None = None, json: Json = False,
-) -> None:  # fmt: skip
+    runs: Path,
+    parameter: str,
+    *,
+    law: str = "adaptive-transfer",
+    target: str | None = None,
+    metric: str | None = None,
+    resamples: int = 200,
+    seed: Seed = 0,
+    chart: Path | None = None,
+    json: Json = False,
+) -> None:
     """Show how well runs identify one parameter: the objective along it, all others refitted, and its interval.
 
     Example: babelscale profile studies/quickstart lambda --target sv
@@ -112,11 +134,18 @@ def profile(
 
 
 def compare(
-    runs: Path, *, laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer", targets: str | None = None,
-    axes: str | None = None, expanding: str = "compute", rungs: int = 5,
-    objective: Literal["huber", "lad", "squares"] = "huber", metric: str | None = None, seed: Seed = 0,
+    runs: Path,
+    *,
+    laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer",
+    targets: str | None = None,
+    axes: str | None = None,
+    expanding: str = "compute",
+    rungs: int = 5,
+    objective: Literal["huber", "lad", "squares"] = "huber",
+    metric: str | None = None,
+    seed: Seed = 0,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Compare laws by how well they predict runs left out of the fit.
 
     Left out are random runs, the largest N, the most tokens, the largest C, new mixtures; and, in a window that
@@ -147,7 +176,15 @@ def compare(
     windows: list[Any] = [] if expanding == "none" else codes_of(expanding) or []
     chosen: list[Any] | None = codes_of(axes)
     found = fitting.compare(
-        codes_of(laws) or [], Runs.read(runs), targets=codes_of(targets), axes=chosen, expanding=windows, rungs=rungs,
-        objective=objective, metric=metric_of(metric), seed=seed, progress=bar(),
-    )  # fmt: skip
+        codes_of(laws) or [],
+        Runs.read(runs),
+        targets=codes_of(targets),
+        axes=chosen,
+        expanding=windows,
+        rungs=rungs,
+        objective=objective,
+        metric=metric_of(metric),
+        seed=seed,
+        progress=bar(),
+    )
     show(found, json)

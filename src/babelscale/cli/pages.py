@@ -9,9 +9,7 @@ from cyclopts import Parameter
 from babelscale.cli.options import bar, codes_of
 
 
-def report(
-    path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None, markdown: bool = False
-) -> None:  # fmt: skip
+def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None, markdown: bool = False) -> None:
     """Write a report of a study's folder or a table of runs: one self-contained HTML file, or Markdown.
 
     Examples:
@@ -32,9 +30,7 @@ def report(
     sys.stdout.write(f"{reporting.report(path, out=out, progress=bar(), markdown=markdown)}\n")
 
 
-def serve(
-    path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1", name: str | None = None
-) -> None:  # fmt: skip
+def serve(path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1", name: str | None = None) -> None:
     """Open the page on this machine: plans, transfer, laws, what more languages cost, a study under way.
 
     Examples:

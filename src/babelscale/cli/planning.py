@@ -10,16 +10,38 @@ from babelscale.errors import InputError
 
 
 def plan(
-    *sources: Path, compute: float | None = None, params: float | None = None, tokens: float | None = None,
-    loss: float | None = None, languages: str | None = None, helpers: str | None = None, published: Published = False,
-    unique: str | None = None, weights: str | None = None, law: str = "adaptive-transfer",
-    objective: Literal["mean", "worst", "regret"] = "mean", robust: Literal["mean", "cvar"] | None = None,
-    tail: float = 0.1, min_tokens: str | None = None, max_tokens: str | None = None, max_epochs: str | None = None,
-    min_share: str | None = None, max_share: str | None = None, inference_tokens: float = 0.0,
-    memory: float | None = None, bytes_per_param: float = 22.0, ladder: str | None = None, draws: int = 200,
-    baselines: bool = True, save: Path | None = None, chart: Path | None = None, config: Path | None = None,
-    vocabulary: int = 64_512, seed: Seed = 0, json: Json = False,
-) -> None:  # fmt: skip
+    *sources: Path,
+    compute: float | None = None,
+    params: float | None = None,
+    tokens: float | None = None,
+    loss: float | None = None,
+    languages: str | None = None,
+    helpers: str | None = None,
+    published: Published = False,
+    unique: str | None = None,
+    weights: str | None = None,
+    law: str = "adaptive-transfer",
+    objective: Literal["mean", "worst", "regret"] = "mean",
+    robust: Literal["mean", "cvar"] | None = None,
+    tail: float = 0.1,
+    min_tokens: str | None = None,
+    max_tokens: str | None = None,
+    max_epochs: str | None = None,
+    min_share: str | None = None,
+    max_share: str | None = None,
+    inference_tokens: float = 0.0,
+    memory: float | None = None,
+    bytes_per_param: float = 22.0,
+    ladder: str | None = None,
+    draws: int = 200,
+    baselines: bool = True,
+    save: Path | None = None,
+    chart: Path | None = None,
+    config: Path | None = None,
+    vocabulary: int = 64_512,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
     """Which model size, and how many tokens of which languages, for a compute budget or a loss to reach.
 
     Examples:
@@ -85,16 +107,34 @@ def plan(
     from babelscale import planning
 
     codes = codes_of(languages)
-    bounds = {"min_tokens": min_tokens, "max_tokens": max_tokens, "max_epochs": max_epochs, "min_share": min_share,
-              "max_share": max_share}  # fmt: skip
+    bounds = {
+        "min_tokens": min_tokens,
+        "max_tokens": max_tokens,
+        "max_epochs": max_epochs,
+        "min_share": min_share,
+        "max_share": max_share,
+    }
     given: dict[str, Any] = {
-        "compute": compute, "params": params, "tokens": tokens, "loss": loss, "languages": codes, "seed": seed,
-        "weights": numbers(weights, "--weights"), "unique_tokens": numbers(unique, "--unique"), "objective": objective,
-        "robust": robust, "tail": tail, "inference_tokens": inference_tokens, "memory": memory,
-        "bytes_per_param": bytes_per_param, "ladder": _ladder(ladder), "draws": draws, "baselines": baselines,
+        "compute": compute,
+        "params": params,
+        "tokens": tokens,
+        "loss": loss,
+        "languages": codes,
+        "seed": seed,
+        "weights": numbers(weights, "--weights"),
+        "unique_tokens": numbers(unique, "--unique"),
+        "objective": objective,
+        "robust": robust,
+        "tail": tail,
+        "inference_tokens": inference_tokens,
+        "memory": memory,
+        "bytes_per_param": bytes_per_param,
+        "ladder": _ladder(ladder),
+        "draws": draws,
+        "baselines": baselines,
         "helpers": codes_of(helpers),
         **{name: _bound(text, f"--{name.replace('_', '-')}") for name, text in bounds.items()},
-    }  # fmt: skip
+    }
     result = planning.plan(**given, **_basis(sources, law, codes, published))
     if config is not None:
         from babelscale.planning import configuration
@@ -161,10 +201,17 @@ def _holds_fits(folder: Path) -> bool:
 
 
 def expand(
-    *, from_languages: Annotated[str, Parameter(name="--from")], to_languages: Annotated[str, Parameter(name="--to")],
-    params: float | None = None, tokens: float | None = None, fit: Path | None = None, matrix: Path | None = None,
-    candidates: str | None = None, save: Path | None = None, json: Json = False,
-) -> None:  # fmt: skip
+    *,
+    from_languages: Annotated[str, Parameter(name="--from")],
+    to_languages: Annotated[str, Parameter(name="--to")],
+    params: float | None = None,
+    tokens: float | None = None,
+    fit: Path | None = None,
+    matrix: Path | None = None,
+    candidates: str | None = None,
+    save: Path | None = None,
+    json: Json = False,
+) -> None:
     """From K to rK languages at equal loss: how much larger a model, how many more tokens, how much more compute.
 
     Examples:
@@ -202,9 +249,13 @@ def expand(
         first = planning.first_to_add(scores, have, codes_of(candidates), rounding=rounding)
     count = len(have) if have is not None else _whole(from_languages, "--from")
     result = planning.expand(
-        count, _whole(to_languages, "--to"), params=params, tokens=tokens, fit=Fit.load(fit) if fit else None,
+        count,
+        _whole(to_languages, "--to"),
+        params=params,
+        tokens=tokens,
+        fit=Fit.load(fit) if fit else None,
         first=first,
-    )  # fmt: skip
+    )
     show(result, json, save)
 
 
@@ -216,12 +267,22 @@ def _whole(text: str, option: str) -> int:
 
 
 def decide(
-    runs: Path | None = None, *, params: float | None = None, tokens: float | None = None,
-    compute: float | None = None, language: str | None = None, fit: Path | None = None,
-    checkpoint_params: float | None = None, checkpoint_tokens: str | None = None, charge: bool = False,
-    mixture: str | None = None, unique: str | None = None, save: Path | None = None, seed: Seed = 0,
+    runs: Path | None = None,
+    *,
+    params: float | None = None,
+    tokens: float | None = None,
+    compute: float | None = None,
+    language: str | None = None,
+    fit: Path | None = None,
+    checkpoint_params: float | None = None,
+    checkpoint_tokens: str | None = None,
+    charge: bool = False,
+    mixture: str | None = None,
+    unique: str | None = None,
+    save: Path | None = None,
+    seed: Seed = 0,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Pretrain or finetune: start over, or continue a multilingual checkpoint, on this budget of new training.
 
     Examples:
@@ -260,20 +321,39 @@ def decide(
     if (seen is None) != (checkpoint_params is None):
         raise InputError("--checkpoint-params and --checkpoint-tokens go together", hint="give both or neither")
     found = planning.decide(
-        params, tokens=tokens, compute=compute, language=language, runs=Runs.read(runs) if runs else None,
+        params,
+        tokens=tokens,
+        compute=compute,
+        language=language,
+        runs=Runs.read(runs) if runs else None,
         fit=Fit.load(fit) if fit else None,
-        checkpoint=planning.Checkpoint(checkpoint_params, seen) if checkpoint_params and seen else None, charge=charge,
-        mixture=numbers(mixture, "--mixture"), unique_tokens=numbers(unique, "--unique"), seed=seed,
-    )  # fmt: skip
+        checkpoint=planning.Checkpoint(checkpoint_params, seen) if checkpoint_params and seen else None,
+        charge=charge,
+        mixture=numbers(mixture, "--mixture"),
+        unique_tokens=numbers(unique, "--unique"),
+        seed=seed,
+    )
     show(found, json, save)
 
 
 def modular(
-    *sources: Path, compute: float, languages: str | None = None, published: Published = False,
-    unique: str | None = None, weights: str | None = None, law: str = "adaptive-transfer", models: int | None = None,
-    memory: str | None = None, pivot: str | None = None, split: Literal["pairs", "hub"] | None = None,
-    matrix: Path | None = None, most: int = 300, save: Path | None = None, seed: Seed = 0, json: Json = False,
-) -> None:  # fmt: skip
+    *sources: Path,
+    compute: float,
+    languages: str | None = None,
+    published: Published = False,
+    unique: str | None = None,
+    weights: str | None = None,
+    law: str = "adaptive-transfer",
+    models: int | None = None,
+    memory: str | None = None,
+    pivot: str | None = None,
+    split: Literal["pairs", "hub"] | None = None,
+    matrix: Path | None = None,
+    most: int = 300,
+    save: Path | None = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
     """One model for all languages, or several that share the same training compute.
 
     Examples:
@@ -316,9 +396,17 @@ def modular(
             raise InputError(f"--memory {memory!r}", hint="write bytes, or same")
         room = bound
     result = planning.modular(
-        compute=compute, languages=codes, weights=numbers(weights, "--weights"),
-        unique_tokens=numbers(unique, "--unique"), models=models, memory=room, pivot=pivot, split=split,
-        matrix=TransferMatrix.load(matrix) if matrix else None, most=most, seed=seed,
+        compute=compute,
+        languages=codes,
+        weights=numbers(weights, "--weights"),
+        unique_tokens=numbers(unique, "--unique"),
+        models=models,
+        memory=room,
+        pivot=pivot,
+        split=split,
+        matrix=TransferMatrix.load(matrix) if matrix else None,
+        most=most,
+        seed=seed,
         **_basis(sources, law, codes, published),
-    )  # fmt: skip
+    )
     show(result, json, save)

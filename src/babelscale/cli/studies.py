@@ -11,10 +11,19 @@ from babelscale.cli.options import Corpus, Json, Only, Out, RecordsFile, Seed, b
 
 
 def run(
-    name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, slots: int | None = None,
-    engine: Literal["local", "ray", "slurm"] = "local", address: str = "auto", submit: bool = False,
-    report: bool = True, holdout: Annotated[bool, Parameter(negative="")] = False, records: RecordsFile = None,
-) -> None:  # fmt: skip
+    name: str,
+    *,
+    out: Out = None,
+    corpus: Corpus = None,
+    only: Only = None,
+    slots: int | None = None,
+    engine: Literal["local", "ray", "slurm"] = "local",
+    address: str = "auto",
+    submit: bool = False,
+    report: bool = True,
+    holdout: Annotated[bool, Parameter(negative="")] = False,
+    records: RecordsFile = None,
+) -> None:
     """Train what is missing of a study, then fit, plan and report.
 
     Example: babelscale study run quickstart --corpus my-texts/
@@ -71,7 +80,7 @@ def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
 
 def prepare(
     name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, records: RecordsFile = None
-) -> None:  # fmt: skip
+) -> None:
     """Train the tokenizer and tokenise the text of a study, without training models.
 
     Example: babelscale study prepare my-study.toml --records my-study-records.jsonl.xz
@@ -105,9 +114,17 @@ def records(name: str, *, out: Path | None = None, json: Json = False) -> None:
 
 
 def train(
-    name: str, runs: str, *, out: Out = None, devices: int | None = None, tensor: int = 1, distributed: bool = False,
-    coordinator: str | None = None, processes: int | None = None, process: int | None = None,
-) -> None:  # fmt: skip
+    name: str,
+    runs: str,
+    *,
+    out: Out = None,
+    devices: int | None = None,
+    tensor: int = 1,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> None:
     """Train named runs of a prepared study on the devices of this machine, or of several hosts.
 
     Example: babelscale study train my-study s-sv-600k-s0-0d60e6d374 --devices 8
@@ -141,9 +158,17 @@ def train(
 
 
 def plan(
-    name: str, *, out: Out = None, only: Only = None, device: str | None = None, throughput: float | None = None,
-    devices: int | None = None, power: bool = False, target: str | None = None, json: Json = False,
-) -> None:  # fmt: skip
+    name: str,
+    *,
+    out: Out = None,
+    only: Only = None,
+    device: str | None = None,
+    throughput: float | None = None,
+    devices: int | None = None,
+    power: bool = False,
+    target: str | None = None,
+    json: Json = False,
+) -> None:
     """Print what a study would train and cost, without training; and what of it is done.
 
     Example: babelscale study plan single-gpu --device h200
@@ -164,17 +189,32 @@ def plan(
     from babelscale.reporting.foreseen import foresee
 
     found = foresee(
-        _design(name), device=device, throughput=throughput, devices=devices, only=codes_of(only),
-        folder=_folder(name, out), power=power, target=target, progress=bar() if power else None,
-    )  # fmt: skip
+        _design(name),
+        device=device,
+        throughput=throughput,
+        devices=devices,
+        only=codes_of(only),
+        folder=_folder(name, out),
+        power=power,
+        target=target,
+        progress=bar() if power else None,
+    )
     show(found, json)
 
 
 def power(
-    name: str, *, law: str | None = None, target: str | None = None, out: Out = None, assume: str | None = None,
-    tables: int = 8, noise: float | None = None, laws_apart: Annotated[bool, Parameter(negative="")] = False,
-    seed: Seed = 0, json: Json = False,
-) -> None:  # fmt: skip
+    name: str,
+    *,
+    law: str | None = None,
+    target: str | None = None,
+    out: Out = None,
+    assume: str | None = None,
+    tables: int = 8,
+    noise: float | None = None,
+    laws_apart: Annotated[bool, Parameter(negative="")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
     """Print what a design could tell before it is trained: intervals of every law's parameters, and its questions.
 
     Example: babelscale study power atlas-miniature
@@ -200,9 +240,17 @@ def power(
     from babelscale.reporting.study_power import study_power
 
     found = study_power(
-        _design(name), law, target, folder=_folder(name, out), parameters=numbers(assume, "--assume"), tables=tables,
-        noise=noise, apart=laws_apart, seed=seed, progress=bar(),
-    )  # fmt: skip
+        _design(name),
+        law,
+        target,
+        folder=_folder(name, out),
+        parameters=numbers(assume, "--assume"),
+        tables=tables,
+        noise=noise,
+        apart=laws_apart,
+        seed=seed,
+        progress=bar(),
+    )
     show(found, json)
 
 
@@ -225,10 +273,16 @@ def report(name: str, *, out: Out = None) -> None:
 
 
 def verify(
-    name: str, *, from_languages: Annotated[str, Parameter(name="--from")],
-    to_languages: Annotated[str, Parameter(name="--to")], size: str, tokens: float, fit: Path | None = None,
-    seeds: int = 3, out: Path | None = None,
-) -> None:  # fmt: skip
+    name: str,
+    *,
+    from_languages: Annotated[str, Parameter(name="--from")],
+    to_languages: Annotated[str, Parameter(name="--to")],
+    size: str,
+    tokens: float,
+    fit: Path | None = None,
+    seeds: int = 3,
+    out: Path | None = None,
+) -> None:
     """Write a design that checks a law's advice: does the loss rise with more languages at the recommended size?
 
     Example: babelscale study verify quickstart --from sv,da,id --to sv,da,id,ms,es,fr --size xs --tokens 3e5
@@ -257,9 +311,14 @@ def verify(
 
     design = _design(name)
     text = verification.verification(
-        design, codes_of(from_languages) or [], codes_of(to_languages) or [], size, tokens,
-        fit=Fit.load(fit) if fit else None, seeds=seeds,
-    )  # fmt: skip
+        design,
+        codes_of(from_languages) or [],
+        codes_of(to_languages) or [],
+        size,
+        tokens,
+        fit=Fit.load(fit) if fit else None,
+        seeds=seeds,
+    )
     path = verification.write(text, out or Path(f"{design.name}-verification.toml"))
     sys.stdout.write(f"{path}\n")
 
@@ -286,10 +345,17 @@ def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = Fa
 
 
 def forecast(
-    study: str, *, out: Out = None, seal: Annotated[bool, Parameter(negative="")] = False,
-    open_: Annotated[bool, Parameter(name="--open", negative="")] = False, name: str | None = None,
-    targets: str | None = None, resamples: int | None = None, seed: Seed = 0, json: Json = False,
-) -> None:  # fmt: skip
+    study: str,
+    *,
+    out: Out = None,
+    seal: Annotated[bool, Parameter(negative="")] = False,
+    open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
+    name: str | None = None,
+    targets: str | None = None,
+    resamples: int | None = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
     """Seal what every law predicts for the runs of a study before they are trained, and score it afterwards.
 
     Examples:
@@ -324,9 +390,13 @@ def forecast(
     found = _existing(study, out)
     if seal:
         made = forecasts.seal(
-            found, name=name, targets=codes_of(targets), seed=seed, progress=bar(),
+            found,
+            name=name,
+            targets=codes_of(targets),
+            seed=seed,
+            progress=bar(),
             resamples=forecasts.RESAMPLES if resamples is None else resamples,
-        )  # fmt: skip
+        )
         show(made, json)
     elif open_:
         show(forecasts.open_forecast(found.folder, name), json)

@@ -12,11 +12,24 @@ Order = Literal["branch", "script", "clusters", "given"]
 
 
 def transfer(
-    runs: Path | None = None, *, published: Published = False, target: str | None = None, mixtures: bool = False,
-    tests: bool = False, predict: str | None = None, along: bool = False, anchor: float | None = None,
-    params: float | None = None, relations: Path | None = None, chart: Path | None = None,
-    picture: Picture = "matrix", order: Order = "branch", seed: Seed = 0, save: Path | None = None, json: Json = False,
-) -> None:  # fmt: skip
+    runs: Path | None = None,
+    *,
+    published: Published = False,
+    target: str | None = None,
+    mixtures: bool = False,
+    tests: bool = False,
+    predict: str | None = None,
+    along: bool = False,
+    anchor: float | None = None,
+    params: float | None = None,
+    relations: Path | None = None,
+    chart: Path | None = None,
+    picture: Picture = "matrix",
+    order: Order = "branch",
+    seed: Seed = 0,
+    save: Path | None = None,
+    json: Json = False,
+) -> None:
     """Show which languages help which: the bilingual transfer score (BTS) of every pair, and what the scores say.
 
     Examples:
@@ -60,11 +73,18 @@ def transfer(
     from babelscale.transfer import Relations
 
     found = matrices.look(
-        runs, published=published, mixtures=mixtures, tests=tests, moves=along or picture == "along",
+        runs,
+        published=published,
+        mixtures=mixtures,
+        tests=tests,
+        moves=along or picture == "along",
         predicted=None if predict is None else [code for code in codes_of(predict) or [] if code != "none"],
-        anchor=anchor, params=params, known=Relations.load(relations) if relations else None, seed=seed,
+        anchor=anchor,
+        params=params,
+        known=Relations.load(relations) if relations else None,
+        seed=seed,
         progress=bar(),
-    )  # fmt: skip
+    )
     if save is not None:
         found.matrix.save(save)
     if chart is not None:
@@ -85,10 +105,20 @@ def _helpers(matrix: Any, target: str, json: bool) -> None:
 
 
 def next_runs(
-    name: str, *, compute: float | None = None, count: int | None = None, width: int | None = None,
-    tokens: float | None = None, size: str | None = None, targets: str | None = None, out: Out = None,
-    corpus: Corpus = None, file: Path | None = None, seed: Seed = 0, json: Json = False,
-) -> None:  # fmt: skip
+    name: str,
+    *,
+    compute: float | None = None,
+    count: int | None = None,
+    width: int | None = None,
+    tokens: float | None = None,
+    size: str | None = None,
+    targets: str | None = None,
+    out: Out = None,
+    corpus: Corpus = None,
+    file: Path | None = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
     """Propose the next runs of a study: the mixtures that tell most about transfer between its languages, for a budget.
 
     Example: babelscale study next quickstart --compute 2e13

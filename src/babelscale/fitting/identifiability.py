@@ -125,8 +125,9 @@ def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float,
     linear = {parameter.name: parameter for parameter in problem.law.linear}
     notes = [
         f"{name} is 0, the lowest it may be: {linear[name].at_zero}."
-        for k, name in enumerate(problem.coefficients) if z[k] <= 0
-    ]  # fmt: skip
+        for k, name in enumerate(problem.coefficients)
+        if z[k] <= 0
+    ]
     low, high = problem.bounds
     unheard = flat(problem, z)
     for parameter in problem.free_shape:

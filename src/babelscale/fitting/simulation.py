@@ -100,9 +100,7 @@ def runs_of(allocation: Allocation) -> Runs:
         U = np.atleast_1d(allocation.U(code))
         frames.append(
             pl.DataFrame({"run": names, "tokens": np.atleast_1d(allocation.D(code))}).with_columns(
-                step=pl.lit(0, pl.Int64),
-                language=pl.lit(code),
-                unique_tokens=pl.Series(U).replace(math.inf, None),
+                step=pl.lit(0, pl.Int64), language=pl.lit(code), unique_tokens=pl.Series(U).replace(math.inf, None)
             )
         )
     empty = pl.DataFrame(
@@ -116,10 +114,12 @@ def _asked(runs: Runs, target: str) -> pl.DataFrame:
     """A row for the loss of every run on a target, still without its number."""
     texts = {"language": target, "split": "validation", "lr_state": "decayed"}
     return runs.table.select(
-        "run", pl.lit(0, pl.Int64).alias("step"), *(pl.lit(text).alias(name) for name, text in texts.items()),
+        "run",
+        pl.lit(0, pl.Int64).alias("step"),
+        *(pl.lit(text).alias(name) for name, text in texts.items()),
         *(pl.lit(1.0).alias(name) for name in ("nats", "tokens")),
         *(pl.lit(None, pl.Float64).alias(name) for name in ("bytes", "unigram_nats")),
-    )  # fmt: skip
+    )
 
 
 def final_allocations(runs: Runs) -> Allocation:

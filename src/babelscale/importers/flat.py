@@ -11,11 +11,7 @@ from babelscale.runs import Runs
 
 
 def table(
-    path: str | Path,
-    columns: Mapping[str, str],
-    *,
-    language: str | None = None,
-    tokens_from_flops: bool = False,
+    path: str | Path, columns: Mapping[str, str], *, language: str | None = None, tokens_from_flops: bool = False
 ) -> Runs:
     """Runs from a CSV, Parquet or JSON-lines table with one row a run (or one row a run and language).
 

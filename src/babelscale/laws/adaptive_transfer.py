@@ -260,10 +260,15 @@ class AdaptiveTransfer(ScalingLaw):
 def _tau(code: str) -> Parameter:
     other = code == OTHER
     return Parameter(
-        f"tau_{code}", f"worth of a token of {code} in target tokens", -2.0, 1.5, (0.0, 0.2), together="tau",
+        f"tau_{code}",
+        f"worth of a token of {code} in target tokens",
+        -2.0,
+        1.5,
+        (0.0, 0.2),
+        together="tau",
         default=0.05 if other else 0.1,
         identified_by=f"runs with more different amounts of {'other languages' if other else code}",
-    )  # fmt: skip
+    )
 
 
 def _proportional(a: Array, b: Array) -> bool:

@@ -96,13 +96,23 @@ class Support:
 SIZES, AMOUNTS = "runs of more different sizes", "runs of more different token counts"
 EXPONENT_STARTS = (0.06, 0.12, 0.2, 0.3, 0.42, 0.55, 0.75, 1.0, 1.4)
 ALPHA = Parameter(
-    "alpha", "exponent of N: how fast a larger model helps", 0.005, 2.0, EXPONENT_STARTS, default=0.35,
+    "alpha",
+    "exponent of N: how fast a larger model helps",
+    0.005,
+    2.0,
+    EXPONENT_STARTS,
+    default=0.35,
     identified_by=SIZES,
-)  # fmt: skip
+)
 BETA = Parameter(
-    "beta", "exponent of the data: how fast more tokens help", 0.005, 2.0, EXPONENT_STARTS, default=0.35,
+    "beta",
+    "exponent of the data: how fast more tokens help",
+    0.005,
+    2.0,
+    EXPONENT_STARTS,
+    default=0.35,
     identified_by=AMOUNTS,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -132,21 +142,30 @@ class ScalingLaw(ABC):
     prices_languages: ClassVar[bool] = False
     linear: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
-            "E", "loss that neither size nor data removes, in the unit of the loss", 0.0, np.inf,
+            "E",
+            "loss that neither size nor data removes, in the unit of the loss",
+            0.0,
+            np.inf,
             at_zero="the runs do not reach losses near a floor, so do not extrapolate far; larger runs would identify "
             "it",
         ),
         Parameter(
-            "A", "scale of what a finite model loses; A / N^alpha is a loss", 0.0, np.inf,
+            "A",
+            "scale of what a finite model loses; A / N^alpha is a loss",
+            0.0,
+            np.inf,
             at_zero="these runs show no gain from size, and alpha means nothing; runs of more different sizes would "
             "show one",
         ),
         Parameter(
-            "B", "scale of what finite data lose; B / D^beta is a loss", 0.0, np.inf,
+            "B",
+            "scale of what finite data lose; B / D^beta is a loss",
+            0.0,
+            np.inf,
             at_zero="these runs show no gain from data, and what stands beside beta means nothing; runs of more "
             "different token counts would show one",
         ),
-    )  # fmt: skip
+    )
 
     @classmethod
     def for_runs(cls, target: str, runs: "Runs") -> Self:

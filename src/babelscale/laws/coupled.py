@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 
 _STARTS = (0.1, 0.2, 0.35, 0.6, 1.0)
 _RATIO = Parameter(
-    "R", "scale of the data's part beside that of the size, B / A of the paper", 1e-10, 1e10, (0.01, 1.0, 100.0),
-    log=True, identified_by="runs with more different ratios of tokens to parameters",
-)  # fmt: skip
+    "R",
+    "scale of the data's part beside that of the size, B / A of the paper",
+    1e-10,
+    1e10,
+    (0.01, 1.0, 100.0),
+    log=True,
+    identified_by="runs with more different ratios of tokens to parameters",
+)
 _POWER = Parameter(
-    "k", "how size and data combine: 1 adds them, below 1 each helps more where the other is large", 0.05, 3.0,
-    (0.4, 1.0), default=0.4, identified_by="runs of more sizes, each with several token counts",
-)  # fmt: skip
+    "k",
+    "how size and data combine: 1 adds them, below 1 each helps more where the other is large",
+    0.05,
+    3.0,
+    (0.4, 1.0),
+    default=0.4,
+    identified_by="runs of more sizes, each with several token counts",
+)
 Data = tuple[Array, Mapping[str, Array], Mapping[tuple[str, str], Array]]
 
 
@@ -44,11 +54,14 @@ class Coupled(ScalingLaw):
     linear: ClassVar[tuple[Parameter, ...]] = (
         ScalingLaw.linear[0],
         Parameter(
-            "A", "scale of what a finite model and finite data lose together", 0.0, np.inf,
+            "A",
+            "scale of what a finite model and finite data lose together",
+            0.0,
+            np.inf,
             at_zero="these runs show no gain from size or data, and alpha, beta, R and k mean nothing; runs of more "
             "different sizes and token counts would show one",
         ),
-    )  # fmt: skip
+    )
 
     @property
     def shape(self) -> tuple[Parameter, ...]:
@@ -73,13 +86,22 @@ class Coupled(ScalingLaw):
         by_D = -k * beta * w
         gradient = {"alpha": -k * log_N * v, "beta": -k * log_D * w, "R": k * w / R, "k": log_u}
         hessian: dict[tuple[str, str], Array] = {
-            ("alpha", "alpha"): both * log_N**2, ("alpha", "beta"): -both * log_N * log_D,
-            ("alpha", "R"): both * log_N / R, ("alpha", "k"): -log_N * v,
-            ("beta", "beta"): both * log_D**2, ("beta", "R"): -both * log_D / R, ("beta", "k"): -log_D * w,
-            ("R", "R"): -k * (w / R) ** 2, ("R", "k"): w / R,
-        }  # fmt: skip
-        mixed = {"alpha": -both * beta * log_N, "beta": both * beta * log_D - k * w, "R": -both * beta / R,
-                 "k": -beta * w}  # fmt: skip
+            ("alpha", "alpha"): both * log_N**2,
+            ("alpha", "beta"): -both * log_N * log_D,
+            ("alpha", "R"): both * log_N / R,
+            ("alpha", "k"): -log_N * v,
+            ("beta", "beta"): both * log_D**2,
+            ("beta", "R"): -both * log_D / R,
+            ("beta", "k"): -log_D * w,
+            ("R", "R"): -k * (w / R) ** 2,
+            ("R", "k"): w / R,
+        }
+        mixed = {
+            "alpha": -both * beta * log_N,
+            "beta": both * beta * log_D - k * w,
+            "R": -both * beta / R,
+            "k": -beta * w,
+        }
         for name, g in first.items():
             gradient[name] = by_D * g
             hessian |= {(other, name): value * g for other, value in mixed.items()}

@@ -57,13 +57,25 @@ class DataConstrained(ScalingLaw):
     @property
     def shape(self) -> tuple[Parameter, ...]:
         repeats = Parameter(
-            "R_D", "repeated epochs after which data lose their worth", 0.01, 1e3, (3.0, 30.0), log=True,
-            default=1 / LAMBDA, identified_by=REPEATS,
-        )  # fmt: skip
+            "R_D",
+            "repeated epochs after which data lose their worth",
+            0.01,
+            1e3,
+            (3.0, 30.0),
+            log=True,
+            default=1 / LAMBDA,
+            identified_by=REPEATS,
+        )
         excess = Parameter(
-            "R_N", "excess parameters' worth, in multiples of N_opt", 0.01, 1e3, (3.0, 30.0), log=True,
-            default=_EXCESS, identified_by="larger models on the same data",
-        )  # fmt: skip
+            "R_N",
+            "excess parameters' worth, in multiples of N_opt",
+            0.01,
+            1e3,
+            (3.0, 30.0),
+            log=True,
+            default=_EXCESS,
+            identified_by="larger models on the same data",
+        )
         return (ALPHA, BETA, repeats, *([excess] if self.sizes else []))
 
     @property

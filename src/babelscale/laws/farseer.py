@@ -20,16 +20,28 @@ _WHAT = {1: "exponent of the data", 2: "scale of the data", 3: "floor"}
 def _slope(which: int, default: float) -> Parameter:
     starts = (-0.2, 0.3)
     return Parameter(
-        f"a{which}", f"how the logarithm of the {_WHAT[which]} changes with size", -5.0, 5.0, starts, default=default,
-        together="slopes" if which < 3 else None, identified_by=SIZES,
-    )  # fmt: skip
+        f"a{which}",
+        f"how the logarithm of the {_WHAT[which]} changes with size",
+        -5.0,
+        5.0,
+        starts,
+        default=default,
+        together="slopes" if which < 3 else None,
+        identified_by=SIZES,
+    )
 
 
 def _power(name: str, which: int) -> Parameter:
     return Parameter(
-        name, f"power of N in the {_WHAT[which]}", -0.5, 0.5, (-0.3, -0.1, 0.2), together="powers", default=-0.1,
+        name,
+        f"power of N in the {_WHAT[which]}",
+        -0.5,
+        0.5,
+        (-0.3, -0.1, 0.2),
+        together="powers",
+        default=-0.1,
         identified_by=SIZES,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -53,14 +65,19 @@ class Farseer(ScalingLaw):
             _slope(1, -0.1),
             _power("alpha", 1),
             Parameter(
-                "b1", "logarithm of the exponent of the data, but for its change with size", -5.0, 2.0,
-                (-2.0, -1.2, -0.5), default=-1.0, identified_by=AMOUNTS,
+                "b1",
+                "logarithm of the exponent of the data, but for its change with size",
+                -5.0,
+                2.0,
+                (-2.0, -1.2, -0.5),
+                default=-1.0,
+                identified_by=AMOUNTS,
             ),
             _slope(2, 0.1),
             _power("beta", 2),
             _slope(3, 0.2),
             _power("gamma", 3),
-        )  # fmt: skip
+        )
 
     def prepare(self, allocation: Allocation) -> tuple[Array, Array]:
         return logs(allocation.params / UNIT, self.D(allocation))
@@ -73,20 +90,25 @@ class Farseer(ScalingLaw):
         by_alpha = a1 * log_n * r
         return {
             "E": Term(
-                a3 * m + 0 * log_D, {"a3": m, "gamma": a3 * log_n * m},
+                a3 * m + 0 * log_D,
+                {"a3": m, "gamma": a3 * log_n * m},
                 {("a3", "gamma"): log_n * m, ("gamma", "gamma"): a3 * log_n**2 * m},
             ),
             "B": Term(
                 a2 * q + data,
                 {"a2": q, "beta": a2 * log_n * q, "a1": data * r, "alpha": data * by_alpha, "b1": data},
                 {
-                    ("a2", "beta"): log_n * q, ("beta", "beta"): a2 * log_n**2 * q, ("a1", "a1"): data * r**2,
-                    ("a1", "alpha"): data * log_n * r * (1 + a1 * r), ("a1", "b1"): data * r,
-                    ("alpha", "alpha"): data * (by_alpha**2 + by_alpha * log_n), ("alpha", "b1"): data * by_alpha,
+                    ("a2", "beta"): log_n * q,
+                    ("beta", "beta"): a2 * log_n**2 * q,
+                    ("a1", "a1"): data * r**2,
+                    ("a1", "alpha"): data * log_n * r * (1 + a1 * r),
+                    ("a1", "b1"): data * r,
+                    ("alpha", "alpha"): data * (by_alpha**2 + by_alpha * log_n),
+                    ("alpha", "b1"): data * by_alpha,
                     ("b1", "b1"): data,
                 },
             ),
-        }  # fmt: skip
+        }
 
     def falls_with(self, parameters: Mapping[str, float]) -> tuple[str, ...]:
         p = parameters

@@ -28,9 +28,14 @@ class Multilingual(ScalingLaw):
     @property
     def shape(self) -> tuple[Parameter, ...]:
         gamma = Parameter(
-            "gamma", "how much a smaller share costs: the loss goes as p^-gamma", -0.5, 1.0, (0.0, 0.1), default=0.05,
+            "gamma",
+            "how much a smaller share costs: the loss goes as p^-gamma",
+            -0.5,
+            1.0,
+            (0.0, 0.1),
+            default=0.05,
             identified_by="runs with more different shares",
-        )  # fmt: skip
+        )
         return (ALPHA, BETA, gamma)
 
     def D(self, allocation: Allocation) -> NDArray[np.float64]:

@@ -33,14 +33,24 @@ class Multilinguality(ScalingLaw):
             ALPHA,
             BETA,
             Parameter(
-                "phi", "capacity price of a language: N's term goes as K^phi", -1.0, 1.0, (0.0, 0.2), default=0.11,
+                "phi",
+                "capacity price of a language: N's term goes as K^phi",
+                -1.0,
+                1.0,
+                (0.0, 0.2),
+                default=0.11,
                 identified_by=_COUNTS,
             ),
             Parameter(
-                "psi", "data price of a language: D's term goes as K^psi", -1.0, 1.0, (0.0, -0.2), default=-0.04,
+                "psi",
+                "data price of a language: D's term goes as K^psi",
+                -1.0,
+                1.0,
+                (0.0, -0.2),
+                default=-0.04,
                 identified_by=_COUNTS,
             ),
-        )  # fmt: skip
+        )
 
     def K(self, allocation: Allocation) -> Array:
         """Number of languages with tokens."""

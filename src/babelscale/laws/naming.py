@@ -19,8 +19,15 @@ from babelscale.runs import Runs
 
 Law = TypeVar("Law", bound=ScalingLaw)
 _BUILT_IN: tuple[type[ScalingLaw], ...] = (
-    Chinchilla, DataConstrained, Multilingual, AdaptiveTransfer, Multilinguality, Coupled, CoupledTransfer, Farseer,
-)  # fmt: skip
+    Chinchilla,
+    DataConstrained,
+    Multilingual,
+    AdaptiveTransfer,
+    Multilinguality,
+    Coupled,
+    CoupledTransfer,
+    Farseer,
+)
 _laws: dict[str, type[ScalingLaw]] = {law.name: law for law in _BUILT_IN}
 LAWS: Mapping[str, type[ScalingLaw]] = MappingProxyType(_laws)
 """The registered laws by name, read-only; `register` adds to them."""

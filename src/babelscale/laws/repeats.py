@@ -16,6 +16,9 @@ def repeating(parameter: str, codes: Sequence[str], allocation: Allocation) -> S
     rows = np.any([allocation.D(code) > allocation.U(code) for code in codes], axis=0)
     said = f"{parameter} is hardly identified: it rests on {{count}} {{who}} data; more such runs would identify it."
     return Support(
-        parameter, rows, _FEW, said.format(count=1, who="run that repeats its"),
+        parameter,
+        rows,
+        _FEW,
+        said.format(count=1, who="run that repeats its"),
         said.format(count="{count}", who="runs that repeat their"),
-    )  # fmt: skip
+    )

@@ -50,11 +50,7 @@ def decay(z: ArrayLike) -> tuple[Array, Array, Array]:
         return closed, first, second
     near = np.where(small, z, 0.0)
     series = _series(near)
-    return (
-        np.where(small, series[0], closed),
-        np.where(small, series[1], first),
-        np.where(small, series[2], second),
-    )
+    return (np.where(small, series[0], closed), np.where(small, series[1], first), np.where(small, series[2], second))
 
 
 def _series(z: Array) -> tuple[Array, Array, Array]:

@@ -193,9 +193,13 @@ def _drop(x: Array, rate: float, key: Array | None) -> Array:
 
 
 def hidden(
-    parameters: Parameters, tokens: Array, shape: Shape, execution: Execution = _PLAIN, dropout: float = 0.0,
+    parameters: Parameters,
+    tokens: Array,
+    shape: Shape,
+    execution: Execution = _PLAIN,
+    dropout: float = 0.0,
     key: Array | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """The stream after the last block (and the final norm, if there is one); tokens (B, T) -> (B, T, d_model).
 
     Dropout, where a key is given, acts on the embedded tokens and on what each branch adds to the stream.
@@ -265,9 +269,16 @@ def nats(parameters: Parameters, sequences: Array, shape: Shape, execution: Exec
 
 
 def loss(
-    parameters: Parameters, sequences: Array, shape: Shape, execution: Execution = _PLAIN, *, dropout: float = 0.0,
-    z_loss: float = 0.0, key: Array | None = None, mesh: Mesh | None = None,
-) -> tuple[Array, Array]:  # fmt: skip
+    parameters: Parameters,
+    sequences: Array,
+    shape: Shape,
+    execution: Execution = _PLAIN,
+    *,
+    dropout: float = 0.0,
+    z_loss: float = 0.0,
+    key: Array | None = None,
+    mesh: Mesh | None = None,
+) -> tuple[Array, Array]:
     """What training minimises, and the mean cross-entropy in nats a token; sequences (B, T + 1).
 
     With Z = sum_v exp(logit_v), the first is the mean of -log p(target) + z_loss (log Z)^2 (Chowdhery et al. 2022,
@@ -334,9 +345,13 @@ def _head_loss_forward(
         # Each device adds up its own part of the batch and the parts meet once, not once a chunk.
         rows = P("data")
         sums = jax.shard_map(
-            sums, mesh=mesh, axis_names={"data"}, in_specs=(rows, P(), rows), out_specs=((P(), P()), (rows, P())),
+            sums,
+            mesh=mesh,
+            axis_names={"data"},
+            in_specs=(rows, P(), rows),
+            out_specs=((P(), P()), (rows, P())),
             check_vma=False,
-        )  # fmt: skip
+        )
     return sums(stream, embedding.astype(stream.dtype), targets)
 
 

@@ -154,13 +154,17 @@ def write_card(shape: Shape, folder: Path, languages: Sequence[str], trained_on:
         # Quoted: a bare `no` is a truth value to readers of this head.
         head += ["language:", *(f"- {json.dumps(code)}" for code in languages)]
     lines = [
-        "---", *head, "---", "",
-        f"# A language model of {shape.params:,} parameters", "",
+        "---",
+        *head,
+        "---",
+        "",
+        f"# A language model of {shape.params:,} parameters",
+        "",
         f"A Llama model of {shape.layers} layers, {shape.heads} heads of {shape.d_head}, d_model {shape.d_model}, d_ff "
         f"{shape.d_ff} and {shape.vocabulary:,} tokens, embedding and head tied; {shape.params_non_embedding:,} "
         "parameters without the embedding.",
         "`AutoModelForCausalLM.from_pretrained` loads it.",
-    ]  # fmt: skip
+    ]
     if with_tokenizer:
         lines += [
             "",

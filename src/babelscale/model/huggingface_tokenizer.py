@@ -74,8 +74,15 @@ def fast(model: bytes) -> dict[str, Any]:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": newline, "content": NEWLINE, "single_word": False, "lstrip": False, "rstrip": False,
-             "normalized": False, "special": False}
+            {
+                "id": newline,
+                "content": NEWLINE,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": False,
+            }
         ],
         "normalizer": None,
         "pre_tokenizer": None,
@@ -93,7 +100,7 @@ def fast(model: bytes) -> dict[str, Any]:
             "vocab": vocabulary,
             "merges": list(_merges(learned)),
         },
-    }  # fmt: skip
+    }
 
 
 def _merges(learned: list[str]) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,19 @@ from babelscale.planning.planner import plan
 from babelscale.planning.result import Expected, Plan
 
 __all__ = [
-    "Addition", "Baseline", "Certificate", "Checkpoint", "Decision", "Expansion", "Expected", "Modular", "Plan",
-    "decide", "expand", "first_to_add", "modular", "plan", "training_design",
-]  # fmt: skip
+    "Addition",
+    "Baseline",
+    "Certificate",
+    "Checkpoint",
+    "Decision",
+    "Expansion",
+    "Expected",
+    "Modular",
+    "Plan",
+    "decide",
+    "expand",
+    "first_to_add",
+    "modular",
+    "plan",
+    "training_design",
+]

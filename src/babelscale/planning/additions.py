@@ -37,9 +37,12 @@ class Addition:
 
 
 def first_to_add(
-    matrix: TransferMatrix, have: Sequence[str], candidates: Sequence[str] | None = None, most: int = 10,
+    matrix: TransferMatrix,
+    have: Sequence[str],
+    candidates: Sequence[str] | None = None,
+    most: int = 10,
     rounding: float = 0.0,
-) -> tuple[Addition, ...]:  # fmt: skip
+) -> tuple[Addition, ...]:
     """Candidates in the order in which to add them, at most `most`.
 
     Args:

@@ -49,9 +49,16 @@ class Ask:
 
     @classmethod
     def of(
-        cls, compute: float | None, params: float | None, tokens: float | None, loss: float | None, served: float,
-        memory: float | None, bytes_per_param: float, ladder: bool | tuple[float, ...] | list[float],
-    ) -> "Ask":  # fmt: skip
+        cls,
+        compute: float | None,
+        params: float | None,
+        tokens: float | None,
+        loss: float | None,
+        served: float,
+        memory: float | None,
+        bytes_per_param: float,
+        ladder: bool | tuple[float, ...] | list[float],
+    ) -> "Ask":
         """The question from `plan`'s arguments.
 
         Raises:
@@ -174,9 +181,13 @@ def _boxes(problem: AnyProblem, ask: Ask) -> Box:
 
 
 def _on_ladder(
-    problem: AnyProblem, rungs: tuple[float, ...], found: Solution, box: tuple[float, float], known: Known | None,
+    problem: AnyProblem,
+    rungs: tuple[float, ...],
+    found: Solution,
+    box: tuple[float, float],
+    known: Known | None,
     seed: int,
-) -> Solution:  # fmt: skip
+) -> Solution:
     """The best rung: all of them for one row, the two around the free optimum of each draw."""
     sizes = np.log([rung for rung in rungs if rung <= box[1]] or [min(rungs)])
     R = problem.draws
@@ -304,9 +315,14 @@ def _goal(ask: Ask) -> Callable[[Solution | None, Array], Array]:
 
 
 def _root(
-    goal: Callable[[Array], Array], start: Array, tolerance: float, ask: Ask, problem: AnyProblem, seed: int,
+    goal: Callable[[Array], Array],
+    start: Array,
+    tolerance: float,
+    ask: Ask,
+    problem: AnyProblem,
+    seed: int,
     steps: int = 60,
-) -> Array:  # fmt: skip
+) -> Array:
     """log C at which the goal is 0, by bracketing and the Illinois rule; infinite where it stays above.
 
     Raises:

@@ -186,8 +186,9 @@ class Fitted:
             own = replace(setting, languages=(target,))
             found |= (
                 {target: _separable(fit, own, self._rows(target, count, seed))}
-                if count else self.only([target]).point(own)
-            )  # fmt: skip
+                if count
+                else self.only([target]).point(own)
+            )
         return found
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:

@@ -155,9 +155,12 @@ def split_with_memory(blocks: Sequence[Block], compute: float, memory: float) ->
         lambda z: 1 - float(np.exp(z[:B] - math.log(memory)).sum()),
     ]
     found = minimize(
-        total, start, method="SLSQP", constraints=[{"type": "ineq", "fun": bound} for bound in bounds],
+        total,
+        start,
+        method="SLSQP",
+        constraints=[{"type": "ineq", "fun": bound} for bound in bounds],
         options={"maxiter": 200, "ftol": 1e-10},
-    )  # fmt: skip
+    )
     z = found.x if np.isfinite(found.fun) else start
     n, x = z[:B], z[B:]
     n = n - max(math.log(np.exp(n - math.log(memory)).sum()), 0.0)

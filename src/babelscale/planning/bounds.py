@@ -27,9 +27,7 @@ class Asked:
         Raises:
             InputError: a bound is negative, of a language that is not planned, crossed, or on epochs of unknown U.
         """
-        low, high, epochs, least, most = (
-            _by_language(name, value, codes) for name, value in vars(self).items()
-        )  # fmt: skip
+        low, high, epochs, least, most = (_by_language(name, value, codes) for name, value in vars(self).items())
         for code in epochs:
             if code not in unique and not isinstance(self.max_epochs, int | float):
                 raise InputError(

@@ -134,10 +134,16 @@ def warm(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 
         start = np.array(heads[0])
     notes = [] if several else [f"every continued run has {size:.3g} parameters: other sizes are not told"]
     return Warm(
-        target, seen.metric, every, np.array(heads), size, (float(N.min()), float(N.max())),
-        (float(D.min()), float(D.max())), (len(np.unique(names)), len(set(runs.observations(target).run))),
+        target,
+        seen.metric,
+        every,
+        np.array(heads),
+        size,
+        (float(N.min()), float(N.max())),
+        (float(D.min()), float(D.max())),
+        (len(np.unique(names)), len(set(runs.observations(target).run))),
         tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _continued(runs: Runs, target: str) -> Observations:

@@ -19,9 +19,15 @@ _SPAN = 1e4
 
 
 def by_law(
-    fit: Fit, checkpoint: Checkpoint, params: float, D: float, charged: float, mixture: Mapping[str, float] | None,
-    unique_tokens: Mapping[str, float] | None, seed: int,
-) -> Decision:  # fmt: skip
+    fit: Fit,
+    checkpoint: Checkpoint,
+    params: float,
+    D: float,
+    charged: float,
+    mixture: Mapping[str, float] | None,
+    unique_tokens: Mapping[str, float] | None,
+    seed: int,
+) -> Decision:
     """Continue the checkpoint on `D` tokens, or start over with as much compute and the best mixture for it.
 
     The crossover is sought along the new compute, from a hundredth of the checkpoint's tokens to `_SPAN` times the
@@ -62,20 +68,31 @@ def by_law(
     grid = np.geomspace(min(first, D / 10), _SPAN * D, _GRID)
     crossing = _crossing(grid, *losses(grid))
     reach = fit.extrapolation(
-        Allocation(checkpoint.params, {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * D
-                                       for c in {*checkpoint.tokens, *shares}})
-    )  # fmt: skip
+        Allocation(
+            checkpoint.params,
+            {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * D for c in {*checkpoint.tokens, *shares}},
+        )
+    )
     notes = [
         "by the law the checkpoint's tokens count as if they had just been trained on: how a trained model takes to "
         "new text is not in it (runs that were continued would tell)",
         f"starting over trains on {', '.join(f'{c} {100 * s:.3g} %' for c, s in start.items() if s > 0)}",
         f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
-        if charged else "the checkpoint's own compute is not charged",
-    ]  # fmt: skip
+        if charged
+        else "the checkpoint's own compute is not charged",
+    ]
     return told(
-        checkpoint.params, D, target, crossing, {"finetune": at, "pretrain": scratch}, charged, reach, notes,
-        fit.metric, f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
-    )  # fmt: skip
+        checkpoint.params,
+        D,
+        target,
+        crossing,
+        {"finetune": at, "pretrain": scratch},
+        charged,
+        reach,
+        notes,
+        fit.metric,
+        f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
+    )
 
 
 def _every(fit: Fit, allocation: Allocation) -> Array:

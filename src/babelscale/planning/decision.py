@@ -204,10 +204,17 @@ def _from_warm(law: Warm, params: float, D: float, charged: float) -> Decision:
         _charging(charged),
     ]
     return told(
-        params, D, law.language, crossing, {"finetune": continued, "pretrain": scratch}, charged,
-        f"extrapolated: {', '.join(far)}" if far else None, notes, law.metric,
+        params,
+        D,
+        law.language,
+        crossing,
+        {"finetune": continued, "pretrain": scratch},
+        charged,
+        f"extrapolated: {', '.join(far)}" if far else None,
+        notes,
+        law.metric,
         f"{law.runs[1]} runs from scratch and {law.runs[0]} continued ones (Chinchilla's law with a head start)",
-    )  # fmt: skip
+    )
 
 
 def _charging(charged: float) -> str:
@@ -217,21 +224,38 @@ def _charging(charged: float) -> str:
 
 
 def told(
-    params: float, D: float, language: str, crossing: np.ndarray, losses: Mapping[str, np.ndarray], charged: float,
-    extrapolation: str | None, notes: Sequence[str], metric: str, source: str,
-) -> Decision:  # fmt: skip
+    params: float,
+    D: float,
+    language: str,
+    crossing: np.ndarray,
+    losses: Mapping[str, np.ndarray],
+    charged: float,
+    extrapolation: str | None,
+    notes: Sequence[str],
+    metric: str,
+    source: str,
+) -> Decision:
     """A decision from draws; the first row of each array is the fit itself."""
     low, high = _order(crossing)
     both = {**losses, "gain": losses["pretrain"] - losses["finetune"]}
     answer: Answer = "finetune" if low > D else "pretrain" if high < D else "either"
     return Decision(
-        answer=answer, params=float(params), tokens=D, compute=6 * params * D, language=language,
-        crossover_tokens=float(crossing[0]), crossover_tokens_interval=(low, high),
+        answer=answer,
+        params=float(params),
+        tokens=D,
+        compute=6 * params * D,
+        language=language,
+        crossover_tokens=float(crossing[0]),
+        crossover_tokens_interval=(low, high),
         crossover_compute=6 * params * float(crossing[0]),
-        crossover_compute_interval=(6 * params * low, 6 * params * high), extrapolation=extrapolation,
-        notes=tuple(notes), source=source, losses={name: (float(v[0]), *_order(v)) for name, v in both.items()},
-        metric=metric, charged=charged,
-    )  # fmt: skip
+        crossover_compute_interval=(6 * params * low, 6 * params * high),
+        extrapolation=extrapolation,
+        notes=tuple(notes),
+        source=source,
+        losses={name: (float(v[0]), *_order(v)) for name, v in both.items()},
+        metric=metric,
+        charged=charged,
+    )
 
 
 def _order(values: np.ndarray) -> Interval:

@@ -116,9 +116,15 @@ class Expansion:
 
 
 def expand(
-    languages: int, to: int, *, params: float | None = None, tokens: float | None = None, fit: Fit | None = None,
-    first: tuple[Addition, ...] = (), sizes: Sequence[float] = SIZES,
-) -> Expansion:  # fmt: skip
+    languages: int,
+    to: int,
+    *,
+    params: float | None = None,
+    tokens: float | None = None,
+    fit: Fit | None = None,
+    first: tuple[Addition, ...] = (),
+    sizes: Sequence[float] = SIZES,
+) -> Expansion:
     """From `languages` to `to` evenly sampled languages at equal loss.
 
     Args:
@@ -221,9 +227,12 @@ def _fitted(fit: Fit, K: int, size: tuple[float, float] | None) -> list[Weighed]
     found = []
     for p in rows:
         law = replace(
-            published.multilinguality(), phi=p["phi"], psi=p["psi"], params_exponent=p["phi"] / p["alpha"],
+            published.multilinguality(),
+            phi=p["phi"],
+            psi=p["psi"],
+            params_exponent=p["phi"] / p["alpha"],
             tokens_exponent=1 + p["psi"] / p["beta"],
-        )  # fmt: skip
+        )
         w_N = p["beta"] / (p["alpha"] + p["beta"])
         if size is not None:
             capacity = p["A"] * K ** p["phi"] / size[0] ** p["alpha"]
@@ -251,9 +260,11 @@ class _Exact(published.Multilinguality):
 def _bounded(values: list[float], whole: bool) -> Bounded:
     """The first value, with the ends of the others (the corners of a rounding) or their central 90 %."""
     others = np.array(values[1:] or values)
-    low, high = (others.min(), others.max()) if whole else (
-        np.quantile(others, 0.05, method="lower"), np.quantile(others, 0.95, method="higher")
-    )  # fmt: skip
+    low, high = (
+        (others.min(), others.max())
+        if whole
+        else (np.quantile(others, 0.05, method="lower"), np.quantile(others, 0.95, method="higher"))
+    )
     return Bounded(values[0], float(min(low, values[0])), float(max(high, values[0])))
 
 

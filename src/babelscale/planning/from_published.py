@@ -57,9 +57,11 @@ class Published:
 
     @classmethod
     def of(
-        cls, languages: Sequence[str] | None, helpers: Sequence[str] | None = None,
+        cls,
+        languages: Sequence[str] | None,
+        helpers: Sequence[str] | None = None,
         given: Mapping[str, float] | None = None,
-    ) -> "Published":  # fmt: skip
+    ) -> "Published":
         """Checked codes.
 
         Raises:
@@ -98,10 +100,13 @@ class Published:
     def estimated(self, codes: Sequence[str]) -> tuple[str, ...]:
         table = language_table.table()
         return tuple(
-            code for code in codes
-            if code not in self.given and code in table and table[code].unique_tokens is not None
+            code
+            for code in codes
+            if code not in self.given
+            and code in table
+            and table[code].unique_tokens is not None
             and "estimated" in table[code].unique_tokens_source
-        )  # fmt: skip
+        )
 
     def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
         if given:

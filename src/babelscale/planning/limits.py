@@ -60,9 +60,11 @@ class Limits:
         zero = np.zeros(p.shape[1])
         found = []
         for bound, sign, over, share in (
-            (self.tokens_low, 1.0, True, False), (self.tokens_high, -1.0, True, False),
-            (self.share_low, 1.0, False, True), (self.share_high, -1.0, False, True),
-        ):  # fmt: skip
+            (self.tokens_low, 1.0, True, False),
+            (self.tokens_high, -1.0, True, False),
+            (self.share_low, 1.0, False, True),
+            (self.share_high, -1.0, False, True),
+        ):
             if share:
                 k = np.flatnonzero(bound > 0 if sign > 0 else bound < 1)
                 slack = sign * (p[:, k] - bound[k] * u)

@@ -217,15 +217,27 @@ def _exact(basis: Basis, block: Block, compute: float, n: float | None, ask: Ask
     losses = one.losses(found.shares, found.n)[0]
     tokens = {code: float(p) * X for code, p in zip(setting.languages, found.shares[0], strict=False)}
     return Part(
-        block.codes, float(found.params[0]), tokens, compute,
+        block.codes,
+        float(found.params[0]),
+        tokens,
+        compute,
         {code: float(loss) for code, loss in zip(block.codes, losses, strict=True)},
-    )  # fmt: skip
+    )
 
 
 def _judged(
-    basis: Basis, shop: Shop, ask: Ask, made: Sequence[Block], one: Part, room: float | None, tried: tuple[int, bool],
-    split: str | None, pivot: str | None, draws: int, seed: int,
-) -> Modular:  # fmt: skip
+    basis: Basis,
+    shop: Shop,
+    ask: Ask,
+    made: Sequence[Block],
+    one: Part,
+    room: float | None,
+    tried: tuple[int, bool],
+    split: str | None,
+    pivot: str | None,
+    draws: int,
+    seed: int,
+) -> Modular:
     compute, targets = ask.compute or 0.0, basis.targets
     if room is None:
         C = blocks.split(made, compute)

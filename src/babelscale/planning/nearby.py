@@ -40,9 +40,7 @@ class Near(NamedTuple):
 
 def suits(problem: Problem) -> bool:
     """Whether the method holds: a convex mean of losses, without bounds or a price on the share."""
-    return (
-        problem.convex and problem.outer.scenario is None and not problem.limits.any and not problem.gamma.any()
-    )  # fmt: skip
+    return problem.convex and problem.outer.scenario is None and not problem.limits.any and not problem.gamma.any()
 
 
 def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float, gap: float = np.inf) -> Near:

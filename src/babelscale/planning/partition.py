@@ -88,9 +88,12 @@ def neighbours(partition: Partition, codes: Sequence[str], near: Array, models: 
 
 
 def search(
-    codes: Sequence[str], cost: Callable[[Partition], float], matrix: TransferMatrix | None, models: int | None,
+    codes: Sequence[str],
+    cost: Callable[[Partition], float],
+    matrix: TransferMatrix | None,
+    models: int | None,
     most: int,
-) -> tuple[Partition, int, bool]:  # fmt: skip
+) -> tuple[Partition, int, bool]:
     """The best partition found, how many were tried, and whether that was all of them.
 
     Args:

@@ -131,9 +131,13 @@ class Wish:
 
 
 def _with_helpers(
-    basis, ask: Ask, limits: "bounds.Asked", want: Wish, weights: Mapping[str, float] | None,
+    basis,
+    ask: Ask,
+    limits: "bounds.Asked",
+    want: Wish,
+    weights: Mapping[str, float] | None,
     unique_tokens: Mapping[str, float] | None,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Published plans price every language of the model: helpers join one by one, best first, while that helps."""
     shares = check_weights(weights, basis.targets)
     if 0 in shares.values():
@@ -167,9 +171,14 @@ def _with_helpers(
 
 
 def _planned(
-    basis: Basis, ask: Ask, limits: "bounds.Asked", want: Wish, languages: Sequence[str] | None,
-    weights: Mapping[str, float] | None, unique_tokens: Mapping[str, float] | None,
-) -> Plan:  # fmt: skip
+    basis: Basis,
+    ask: Ask,
+    limits: "bounds.Asked",
+    want: Wish,
+    languages: Sequence[str] | None,
+    weights: Mapping[str, float] | None,
+    unique_tokens: Mapping[str, float] | None,
+) -> Plan:
     codes = tuple(dict.fromkeys(languages)) if languages else basis.languages()
     language_table.check(codes, "languages")
     for target in basis.targets:
@@ -206,9 +215,13 @@ def _planned(
         judged = [None if one is None else _judged(one, point.offset, want) for one in (point, drawn_here)]
         assert judged[0] is not None
         simpler = baselines.compare(
-            baselines.Reference(found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], ask,
-            setting), basis, 0 if drawn is None else drawn.draws, want.seed,
-        )  # fmt: skip
+            baselines.Reference(
+                found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], ask, setting
+            ),
+            basis,
+            0 if drawn is None else drawn.draws,
+            want.seed,
+        )
     notes = [f"{target} has no weight, so its loss is not planned for" for target in idle]
     return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)
 
@@ -303,9 +316,16 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
 
 
 def _assemble(
-    basis: Basis, setting: Setting, ask: Ask, want: Wish, found: Found, certificate: Certificate,
-    again: Found | None, simpler: tuple[baselines.Baseline, ...], notes: Sequence[str],
-) -> Plan:  # fmt: skip
+    basis: Basis,
+    setting: Setting,
+    ask: Ask,
+    want: Wish,
+    found: Found,
+    certificate: Certificate,
+    again: Found | None,
+    simpler: tuple[baselines.Baseline, ...],
+    notes: Sequence[str],
+) -> Plan:
     best = found.solution
     N, X = float(best.params[0]), float(found.problem.budget(best.n)[0][0])
     D = best.shares[0][: len(setting.languages)] * X

@@ -193,9 +193,19 @@ class Problem:
                 price = np.exp(-self.gamma * np.log(np.maximum(shares[:, self.own], 1e-300)))
             total = np.where(np.isfinite(data), inner * price, np.inf)
         return State(
-            total, D, repeated, pool_slope, pool_curve, effective, data, price, capacity, N_slope / N,
-            N_curve / N, inner,
-        )  # fmt: skip
+            total,
+            D,
+            repeated,
+            pool_slope,
+            pool_curve,
+            effective,
+            data,
+            price,
+            capacity,
+            N_slope / N,
+            N_curve / N,
+            inner,
+        )
 
     def _repeated(self, D: Array, derivatives: bool) -> Repeated | None:
         over = (self.unique < D).any(0)
@@ -321,9 +331,16 @@ class Problem:
             H += np.matmul((scaled * pull[:, :, None]).swapaxes(1, 2), scaled)
 
     def _price(
-        self, found: Slopes, s: State, shares: Array, a: Array, weight: Array, v: Array | None, first: Array,
+        self,
+        found: Slopes,
+        s: State,
+        shares: Array,
+        a: Array,
+        weight: Array,
+        v: Array | None,
+        first: Array,
         size_first: Array,
-    ) -> Slopes:  # fmt: skip
+    ) -> Slopes:
         """Add what p_t^-gamma contributes: its own slope, and its products with the slopes of the bracket."""
         by_p, border = found.by_p.copy(), found.border.copy()
         dense = np.zeros((*shares.shape, shares.shape[1])) if found.dense is None else found.dense

@@ -207,10 +207,14 @@ def told(plan: Plan) -> str:
     if plan.baselines:
         lines += ["", "  against simpler mixtures of the same compute, each at its best size"]
         rows = [
-            [b.name, count(b.params), f"{b.loss[0]:+.4f}", "unknown" if math.isnan(b.loss[1]) else
-             f"{b.loss[1]:+.4f} to {b.loss[2]:+.4f}"]
+            [
+                b.name,
+                count(b.params),
+                f"{b.loss[0]:+.4f}",
+                "unknown" if math.isnan(b.loss[1]) else f"{b.loss[1]:+.4f} to {b.loss[2]:+.4f}",
+            ]
             for b in plan.baselines
-        ]  # fmt: skip
+        ]
         lines += ["  " + line.rstrip() for line in columns(("mixture", "parameters", "loss", "90 %"), rows)]
     said = ([plan.extrapolation] if plan.extrapolation else []) + list(plan.notes)
     return "\n".join([*lines, "", *(f"  * {sentence}" for sentence in said), f"  source: {plan.source}"])

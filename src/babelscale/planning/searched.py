@@ -167,10 +167,15 @@ class _Search:
         levels = (1.0,) if self.problem.outer.scenario is None else _SMOOTHING
         for mu in levels:
             solved = minimize(
-                self.value, np.concatenate([[n], p]), args=(mu * scale, scale, n), jac=True, method="SLSQP",
-                bounds=[(low, high), *((float(x), 1.0) for x in least)], constraints=self.constraints(n),
+                self.value,
+                np.concatenate([[n], p]),
+                args=(mu * scale, scale, n),
+                jac=True,
+                method="SLSQP",
+                bounds=[(low, high), *((float(x), 1.0) for x in least)],
+                constraints=self.constraints(n),
                 options=_OPTIONS,
-            )  # fmt: skip
+            )
             end = np.clip(solved.x[1:], least, 1.0)
             if np.isfinite(solved.x).all() and end.sum() > 0:
                 n, p = (float(np.clip(solved.x[0], low, high)) if self.box else n), end / end.sum()
@@ -269,9 +274,13 @@ class _Search:
 
 
 def solve(
-    problem: SearchedProblem, box: tuple[float, float] | Box | None, *, n: Array | None = None,
-    start: Solution | None = None, seed: int = 0,
-) -> Solution | None:  # fmt: skip
+    problem: SearchedProblem,
+    box: tuple[float, float] | Box | None,
+    *,
+    n: Array | None = None,
+    start: Solution | None = None,
+    seed: int = 0,
+) -> Solution | None:
     """The best shares and N found for every row; None where no start lies inside the laws' domain.
 
     Arguments as in `planning.solve.solve`.

@@ -130,9 +130,14 @@ class Solved:
 
 
 def solve_near(
-    problem: Problem, box: tuple[float, float] | Box | None, known: Solved, *, n: Array | None = None,
-    start: Solution | None = None, exact: bool = False,
-) -> Solution | None:  # fmt: skip
+    problem: Problem,
+    box: tuple[float, float] | Box | None,
+    known: Solved,
+    *,
+    n: Array | None = None,
+    start: Solution | None = None,
+    exact: bool = False,
+) -> Solution | None:
     """Rows near a solved one: by Newton's method from its optimum, or along the barrier's path from its centre.
 
     Args:
@@ -249,9 +254,15 @@ def _blank(problem: Problem) -> Solution:
 
 
 def _finish(
-    problem: Problem, p: Array, n: Array, box: Box | None, levels: tuple[float, ...], starts: int, clean: bool,
+    problem: Problem,
+    p: Array,
+    n: Array,
+    box: Box | None,
+    levels: tuple[float, ...],
+    starts: int,
+    clean: bool,
     quick: bool = False,
-) -> Solution | None:  # fmt: skip
+) -> Solution | None:
     """Follow the path through the levels, from where the rows are, and judge where they end."""
     value = _value(problem, p, n)
     rows = np.flatnonzero(np.isfinite(value))

@@ -35,9 +35,13 @@ class Known:
 
 
 def solve(
-    problem: AnyProblem, box: tuple[float, float] | Box | None, *, n: Array | None = None,
-    start: Solution | None = None, seed: int = 0,
-) -> Solution | None:  # fmt: skip
+    problem: AnyProblem,
+    box: tuple[float, float] | Box | None,
+    *,
+    n: Array | None = None,
+    start: Solution | None = None,
+    seed: int = 0,
+) -> Solution | None:
     """The best shares and N for every row; None where no start lies inside the laws' domain."""
     if isinstance(problem, SearchedProblem):
         return searched.solve(problem, box, n=n, start=start, seed=seed)
@@ -45,9 +49,13 @@ def solve(
 
 
 def solve_near(
-    problem: AnyProblem, box: tuple[float, float] | Box | None, known: Known, *, n: Array | None = None,
+    problem: AnyProblem,
+    box: tuple[float, float] | Box | None,
+    known: Known,
+    *,
+    n: Array | None = None,
     start: Solution | None = None,
-) -> Solution | None:  # fmt: skip
+) -> Solution | None:
     """Rows near a solved one; `n` is log N of each row where it is given (`box` None), or where to start."""
     if isinstance(problem, SearchedProblem):
         return searched.solve(problem, box, n=n, start=start or known.solution)

@@ -111,9 +111,16 @@ class Streams:
         size_n = -(one.alpha * capacity * rate).sum(1)
         size_nn = (one.alpha * capacity * ((one.alpha + 1) * rate**2 - N_curve / N)).sum(1)
         return Point(
-            np.where(inside & np.isfinite(value), value, np.inf), X[:, None] * by_D, size_n - a * along, v, second,
-            bent, one.pooled * pool_slope, first * one.pooled * pool_curve, size_nn + a * along,
-        )  # fmt: skip
+            np.where(inside & np.isfinite(value), value, np.inf),
+            X[:, None] * by_D,
+            size_n - a * along,
+            v,
+            second,
+            bent,
+            one.pooled * pool_slope,
+            first * one.pooled * pool_curve,
+            size_nn + a * along,
+        )
 
     def _pools(self, D: Array) -> tuple[Array, Array, Array]:
         """S, S' and S'' of the pooled streams, shape (R, T)."""

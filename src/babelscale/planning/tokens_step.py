@@ -30,9 +30,18 @@ def advance(problem: Problem, p: Array, n: Array, delta: Array, t: Array) -> tup
 
 
 def direction(
-    problem: Problem, p: Array, n: Array, z: Array, mu: Array, q: Array, g_n: Array, diagonal: Array,
-    dense: Array | None, border: Array, corner: Array,
-) -> tuple[Array, Array]:  # fmt: skip
+    problem: Problem,
+    p: Array,
+    n: Array,
+    z: Array,
+    mu: Array,
+    q: Array,
+    g_n: Array,
+    diagonal: Array,
+    dense: Array | None,
+    border: Array,
+    corner: Array,
+) -> tuple[Array, Array]:
     """delta, and the decrease it promises at first order.
 
     Args:

@@ -55,11 +55,16 @@ def r2_table() -> tuple[R2, ...]:
     """Table 1 of the study."""
     return tuple(
         R2(
-            row["block"], row["law"],
-            float(row["R2"]), float(row["R2_N"]), float(row["R2_D"]), float(row["R2_C"]), number(row["R2_M"]),
+            row["block"],
+            row["law"],
+            float(row["R2"]),
+            float(row["R2_N"]),
+            float(row["R2_D"]),
+            float(row["R2_C"]),
+            number(row["R2_M"]),
         )
         for row in rows("table_1_r2")
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,5 @@ def contrast(question: str, subject: str, basis: str, variance: float, noise: No
     """An answer about a difference of losses."""
     width = noise.half_width(variance)
     return Answer(
-        question, subject, basis, width, LOSS_MATTERS, "loss",
-        **{"add": more_seeds(width, LOSS_MATTERS)} | more,
-    )  # fmt: skip
+        question, subject, basis, width, LOSS_MATTERS, "loss", **{"add": more_seeds(width, LOSS_MATTERS)} | more
+    )

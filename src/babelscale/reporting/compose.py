@@ -14,9 +14,13 @@ from babelscale.reporting.walk import Progress, analyse
 
 
 def report(
-    path: str | Path, *, out: str | Path | None = None, progress: Progress | None = None, seed: int = 0,
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
     markdown: bool = False,
-) -> Path:  # fmt: skip
+) -> Path:
     """Analyse a study's folder, a folder of runs or one table of runs, and write its report; returns the report's path.
 
     Args:

@@ -44,7 +44,7 @@ def frontier_to(languages: int, to: int, **given: Any) -> Expansion:
 
 def priced(
     ends: Sequence[Expansion], curve: Sequence[Expansion], *, most: int | None = None, title: str = ""
-) -> Section:  # fmt: skip
+) -> Section:
     """What it costs to keep the loss with more languages.
 
     Args:
@@ -56,10 +56,12 @@ def priced(
     rows = [
         [f"multiply {name}", f"{m.value:.3g}×", _within(m)]
         for name, m in (
-            ("parameters N", asked.params), ("tokens D in all", asked.tokens),
-            ("tokens of each language", asked.tokens_per_language), ("compute C", asked.compute),
+            ("parameters N", asked.params),
+            ("tokens D in all", asked.tokens),
+            ("tokens of each language", asked.tokens_per_language),
+            ("compute C", asked.compute),
         )
-    ]  # fmt: skip
+    ]
     if asked.now and asked.then:
         names = (("parameters", words.count), ("tokens in all", words.count), ("FLOPs", words.flops))
         for (name, say), now, then in zip(names, asked.now, asked.then, strict=True):
@@ -73,8 +75,15 @@ def priced(
     notes = [f"{note[:1].upper()}{note[1:]}." for note in asked.notes]
     notes.append(f"Source: {asked.source}.")
     figures = [_frontier(ends), _multipliers(curve)]
-    return Section(title or "What more languages cost", "curse", said, warning=warning, tables=[table],
-                   figures=figures, notes=notes)  # fmt: skip
+    return Section(
+        title or "What more languages cost",
+        "curse",
+        said,
+        warning=warning,
+        tables=[table],
+        figures=figures,
+        notes=notes,
+    )
 
 
 def _headline(found: Expansion) -> str:
@@ -98,10 +107,16 @@ def _frontier(ends: Sequence[Expansion]) -> Figure:
     counts = bool(ends[0].now)
     say = (lambda value: words.count(value)) if counts else (lambda value: f"{value:.3g}×")
     rows = [
-        [row["text"], "cheapest" if row["cheapest"] else "", say(row["N"]), say(row["D"]),
-         f"{say(row['low'])} to {say(row['high'])}", row["compute"]]
+        [
+            row["text"],
+            "cheapest" if row["cheapest"] else "",
+            say(row["N"]),
+            say(row["D"]),
+            f"{say(row['low'])} to {say(row['high'])}",
+            row["compute"],
+        ]
         for row in drawn.frontier_rows(ends)
-    ]  # fmt: skip
+    ]
     interval = f"interval of the tokens ({ends[0].interval})"
     columns = ("languages", "", "parameters N", "tokens D in all", interval, "times the compute")
     table = Table("Sizes and tokens that keep the loss", columns, rows, (2, 3, 4, 5))
@@ -114,10 +129,15 @@ def _frontier(ends: Sequence[Expansion]) -> Figure:
 
 def _multipliers(curve: Sequence[Expansion]) -> Figure:
     rows = [
-        [str(row["languages"]), f"{row['ratio']:.3g}", row["quantity"], f"{row['value']:.3g}×",
-         f"{row['low']:.3g}× to {row['high']:.3g}×"]
+        [
+            str(row["languages"]),
+            f"{row['ratio']:.3g}",
+            row["quantity"],
+            f"{row['value']:.3g}×",
+            f"{row['low']:.3g}× to {row['high']:.3g}×",
+        ]
         for row in drawn.multiplier_rows(curve)
-    ]  # fmt: skip
+    ]
     columns = ("languages", "r", "quantity", "multiply by", "interval")
     table = Table("Multipliers at equal loss", columns, rows, (0, 1, 3, 4))
     reading = (
@@ -129,10 +149,15 @@ def _multipliers(curve: Sequence[Expansion]) -> Figure:
 def added(first: Sequence[Addition]) -> Section:
     """Which languages to add first, by transfer scores."""
     rows = [
-        [style.name(one.language), words.number(one.gives, "+.2f"), words.number(one.gets, "+.2f"),
-         words.interval(one.low, one.high, "+.2f"), str(one.known)]
+        [
+            style.name(one.language),
+            words.number(one.gives, "+.2f"),
+            words.number(one.gets, "+.2f"),
+            words.interval(one.low, one.high, "+.2f"),
+            str(one.known),
+        ]
         for one in first
-    ]  # fmt: skip
+    ]
     columns = ("language", "gives", "gets", "mean of both within", "scores")
     table = Table("In the order in which to add them", columns, rows, (1, 2, 3, 4))
     said = [
@@ -170,15 +195,22 @@ def curse(walk: Walk) -> Section | None:
     notes += _unfitted(runs, {fit.target for fit in fits}, shared.to_list())
     return Section(
         "What more languages cost", "curse", said, tables=tables, figures=[_losses(frame, runs.metric)], notes=notes
-    )  # fmt: skip
+    )
 
 
 def _losses(frame: pl.DataFrame, metric: str) -> Figure:
     rows = [
-        [style.name(row["language"]), str(row["languages"]), words.count(row["params"]), words.count(row["tokens"]),
-         words.count(row["total_tokens"]), f"{row['loss']:.4f}", row["run"]]
+        [
+            style.name(row["language"]),
+            str(row["languages"]),
+            words.count(row["params"]),
+            words.count(row["tokens"]),
+            words.count(row["total_tokens"]),
+            f"{row['loss']:.4f}",
+            row["run"],
+        ]
         for row in frame.head(_MOST_ROWS).to_dicts()
-    ]  # fmt: skip
+    ]
     title = style.metric_title(metric)
     columns = (
         "language",

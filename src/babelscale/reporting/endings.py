@@ -97,8 +97,14 @@ def _crossings(known: _Known) -> tuple[Table | None, tuple[str, ...]]:
         told = (_crossed(found.crossover_tokens), f"{_crossed(low)} to {_crossed(high)}")
         rows.append([style.name(code), words.count(N), *told, compute, _ANSWERS[found.answer]])
         said += [f"{style.name(code)}: {note}." for note in found.notes]
-    columns = ("language", "parameters", "crossover (new tokens)", "90 % interval", "crossover (FLOPs)",
-               "better at the longest continued run")  # fmt: skip
+    columns = (
+        "language",
+        "parameters",
+        "crossover (new tokens)",
+        "90 % interval",
+        "crossover (FLOPs)",
+        "better at the longest continued run",
+    )
     caption = "The crossover: from so many new tokens on a model from scratch is as good as the continued one"
     return Table(caption, columns, rows, (1, 2, 3, 4)) if rows else None, tuple(said)
 

@@ -52,13 +52,18 @@ def plan_section(plan: Plan) -> Section:
         "Tokens by language",
         ("language", "tokens", "90 % interval", "share (%)", "unique tokens", "epochs"),
         [
-            [row["name"], words.count(row["tokens"]), _counts(plan.tokens_interval.get(row["language"])),
-             f"{100 * row['share']:.1f}", _unique(plan, row["language"]),
-             words.number(row["epochs"], ".3g") or "unknown"]
+            [
+                row["name"],
+                words.count(row["tokens"]),
+                _counts(plan.tokens_interval.get(row["language"])),
+                f"{100 * row['share']:.1f}",
+                _unique(plan, row["language"]),
+                words.number(row["epochs"], ".3g") or "unknown",
+            ]
             for row in token_rows(plan)
         ],
         (1, 2, 3, 4, 5),
-    )  # fmt: skip
+    )
     losses = Table(
         f"Expected {style.metric_title(plan.metric)}",
         ("language", "expected", "90 % interval"),

@@ -19,7 +19,7 @@ def laws(fits: Sequence[Fit], best: Sequence[Fit], runs: Runs) -> Section:
         "Each law gives the loss on one target language from the size of the model and the tokens of each language. "
         "Intervals are 90 %, from refits to resampled runs; a prediction's interval also holds the scatter of runs. "
         "In the curves, lines are the law for a model trained on one language alone, bands its prediction interval, "
-        "dots the monolingual runs; dashed lines lie beyond the longest run, where the law has not been tested.",
+        "dots the monolingual runs; dashed lines lie beyond the longest run, where the law has not been tested."
     ]
     figures = [agreement(fits, runs), *(curves(fit, runs) for fit in best)]
     return Section("Laws", "laws", said, figures=figures, tables=[parameters(fits)], notes=notes(fits))
@@ -31,14 +31,22 @@ def held_out(comparison: Comparison) -> Section:
     said = [
         "Each law is fitted again without some of the runs, and asked for their losses: random runs, the largest size, "
         "the runs of most tokens or compute, or every mixture of more than two languages. R² of 1 is perfect; 0 is no "
-        "better than the mean of the runs left out; below 0 is worse. A good fit to the runs it saw proves little.",
+        "better than the mean of the runs left out; below 0 is worse. A good fit to the runs it saw proves little."
     ]
     rows = [
-        [str(row["law"]), style.name(row["target"] or ""), charts.HELD_OUT_BY.get(row["axis"], row["axis"]),
-         words.number(row["R2"], ".3f"), words.percent(row["mean_relative_error"]), words.percent(row["bias"], "+"),
-         words.text(row["n_train"]), words.text(row["n_test"]), row["note"] or ""]
+        [
+            str(row["law"]),
+            style.name(row["target"] or ""),
+            charts.HELD_OUT_BY.get(row["axis"], row["axis"]),
+            words.number(row["R2"], ".3f"),
+            words.percent(row["mean_relative_error"]),
+            words.percent(row["bias"], "+"),
+            words.text(row["n_train"]),
+            words.text(row["n_test"]),
+            row["note"] or "",
+        ]
         for row in frame.to_dicts()
-    ]  # fmt: skip
+    ]
     columns = ("law", "target", "held out", "R²", "mean error (%)", "bias (%)", "fitted", "held out (n)", "note")
     table = Table("Laws on held-out runs", columns, rows, numeric=(3, 4, 5, 6, 7))
     known = [row for row in frame["R2"].to_list() if row is not None and math.isfinite(row)]
@@ -58,11 +66,20 @@ def _later(comparison: Comparison) -> list[Figure]:
     if not charts.expanding_rows(comparison):
         return []
     rows = [
-        [row["law"], row["language"], f"{row['by']} {row['upto']:.3g}", f"{row['reach']:.3g}",
-         words.percent(row["mean_relative_error"]), words.percent(row["bias"], "+"), words.number(row["R2"], ".3f"),
-         words.text(row["n_train"]), words.text(row["n_test"]), words.text(row["n_outside"])]
+        [
+            row["law"],
+            row["language"],
+            f"{row['by']} {row['upto']:.3g}",
+            f"{row['reach']:.3g}",
+            words.percent(row["mean_relative_error"]),
+            words.percent(row["bias"], "+"),
+            words.number(row["R2"], ".3f"),
+            words.text(row["n_train"]),
+            words.text(row["n_test"]),
+            words.text(row["n_outside"]),
+        ]
         for row in charts.expanding_rows(comparison)
-    ]  # fmt: skip
+    ]
     scores = ("mean error (%)", "bias (%)", "R²")
     columns = ("law", "target", "fitted up to", "farthest (×)", *scores, "fitted", "later (n)", "left out")
     table = Table("Laws on later runs", columns, rows, numeric=(3, 4, 5, 6, 7, 8, 9))
@@ -86,10 +103,17 @@ def _not_computed(frame: pl.DataFrame) -> list[str]:
 def agreement(fits: Sequence[Fit], runs: Runs) -> Figure:
     """Measured against predicted losses, and both as a table."""
     rows = [
-        [row["law"], row["target"], row["run"], f"{row['measured']:.4f}", f"{row['predicted']:.4f}",
-         words.interval(row["low"], row["high"]), f"{row['error']:+.2f}"]
+        [
+            row["law"],
+            row["target"],
+            row["run"],
+            f"{row['measured']:.4f}",
+            f"{row['predicted']:.4f}",
+            words.interval(row["low"], row["high"]),
+            f"{row['error']:+.2f}",
+        ]
         for row in charts.prediction_rows(fits, runs)
-    ]  # fmt: skip
+    ]
     columns = ("law", "target", "run", "measured", "predicted", "90 % interval", "error (%)")
     table = Table(f"Measured and predicted {style.metric_title(fits[0].metric)}", columns, rows, (3, 4, 5, 6))
     reading = "On the dashed line, prediction equals measurement. Bars are 90 % prediction intervals."
@@ -100,10 +124,15 @@ def curves(fit: Fit, runs: Runs) -> Figure:
     """The curves of one law by size."""
     target = runs.target(fit.target)
     rows = [
-        [row["size"], words.count(row["tokens"]), f"{row['loss']:.4f}", words.interval(row["low"], row["high"]),
-         "extrapolated" if row["beyond"] else ""]
+        [
+            row["size"],
+            words.count(row["tokens"]),
+            f"{row['loss']:.4f}",
+            words.interval(row["low"], row["high"]),
+            "extrapolated" if row["beyond"] else "",
+        ]
         for row in charts.curve_rows(fit, runs)[::4]
-    ]  # fmt: skip
+    ]
     columns = ("parameters", "tokens", "loss", "90 % interval", "")
     table = Table(f"The {fit.law.name} law of {style.name(target)}", columns, rows, (1, 2, 3))
     reading = f"Loss on {style.name(target)} by its own tokens and the size of the model."

@@ -140,9 +140,14 @@ class Follower:
             history = tuple(_summed(ends))
             heard = [run.written for run in runs if run.written is not None]
             return Now(
-                study.design.title or study.design.name, tuple(runs), whole, done,
-                self._left(runs, whole - done, history), max(0.0, now - max(heard)) if heard else None, history,
-            )  # fmt: skip
+                study.design.title or study.design.name,
+                tuple(runs),
+                whole,
+                done,
+                self._left(runs, whole - done, history),
+                max(0.0, now - max(heard)) if heard else None,
+                history,
+            )
 
     def logs(self, names: Sequence[str]) -> dict[str, Log]:
         """The logs of runs, as far as they can be read now."""
@@ -186,9 +191,16 @@ class Follower:
         speed = pace * spec.recipe.tokens_per_step if pace is not None and now - log.written < SILENT else None
         state: State = "failed" if name in failed else "working"
         return RunNow(
-            spec, state, log.step, done, flops, log.loss, log.written, speed if state == "working" else None,
+            spec,
+            state,
+            log.step,
+            done,
+            flops,
+            log.loss,
+            log.written,
+            speed if state == "working" else None,
             failed.get(name, ""),
-        )  # fmt: skip
+        )
 
     def _log(self, name: str) -> Log | None:
         """The log of a run under way, as it was last where its folder is just being renamed; None of any other."""

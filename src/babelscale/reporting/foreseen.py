@@ -53,9 +53,7 @@ def foresee(
     """
     if not isinstance(design, Design):
         design = load(design)
-    found = cost.estimate(
-        design, device=device, throughput=throughput, devices=devices, only=only, folder=folder
-    )  # fmt: skip
+    found = cost.estimate(design, device=device, throughput=throughput, devices=devices, only=only, folder=folder)
     if not power:
         return Foreseen(found)
     from babelscale.reporting.answers import ASSUMED_NOISE

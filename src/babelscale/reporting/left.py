@@ -55,6 +55,4 @@ def estimate(flops: float, points: Sequence[tuple[float, float]], longest: float
     around = float(stdtrit(n - 1, (1 + _COVERED) / 2)) * spread
     slowest = rate - around
     high = max(flops / slowest, longest) if slowest > 0 else None
-    return Left(
-        flops, rate, max(flops / rate, longest), max(flops / (rate + around), longest), high, n, over
-    )  # fmt: skip
+    return Left(flops, rate, max(flops / rate, longest), max(flops / (rate + around), longest), high, n, over)

@@ -43,10 +43,19 @@ class Look:
 
 
 def look(
-    source: str | Path | None = None, *, published: bool = False, mixtures: bool = False, tests: bool = False,
-    predicted: Sequence[str] | None = None, moves: bool = False, anchor: float | None = None,
-    params: float | None = None, known: Relations | None = None, seed: int = 0, progress: Progress | None = None,
-) -> Look:  # fmt: skip
+    source: str | Path | None = None,
+    *,
+    published: bool = False,
+    mixtures: bool = False,
+    tests: bool = False,
+    predicted: Sequence[str] | None = None,
+    moves: bool = False,
+    anchor: float | None = None,
+    params: float | None = None,
+    known: Relations | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Look:
     """A matrix and what is asked of it.
 
     Args:
@@ -97,9 +106,15 @@ def _read(runs: Runs | None, features: Features, mixtures: bool, anchor: float |
 
 
 def _beside(
-    start: Look, runs: Runs | None, features: Features, tests: bool, predicted: Sequence[str] | None, moves: bool,
-    seed: int, tell: Callable[[str], None],
-) -> Look:  # fmt: skip
+    start: Look,
+    runs: Runs | None,
+    features: Features,
+    tests: bool,
+    predicted: Sequence[str] | None,
+    moves: bool,
+    seed: int,
+    tell: Callable[[str], None],
+) -> Look:
     codes = tuple(dict.fromkeys((*(predicted or ()), *start.matrix.languages)))
     known = features(codes) if tests or predicted is not None else None
     found = start

@@ -105,12 +105,7 @@ def content_policy() -> str:
 
 
 def render(
-    title: str,
-    subtitle: str,
-    sections: Sequence[Section],
-    *,
-    footer: str = "",
-    asked: Mapping[str, str] | None = None,
+    title: str, subtitle: str, sections: Sequence[Section], *, footer: str = "", asked: Mapping[str, str] | None = None
 ) -> str:
     """The page as text; every word of it escaped, charts as JSON that no tag can leave.
 

@@ -101,9 +101,16 @@ class NextRuns:
 
 
 def next_runs(
-    study: "Study", *, compute: float | None = None, count: int | None = None, width: int | None = None,
-    tokens: float | None = None, size: str | None = None, targets: Sequence[str] | None = None, seed: int = 0,
-) -> NextRuns:  # fmt: skip
+    study: "Study",
+    *,
+    compute: float | None = None,
+    count: int | None = None,
+    width: int | None = None,
+    tokens: float | None = None,
+    size: str | None = None,
+    targets: Sequence[str] | None = None,
+    seed: int = 0,
+) -> NextRuns:
     """Propose the next runs of a study.
 
     Args:
@@ -178,7 +185,7 @@ def _left(widest: int, languages: int, there: Collection[frozenset[str]]) -> dic
 
 def _widths(
     widest: int, left: Mapping[int, int], price: float, count: int | None, compute: float | None, before: float
-) -> list[int]:  # fmt: skip
+) -> list[int]:
     """Languages of each mixture, as many as the count or the budget allows: wide, half as wide, wide, pairs, and again.
 
     Args:
@@ -204,7 +211,7 @@ def _widths(
 
 def _evenly(
     languages: Sequence[str], widths: Sequence[int], there: Collection[frozenset[str]], seed: int
-) -> tuple[tuple[str, ...], ...]:  # fmt: skip
+) -> tuple[tuple[str, ...], ...]:
     """Mixtures of the given widths, in their order, none of them twice or among those that are there, every language
     about equally often in those of a width."""
     taken = set(there)
@@ -268,9 +275,14 @@ def _estimate(study: "Study", runs: "Runs | None", params: int) -> Estimate | No
 
 
 def _grown(
-    design: "Design", baselines: Sequence[str], mixtures: Sequence[Sequence[str]], size: str, single: float,
-    each: float, number: int,
-) -> "Design":  # fmt: skip
+    design: "Design",
+    baselines: Sequence[str],
+    mixtures: Sequence[Sequence[str]],
+    size: str,
+    single: float,
+    each: float,
+    number: int,
+) -> "Design":
     """The design with groups for the baselines and for the mixtures of each width."""
     from babelscale.study.design import Group
 
@@ -278,16 +290,24 @@ def _grown(
     if baselines:
         groups.append(
             Group(
-                name=f"next-{number}-baselines", why="what the mixtures are read against", mixture="monolingual",
-                languages=tuple(baselines), sizes=(size,), tokens=(float(math.ceil(single)),),
+                name=f"next-{number}-baselines",
+                why="what the mixtures are read against",
+                mixture="monolingual",
+                languages=tuple(baselines),
+                sizes=(size,),
+                tokens=(float(math.ceil(single)),),
             )
-        )  # fmt: skip
+        )
     for width in sorted({len(mixture) for mixture in mixtures}):
         chosen = tuple(dict.fromkeys(mixture, 1.0) for mixture in mixtures if len(mixture) == width)
         groups.append(
             Group(
-                name=f"next-{number}-{width}", why="mixtures that tell most about transfer", mixture="shares",
-                shares=chosen, sizes=(size,), tokens=(float(math.ceil(width * each)),),
+                name=f"next-{number}-{width}",
+                why="mixtures that tell most about transfer",
+                mixture="shares",
+                shares=chosen,
+                sizes=(size,),
+                tokens=(float(math.ceil(width * each)),),
             )
-        )  # fmt: skip
+        )
     return design.model_copy(update={"groups": tuple(groups)})

@@ -22,7 +22,7 @@ from babelscale.reporting.answers import (
     repeats,
     short,
     spread_of_sd,
-)  # fmt: skip
+)
 from babelscale.study.spec import RunSpec
 
 # Shares count as equal up to this difference, as token counts are whole sequences.

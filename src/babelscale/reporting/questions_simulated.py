@@ -36,9 +36,13 @@ AXES: tuple[Axis, ...] = ("random", "params", "tokens", "compute", "mixture")
 
 
 def repetition(
-    specs: Sequence[RunSpec], unique_tokens: Mapping[str, float], noise: Noise, tables: int = 8, seed: int = 0,
+    specs: Sequence[RunSpec],
+    unique_tokens: Mapping[str, float],
+    noise: Noise,
+    tables: int = 8,
+    seed: int = 0,
     progress: Progress | None = None,
-) -> list[Answer]:  # fmt: skip
+) -> list[Answer]:
     """Epochs by language and size; R_D* at each size alone; and whether R_D* ~ N^k would be seen.
 
     Tables of the monolingual runs from scratch are drawn from the data-constrained law; each size is fitted alone, its
@@ -143,9 +147,14 @@ def _dependence(cells: Sequence[_Cell], drawn: Mapping[float, Sequence[Array]]) 
 
 
 def number_of_languages(
-    specs: Sequence[RunSpec], unique_tokens: Mapping[str, float], targets: Sequence[str], noise: Noise,
-    tables: int = 8, seed: int = 0, progress: Progress | None = None,
-) -> list[Answer]:  # fmt: skip
+    specs: Sequence[RunSpec],
+    unique_tokens: Mapping[str, float],
+    targets: Sequence[str],
+    noise: Noise,
+    tables: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Answer]:
     """phi and psi of the multilinguality law, from the even mixtures alone, for which it is derived."""
     question = "price of more languages (phi, psi), even mixtures"
     even = [s for s in distinct(specs) if plain(s) and np.ptp(list(s.mixture.shares.values())) < 1e-9]
@@ -226,9 +235,13 @@ def laws_apart(
         raise InputError(f"no held-out axis compares the laws on {target!r}", hint="the design needs runs of two sizes")
     return [
         Answer(
-            question, f"{target}, truth {truth}, axis {axis}",
+            question,
+            f"{target}, truth {truth}, axis {axis}",
             f"first in {sum(won)} of {len(won)} tables, R2 above the next law's by {np.median(gaps[truth, axis]):.2g} "
-            "(median)", 1 - sum(won) / len(won), MISSED, "tables",
+            "(median)",
+            1 - sum(won) / len(won),
+            MISSED,
+            "tables",
         )
         for (truth, axis), won in wins.items()
-    ]  # fmt: skip
+    ]

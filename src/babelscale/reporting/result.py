@@ -83,9 +83,11 @@ def save(walk: Walk, folder: Path, settings: Mapping[str, Any]) -> None:
         else:
             files.write_text(folder / f"{name}.json", json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
     record = {
-        "settings": settings, "fits": names, "limits": list(walk.limits),
+        "settings": settings,
+        "fits": names,
+        "limits": list(walk.limits),
         **{name: found is not None for name, found in there.items()},
-    }  # fmt: skip
+    }
     files.write_text(folder / "walk.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -35,9 +35,14 @@ def prepare(study: Study, *, only: Sequence[str] | None = None, restored_from: P
 
 
 def run(
-    study: Study, *, only: Sequence[str] | None = None, engine: Engine = run_local, report: bool = True,
-    holdout: bool = False, restored_from: Path | None = None,
-) -> Path:  # fmt: skip
+    study: Study,
+    *,
+    only: Sequence[str] | None = None,
+    engine: Engine = run_local,
+    report: bool = True,
+    holdout: bool = False,
+    restored_from: Path | None = None,
+) -> Path:
     """Prepare the data, train the missing runs, then fit, plan and write the report; returns the report or folder.
 
     Args:
@@ -71,8 +76,9 @@ def run(
         console.print(
             f"{left} runs of the holdout are not trained: seal a forecast of them (babelscale forecast "
             f"{study.folder} --seal), then add --holdout to this command",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
     result = study.folder
     if report:
         from babelscale import reporting
@@ -85,9 +91,13 @@ def run(
 
 
 def submit(
-    study: Study, *, only: Sequence[str] | None = None, holdout: bool = False, now: bool = False,
+    study: Study,
+    *,
+    only: Sequence[str] | None = None,
+    holdout: bool = False,
+    now: bool = False,
     restored_from: Path | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Prepare the data and write an array script for SLURM that trains the missing runs; print how to submit it.
 
     Args:

@@ -51,12 +51,17 @@ def trained(walk: Walk) -> Section:
     found = walk.runs.table.sort("params", "tokens", "run")
     rows = [
         [
-            row["run"], row["size"] or "", words.count(row["params"]), words.count(row["tokens"]),
-            row["mixture"] or "", f"from {row['base']}" if row["base"] else row["start"] or "scratch",
-            words.text(row["seed"]), words.flops(row["flops"]),
+            row["run"],
+            row["size"] or "",
+            words.count(row["params"]),
+            words.count(row["tokens"]),
+            row["mixture"] or "",
+            f"from {row['base']}" if row["base"] else row["start"] or "scratch",
+            words.text(row["seed"]),
+            words.flops(row["flops"]),
         ]
         for row in found.to_dicts()
-    ]  # fmt: skip
+    ]
     columns = ("run", "size", "parameters (N)", "tokens (D)", "mixture", "start", "seed", "compute (FLOPs)")
     return Section("Runs", "runs", tables=[Table("Every run", columns, rows, numeric=(2, 3, 6, 7))])
 
@@ -70,10 +75,17 @@ def losses(walk: Walk) -> Section:
 
     def table(kept: pl.DataFrame, caption: str) -> Table:
         rows = [
-            [style.name(row["language"]), row["run"], str(row["step"]), row["lr_state"], words.count(row["tokens"]),
-             words.count(row["total_tokens"]), f"{row['loss']:.4f}"]
+            [
+                style.name(row["language"]),
+                row["run"],
+                str(row["step"]),
+                row["lr_state"],
+                words.count(row["tokens"]),
+                words.count(row["total_tokens"]),
+                f"{row['loss']:.4f}",
+            ]
             for row in kept.head(MOST_ROWS).to_dicts()
-        ]  # fmt: skip
+        ]
         cut = f", the first {MOST_ROWS} of {kept.height}" if kept.height > MOST_ROWS else ""
         return Table(caption + cut, columns, rows, numeric=(2, 4, 5, 6))
 

@@ -109,9 +109,7 @@ def study_power(
         *number_of_languages(specs, sizes, targets, scatter, tables, seed, progress),
         *(laws_apart(allocation, targets[0], scatter, tables, seed, progress) if apart else ()),
     ]
-    steepness = [
-        slope(code, pairs.params, pairs.anchor) for pairs in pairs_by_size(specs) for code in pairs.languages
-    ]  # fmt: skip
+    steepness = [slope(code, pairs.params, pairs.anchor) for pairs in pairs_by_size(specs) for code in pairs.languages]
     if steepness:
         low, high = (100 * (1 - 2**-x) for x in (min(steepness), max(steepness)))
         told.append(
@@ -159,12 +157,17 @@ def law_rows(
         raise InputError(f"no law has a parameter {unused[0]!r}", hint=f"laws: {', '.join(laws.LAWS)}")
     return tuple(
         power(
-            allocation, form, form.target,
+            allocation,
+            form,
+            form.target,
             parameters={name: value for name, value in given.items() if name in form.parameter_names},
-            tables=tables, noise=noise, seed=seed, progress=_part(progress, done * tables, len(forms) * tables),
+            tables=tables,
+            noise=noise,
+            seed=seed,
+            progress=_part(progress, done * tables, len(forms) * tables),
         )
         for done, form in enumerate(forms)
-    )  # fmt: skip
+    )
 
 
 def _part(progress: Progress | None, before: int, total: int) -> Progress | None:

@@ -8,14 +8,7 @@ import numpy as np
 from babelscale import charts
 from babelscale.charts import style
 from babelscale.charts.pairs import asymmetry_rows, asymmetry_spec
-from babelscale.charts.rankings import (
-    helper_rows,
-    helpers_spec,
-    source_rows,
-    sources_spec,
-    target_rows,
-    targets_spec,
-)
+from babelscale.charts.rankings import helper_rows, helpers_spec, source_rows, sources_spec, target_rows, targets_spec
 from babelscale.charts.transfer import ORDERS, Order, Shown, cells, map_spec
 from babelscale.errors import InputError
 from babelscale.reporting import words
@@ -63,9 +56,13 @@ def scores(matrix: TransferMatrix, order: Order = "branch", shows: Shown = "scor
     reading = f"{_COLOURS[shows == 'half']} Languages stand {ORDERS[order]}."
     figure = Figure("transfer-map", map_spec(matrix, order=order, shows=shows), reading, table)
     return Section(
-        "Transfer between languages", "transfer", [_SCORE, *_where(matrix)], lines, figures=[figure],
+        "Transfer between languages",
+        "transfer",
+        [_SCORE, *_where(matrix)],
+        lines,
+        figures=[figure],
         notes=_statuses(data),
-    )  # fmt: skip
+    )
 
 
 _SCORE = (
@@ -162,10 +159,14 @@ def helped(matrix: TransferMatrix, target: str) -> Section:
     """
     data = helper_rows(matrix, target)
     rows = [
-        [row["name"], row["text"], "unknown" if row["low"] is None else words.interval(row["low"], row["high"], "+.2f"),
-         row["status"]]
+        [
+            row["name"],
+            row["text"],
+            "unknown" if row["low"] is None else words.interval(row["low"], row["high"], "+.2f"),
+            row["status"],
+        ]
         for row in data
-    ]  # fmt: skip
+    ]
     caption = f"Sources of {style.name(target)}, best first"
     table = Table(caption, ("source", "score", "90 % interval", "status"), rows, (1,))
     sure = [row["name"] for row in data if row["low"] is not None and row["low"] > 0]
@@ -192,10 +193,17 @@ def _best(name: str, data: list[style.Row]) -> str:
 def moving(moves: Along) -> Figure:
     """Scores along size and tokens."""
     rows = [
-        [style.name(row["target"]), style.name(row["source"]), words.count(row["params"]), words.count(row["d_mono"]),
-         words.number(row["score"], "+.2f"), words.interval(row["low"], row["high"], "+.2f"), row["status"]]
+        [
+            style.name(row["target"]),
+            style.name(row["source"]),
+            words.count(row["params"]),
+            words.count(row["d_mono"]),
+            words.number(row["score"], "+.2f"),
+            words.interval(row["low"], row["high"], "+.2f"),
+            row["status"],
+        ]
         for row in moves.table.to_dicts()
-    ]  # fmt: skip
+    ]
     columns = ("target", "source", "parameters", "d_mono (tokens)", "score", "90 % interval", "status")
     table = Table("Scores along size and tokens", columns, rows, (2, 3, 4))
     reading = " ".join(str(moves).split("\n")[1:]).strip() or "One size and one number of tokens."
@@ -205,10 +213,17 @@ def moving(moves: Along) -> Figure:
 def foretold(prediction: Prediction) -> Section:
     """How well predicted scores can be trusted: what leaving known ones out showed."""
     rows = [
-        [f"one {check.left_out}", str(check.scores), words.number(check.R2, ".2f"), words.number(check.spearman, ".2f"),
-         words.number(check.within_target, ".2f"), words.percent(check.coverage), words.number(check.means_R2, ".2f")]
+        [
+            f"one {check.left_out}",
+            str(check.scores),
+            words.number(check.R2, ".2f"),
+            words.number(check.spearman, ".2f"),
+            words.number(check.within_target, ".2f"),
+            words.percent(check.coverage),
+            words.number(check.means_R2, ".2f"),
+        ]
         for check in prediction.checks
-    ]  # fmt: skip
+    ]
     columns = ("left out", "scores", "R²", "rank r", "rank r in a row", "inside 90 % (%)", "R² of means alone")
     table = Table("Known scores, left out and predicted", columns, rows, (1, 2, 3, 4, 5, 6))
     said = [
@@ -251,10 +266,12 @@ def told_tests(found: Analysis) -> Section:
 
 def _tests(found: Analysis) -> Table:
     rows = [
-        [f"same {c.trait} against different ({c.same_pairs} and {c.different_pairs} pairs)",
-         *(_told(gap) for gap in (c.raw, c.centred, c.double))]
+        [
+            f"same {c.trait} against different ({c.same_pairs} and {c.different_pairs} pairs)",
+            *(_told(gap) for gap in (c.raw, c.centred, c.double)),
+        ]
         for c in found.contrasts
-    ]  # fmt: skip
+    ]
     told = (found.reciprocity, found.reciprocity_centred, found.reciprocity_double)
     row = ["a score and its reverse (r)"]
     rows.append(row + ["unknown" if math.isnan(r.r) else f"{r.r:+.2f}; {_p(r.p)}" for r in told])

@@ -38,9 +38,15 @@ class Advice:
 
 
 def verification(
-    design: "Design", before: Sequence[str], after: Sequence[str], size: str, tokens: float, *,
-    fit: Fit | None = None, seeds: int = 3,
-) -> str:  # fmt: skip
+    design: "Design",
+    before: Sequence[str],
+    after: Sequence[str],
+    size: str,
+    tokens: float,
+    *,
+    fit: Fit | None = None,
+    seeds: int = 3,
+) -> str:
     """The text of a design that checks a law's advice for going from some languages to more.
 
     Args:
@@ -80,9 +86,12 @@ def _law(fit: Fit | None) -> published.Multilinguality:
         raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
     p = fit.parameters
     return replace(
-        published.multilinguality(), phi=p["phi"], psi=p["psi"], params_exponent=p["phi"] / p["alpha"],
+        published.multilinguality(),
+        phi=p["phi"],
+        psi=p["psi"],
+        params_exponent=p["phi"] / p["alpha"],
         tokens_exponent=1 + p["psi"] / p["beta"],
-    )  # fmt: skip
+    )
 
 
 def _tokens(
@@ -118,9 +127,14 @@ def _grown(shape: "Shape", params: float) -> "Shape":
 
 
 def _text(
-    design: "Design", before: Sequence[str], after: Sequence[str], shapes: "tuple[Shape, Shape]", advice: Advice,
-    seeds: int, recipe: Any,
-) -> str:  # fmt: skip
+    design: "Design",
+    before: Sequence[str],
+    after: Sequence[str],
+    shapes: "tuple[Shape, Shape]",
+    advice: Advice,
+    seeds: int,
+    recipe: Any,
+) -> str:
     sizes = "\n".join(
         f"{name} = {{ {', '.join(f'{k} = {_toml(v)}' for k, v in shape.identity().items() if k != 'vocabulary')} }}"
         for name, shape in zip((BEFORE, AFTER), shapes, strict=True)

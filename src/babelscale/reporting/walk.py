@@ -48,9 +48,12 @@ def analyse(path: str | Path, *, progress: Progress | None = None, seed: int = 0
     runs = Runs.read(path)
     design = _design(path)
     settings = {
-        "version": babelscale.__version__, "laws": [*LAWS, curse.LAW], "runs": runs.hash, "seed": seed,
-        "analysis": design.get("analysis", {})
-    }  # fmt: skip
+        "version": babelscale.__version__,
+        "laws": [*LAWS, curse.LAW],
+        "runs": runs.hash,
+        "seed": seed,
+        "analysis": design.get("analysis", {}),
+    }
     folder = path / "analysis" if (path / "design.json").exists() else None
     name = path.resolve().name
     if folder is not None and (held := read(folder, settings, Walk(name, runs, design))) is not None:

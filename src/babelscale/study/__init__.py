@@ -4,14 +4,4 @@ from babelscale.study.design import CorpusPart, Design, Group, SizePart, Tokeniz
 from babelscale.study.spec import RunSpec
 from babelscale.study.study import Study
 
-__all__ = [
-    "CorpusPart",
-    "Design",
-    "Group",
-    "RunSpec",
-    "SizePart",
-    "Study",
-    "TokenizerPart",
-    "built_in",
-    "load",
-]
+__all__ = ["CorpusPart", "Design", "Group", "RunSpec", "SizePart", "Study", "TokenizerPart", "built_in", "load"]

@@ -285,8 +285,9 @@ def _checked(fields: Mapping[str, Any], where: str) -> Design:
 def _check_holdout(design: Design, where: str) -> None:
     names = {group.name for group in design.groups}
     for field, asked, known in (
-        ("sizes", design.holdout.sizes, design.sizes.keys()), ("groups", design.holdout.groups, names),
-    ):  # fmt: skip
+        ("sizes", design.holdout.sizes, design.sizes.keys()),
+        ("groups", design.holdout.groups, names),
+    ):
         if unknown := [name for name in asked if name not in known]:
             raise InputError(f"{where}: holdout.{field}: no {unknown[0]!r}", hint=f"there are {', '.join(known)}")
     for group in design.groups:

@@ -32,9 +32,15 @@ def export(run: str | Path, folder: str | Path, dtype: Literal["float32", "bfloa
     tokenizer = _tokenizer(run, record["run"]["tokenizer"])
     languages = sorted(_shares(record))
     return huggingface.export(
-        _parameters(run, shape, record["identity"]["steps"]), shape, folder, tokenizer=tokenizer, dtype=dtype,
-        sequence_length=record["recipe"]["sequence_length"], languages=languages, trained_on=_told(record),
-    )  # fmt: skip
+        _parameters(run, shape, record["identity"]["steps"]),
+        shape,
+        folder,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        sequence_length=record["recipe"]["sequence_length"],
+        languages=languages,
+        trained_on=_told(record),
+    )
 
 
 def _shares(record: dict[str, Any]) -> dict[str, float]:

@@ -48,11 +48,16 @@ def write(spec: RunSpec, batches: Batches, unique_tokens: Mapping[str, int], fol
     evaluated = [entry for entry in evaluated if entry["step"] in steps and entry["language"] in codes]
     T = spec.recipe.sequence_length
     exposure = [
-        {"run": spec.name, "step": step, "language": code, "tokens": float(sequences * T),
-         "unique_tokens": float(unique_tokens[code])}
+        {
+            "run": spec.name,
+            "step": step,
+            "language": code,
+            "tokens": float(sequences * T),
+            "unique_tokens": float(unique_tokens[code]),
+        }
         for step in sorted({entry["step"] for entry in evaluated})
         for code, sequences in batches.counts(step).items()
-    ]  # fmt: skip
+    ]
     record = {
         "run": {
             "run": spec.name,

@@ -266,9 +266,7 @@ def restore(study: Study, path: str | Path) -> Restored:
     """
     path = Path(path)
     entries = read(path).entries
-    foreign = {
-        name: reason for name, entry in entries.items() if (reason := _foreign(entry, study.specs)) is not None
-    }  # fmt: skip
+    foreign = {name: reason for name, entry in entries.items() if (reason := _foreign(entry, study.specs)) is not None}
     ours = [name for name in entries if name not in foreign]
     new = [name for name in ours if not study.is_finished(name)]
     for name in sorted(set(ours) - set(new)):

@@ -168,9 +168,13 @@ def _changed(recipe: Recipe) -> dict[str, Any]:
 
 
 def expand(
-    design: Design, unique_tokens: Mapping[str, float], corpus: str, tokenizer: str,
-    checkpoint_hash: Callable[[str], str] = str, own: Own | None = None,
-) -> dict[str, list[RunSpec]]:  # fmt: skip
+    design: Design,
+    unique_tokens: Mapping[str, float],
+    corpus: str,
+    tokenizer: str,
+    checkpoint_hash: Callable[[str], str] = str,
+    own: Own | None = None,
+) -> dict[str, list[RunSpec]]:
     """The runs of every group. Groups may name the same run; it is trained once.
 
     Args:

@@ -42,9 +42,11 @@ class Study:
 
     @classmethod
     def create(
-        cls, name: str | Path | Mapping[str, Any] | Design, folder: str | Path | None = None,
+        cls,
+        name: str | Path | Mapping[str, Any] | Design,
+        folder: str | Path | None = None,
         corpus: str | Path | None = None,
-    ) -> "Study":  # fmt: skip
+    ) -> "Study":
         """A study of a design, in its folder, made or gone on with.
 
         Args:
@@ -152,9 +154,13 @@ class Study:
         if not (place / "tokenizer").exists():
             text.make_tokenizer(self.design, corpus, languages, place / "tokenizer", progress)
         build_store(
-            corpus, Tokenizer.load(place / "tokenizer"), languages, place / "corpus", parallel=parallel,
+            corpus,
+            Tokenizer.load(place / "tokenizer"),
+            languages,
+            place / "corpus",
+            parallel=parallel,
             progress=progress,
-        )  # fmt: skip
+        )
 
     def _described(self) -> dict[str, Any]:
         """What design.json says of the corpus; where it is gone or damaged, what the corpus itself says.
@@ -286,9 +292,13 @@ class Study:
         return record.read_runs(self.folder / "finished", sorted(self.specs))
 
     def train(
-        self, *, engine: engines.Engine = engines.run_local, only: Collection[str] | None = None,
-        holdout: bool = False, on_event: Callable[[engines.Event], None] | None = None,
-    ) -> int:  # fmt: skip
+        self,
+        *,
+        engine: engines.Engine = engines.run_local,
+        only: Collection[str] | None = None,
+        holdout: bool = False,
+        on_event: Callable[[engines.Event], None] | None = None,
+    ) -> int:
         """Train the missing runs (of some groups) and write the tables; returns how many were trained.
 
         While it runs the tables are brought up to date at most once in `TABLES_SECONDS`, for whoever reads them.

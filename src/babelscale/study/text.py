@@ -36,8 +36,12 @@ def batches(spec: RunSpec, store: TokenStore) -> Batches:
     """
     return Batches(
         {code: _cut(store.train(code), code, spec.unique_tokens) for code in spec.languages},
-        spec.mixture, spec.seed, spec.recipe.batch_size, spec.recipe.sequence_length, spec.then,
-    )  # fmt: skip
+        spec.mixture,
+        spec.seed,
+        spec.recipe.batch_size,
+        spec.recipe.sequence_length,
+        spec.then,
+    )
 
 
 def _cut(tokens: NDArray[Any], code: str, unique_tokens: int | None) -> NDArray[Any]:
@@ -72,9 +76,13 @@ def corpus(design: Design, folder: Path, languages: Sequence[str]) -> Corpus:
             "docs/designs.md), or a folder of text",
         )
     return open_corpus(
-        source, languages=languages, bytes_per_language=part.bytes_per_language,
-        held_out_share=part.held_out_share, held_out_tokens=part.held_out_tokens, seed=part.seed,
-    )  # fmt: skip
+        source,
+        languages=languages,
+        bytes_per_language=part.bytes_per_language,
+        held_out_share=part.held_out_share,
+        held_out_tokens=part.held_out_tokens,
+        seed=part.seed,
+    )
 
 
 def deal(design: Design, source: str | Path, folder: str | Path) -> Dealt:
@@ -107,9 +115,15 @@ def make_tokenizer(
             )
         return
     train_tokenizer(
-        corpus, languages, part.vocabulary, place, temperature=part.temperature,
-        character_coverage=part.character_coverage, seed=design.corpus.seed, progress=progress,
-    )  # fmt: skip
+        corpus,
+        languages,
+        part.vocabulary,
+        place,
+        temperature=part.temperature,
+        character_coverage=part.character_coverage,
+        seed=design.corpus.seed,
+        progress=progress,
+    )
 
 
 def check(design: Design, place: Path, languages: Sequence[str]) -> None:

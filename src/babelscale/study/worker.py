@@ -52,9 +52,14 @@ def train_run(study: Study, spec: RunSpec, *, progress: Any = None, stop: Any = 
 
 
 def train_runs(
-    study: Study, specs: Sequence[RunSpec], *, progress: Any = None, stop: Any = None, mesh: Any = None,
+    study: Study,
+    specs: Sequence[RunSpec],
+    *,
+    progress: Any = None,
+    stop: Any = None,
+    mesh: Any = None,
     execution: Any = None,
-) -> list[RunSpec]:  # fmt: skip
+) -> list[RunSpec]:
     """Train what is missing of these runs, several of one shape, recipe and length together, and publish them.
 
     Args:
@@ -87,9 +92,14 @@ def _train_runs(
     began = time.perf_counter()
     if jobs:
         train_population(
-            jobs, [folder for _, folder in waiting], keep_state=[spec.name in study.kept for spec, _ in waiting],
-            progress=progress, stop=stop, mesh=mesh, execution=execution,
-        )  # fmt: skip
+            jobs,
+            [folder for _, folder in waiting],
+            keep_state=[spec.name in study.kept for spec, _ in waiting],
+            progress=progress,
+            stop=stop,
+            mesh=mesh,
+            execution=execution,
+        )
     seconds = time.perf_counter() - began
     published: list[RunSpec] = []
     if jax.process_index() == 0:
@@ -202,10 +212,19 @@ def job(study: Study, spec: RunSpec) -> Job:
         base, base_step = study.finished(spec.base.name) / STATE, spec.base.steps
     trunk = study.trunks.get(spec.name)
     return Job(
-        spec.shape, recipe, spec.steps, spec.seed, batches, own, base=base, base_step=base_step,
-        forks=frozenset(branch.fork for branch in branches), measured=_measured(spec, branches, parts),
-        trunk=None if trunk is None else _usable(study.finished(trunk.name), spec, own), fork=spec.fork,
-    )  # fmt: skip
+        spec.shape,
+        recipe,
+        spec.steps,
+        spec.seed,
+        batches,
+        own,
+        base=base,
+        base_step=base_step,
+        forks=frozenset(branch.fork for branch in branches),
+        measured=_measured(spec, branches, parts),
+        trunk=None if trunk is None else _usable(study.finished(trunk.name), spec, own),
+        fork=spec.fork,
+    )
 
 
 def _held_out(store: TokenStore, recipe: Recipe, languages: Collection[str]) -> tuple[HeldOut, ...]:
@@ -222,9 +241,7 @@ def _held_out(store: TokenStore, recipe: Recipe, languages: Collection[str]) -> 
     )
 
 
-def _measured(
-    spec: RunSpec, branches: Sequence[RunSpec], parts: Sequence[HeldOut]
-) -> dict[int, tuple[HeldOut, ...]]:  # fmt: skip
+def _measured(spec: RunSpec, branches: Sequence[RunSpec], parts: Sequence[HeldOut]) -> dict[int, tuple[HeldOut, ...]]:
     """Steps at which branches want losses -> what they and the run itself have measured there."""
     languages: dict[int, set[str]] = {}
     for branch in branches:
@@ -242,8 +259,11 @@ def _usable(trunk: Path, spec: RunSpec, held_out: Sequence[HeldOut]) -> Path | N
     """
     if not (trunk / BRANCHES / str(spec.fork)).is_dir():
         return None
-    found = {(line["step"], line["language"], line["split"]) for line in entries(trunk / LOG, spec.fork)
-             if "language" in line}  # fmt: skip
+    found = {
+        (line["step"], line["language"], line["split"])
+        for line in entries(trunk / LOG, spec.fork)
+        if "language" in line
+    }
     wanted = {(step, part.language, part.split) for step in spec.shared_evaluations for part in held_out}
     return trunk if wanted <= found else None
 

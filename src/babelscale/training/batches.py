@@ -101,11 +101,13 @@ class Batches:
         stages = [(0, turn, self.mixture), *([] if self.then is None else [(turn, _FAR, self.then.mixture)])]
         self._stages = [
             (
-                first, end, np.array([codes.index(code) for code in mixture.languages]),
+                first,
+                end,
+                np.array([codes.index(code) for code in mixture.languages]),
                 np.fromiter(mixture.shares.values(), np.float64),
             )
             for first, end, mixture in stages
-        ]  # fmt: skip
+        ]
         self._placed = (-1, np.empty(0, np.intp), np.empty(0, np.int64))
         for stored in map(self.tokens.__getitem__, codes):
             _expect_no_order(stored)
@@ -191,9 +193,7 @@ def mixture_name(mixture: Mixture, then: Stage | None) -> str:
     return mixture.name if then is None else f"{mixture.name} then {then.mixture.name} from step {then.start}"
 
 
-def _beats(
-    shares: NDArray[np.float64], first: int, count: int
-) -> tuple[NDArray[np.intp], NDArray[np.int64]]:  # fmt: skip
+def _beats(shares: NDArray[np.float64], first: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """The share that each position first .. first + count of the merged beats belongs to; each share's beats before."""
     K = len(shares)
     # By time t a language has had floor(s t + 1/2) beats, all K together t - K/2 to t + K/2. So a time K before
@@ -230,9 +230,7 @@ def prefetched(read: Callable[[int], Read], first: int, last: int) -> Iterator[R
                 future.cancel()
 
 
-def permuted(
-    positions: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.uint64]
-) -> NDArray[np.int64]:  # fmt: skip
+def permuted(positions: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Where each position of 0 .. size - 1 lands in the permutation of its size and key; all of shape (n,).
 
     A Feistel network on the digits of a two-digit number, each digit in turn shifted by a hash of the other, and walked

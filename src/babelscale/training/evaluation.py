@@ -84,9 +84,4 @@ class HeldOut:
             part = self.sequences[first : first + batch_size]
             padding = np.repeat(part[:1], batch_size - len(part), axis=0)
             total += float(np.sum(nats(np.concatenate([part, padding]))[: len(part)], dtype=np.float64))
-        return {
-            "nats": total,
-            "tokens": self.tokens,
-            "bytes": self.bytes,
-            "unigram_nats": self.unigram_nats,
-        }
+        return {"nats": total, "tokens": self.tokens, "bytes": self.bytes, "unigram_nats": self.unigram_nats}

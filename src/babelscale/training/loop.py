@@ -71,9 +71,15 @@ class Job:
 
 
 def train(
-    job: Job, folder: Path, *, keep_state: bool = False, progress: Progress | None = None, stop: Stop | None = None,
-    mesh: Mesh | None = None, execution: Execution | None = None,
-) -> Path:  # fmt: skip
+    job: Job,
+    folder: Path,
+    *,
+    keep_state: bool = False,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    mesh: Mesh | None = None,
+    execution: Execution | None = None,
+) -> Path:
     """Train a run, or go on with one that was interrupted, and return its log.
 
     The log (`log.jsonl`) holds one line a step and one an evaluation; it is the same to the byte whether or not the run
@@ -99,10 +105,15 @@ def train(
 
 
 def train_population(
-    jobs: Sequence[Job], folders: Sequence[Path], *, keep_state: Sequence[bool] | None = None,
-    progress: Progress | None = None, stop: Stop | None = None, mesh: Mesh | None = None,
+    jobs: Sequence[Job],
+    folders: Sequence[Path],
+    *,
+    keep_state: Sequence[bool] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    mesh: Mesh | None = None,
     execution: Execution | None = None,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Train runs of one shape, recipe and length together in one program; each leaves what it would leave alone.
 
     Their losses equal those of runs trained alone but for rounding. It pays on accelerators, which one small model
@@ -277,9 +288,14 @@ def _member(state: State, k: int, members: int | None) -> State:
 
 
 def _steps(
-    jobs: Sequence[Job], state: State, first: int, made: Program, alone: Program, progress: Progress | None,
+    jobs: Sequence[Job],
+    state: State,
+    first: int,
+    made: Program,
+    alone: Program,
+    progress: Progress | None,
     stop: Stop | None,
-) -> Iterator[tuple[int, State, list[list[dict[str, Any]]], bool]]:  # fmt: skip
+) -> Iterator[tuple[int, State, list[list[dict[str, Any]]], bool]]:
     """Yield (step, state, each run's lines of the log since the last yield, whether to end) at every fetch, evaluation
     and save."""
     job = jobs[0]

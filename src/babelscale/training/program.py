@@ -57,9 +57,7 @@ def optimiser(recipe: Recipe) -> optax.GradientTransformation:
 
 
 @functools.cache
-def program(
-    shape: Shape, recipe: Recipe, execution: Execution, mesh: Mesh, members: int | None = None
-) -> Program:  # fmt: skip
+def program(shape: Shape, recipe: Recipe, execution: Execution, mesh: Mesh, members: int | None = None) -> Program:
     """The program of a shape and recipe, shared by all such runs of a process.
 
     Args:
@@ -101,13 +99,18 @@ def program(
         like=like,
         sequences=rows,
         whole=whole,
-    )  # fmt: skip
+    )
 
 
 def _gradient(
-    parameters: decoder.Parameters, sequences: Array, key: Array | None, shape: Shape, recipe: Recipe,
-    execution: Execution, mesh: Mesh | None,
-) -> tuple[decoder.Parameters, Array]:  # fmt: skip
+    parameters: decoder.Parameters,
+    sequences: Array,
+    key: Array | None,
+    shape: Shape,
+    recipe: Recipe,
+    execution: Execution,
+    mesh: Mesh | None,
+) -> tuple[decoder.Parameters, Array]:
     """Mean gradient and cross-entropy of a batch, worked off in `execution.microbatches` parts."""
 
     def objective(parameters: decoder.Parameters, part: Array, key: Array | None) -> tuple[Array, Array]:

@@ -69,8 +69,12 @@ class Recipe:
         """
         batch = next((size for bound, size in ((150e6, 256), (1e9, 512), (2e9, 1024)) if params < bound), 2048)
         standard = {
-            "batch_size": batch, "sequence_length": 2048, "learning_rate": 2e-4, "warmup_steps": 1000, "dropout": 0.1,
-        }  # fmt: skip
+            "batch_size": batch,
+            "sequence_length": 2048,
+            "learning_rate": 2e-4,
+            "warmup_steps": 1000,
+            "dropout": 0.1,
+        }
         return cls(**standard | changes)
 
     @property

@@ -60,9 +60,14 @@ def balanced(languages: Sequence[str], width: int, count: int, seed: int = 0) ->
 
 
 def propose(
-    estimate: Estimate, widths: Sequence[int], *, noise: float | None = None, seed: int = 0,
-    targets: Sequence[str] | None = None, avoid: Collection[frozenset[str]] = (),
-) -> Proposal:  # fmt: skip
+    estimate: Estimate,
+    widths: Sequence[int],
+    *,
+    noise: float | None = None,
+    seed: int = 0,
+    targets: Sequence[str] | None = None,
+    avoid: Collection[frozenset[str]] = (),
+) -> Proposal:
     """The next mixtures, one of each width.
 
     Args:
@@ -115,7 +120,7 @@ def _variance(estimate: Estimate, width: int, noise: float | None) -> float:
 
 def _climb(
     S: Array, weight: Array, variance: float, width: int, rng: np.random.Generator, taken: set[frozenset[int]]
-) -> tuple[float, list[int]]:  # fmt: skip
+) -> tuple[float, list[int]]:
     """The best mixture that exchanges of single languages reach from a random one, and its worth."""
     n = len(S)
 

@@ -50,7 +50,7 @@ class Adaptation:
 
 def adaptation(
     runs: Runs, *, metric: Metric | None = None, split: str = "validation", params: float | None = None
-) -> Adaptation:  # fmt: skip
+) -> Adaptation:
     """Adaptation scores from every run that continues a run of several languages on one language alone.
 
     Losses along the continued run are those of its stable phase; the first of them is taken to hold from the start, as
@@ -96,9 +96,7 @@ def _continued(runs: Runs) -> Mapping[str, tuple[str, str]]:
     }
 
 
-def _scores(
-    losses: pl.DataFrame, chosen: Mapping[str, tuple[str, str]], metric: Metric, end: float
-) -> Adaptation:  # fmt: skip
+def _scores(losses: pl.DataFrame, chosen: Mapping[str, tuple[str, str]], metric: Metric, end: float) -> Adaptation:
     found: dict[tuple[str, str], list[float]] = {}
     for name, (source, base) in chosen.items():
         before = losses.filter(run=base, lr_state="decayed")

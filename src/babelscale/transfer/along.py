@@ -72,7 +72,7 @@ class Along:
 
 def along(
     runs: Runs, *, anchors: Sequence[float] = ANCHORS, lr_state: LRState = "stable", split: str = "validation"
-) -> Along:  # fmt: skip
+) -> Along:
     """Every score at every size and at several numbers of tokens.
 
     Args:

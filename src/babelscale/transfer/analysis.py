@@ -16,14 +16,7 @@ from numpy.typing import NDArray
 from babelscale.errors import InputError
 from babelscale.transfer.clusters import Clusters, clusters
 from babelscale.transfer.matrix import TransferMatrix
-from babelscale.transfer.permutation import (
-    PERMUTATIONS,
-    Regression,
-    contrast_p,
-    node_jackknife,
-    reciprocity_p,
-    regress,
-)
+from babelscale.transfer.permutation import PERMUTATIONS, Regression, contrast_p, node_jackknife, reciprocity_p, regress
 from babelscale.transfer.relations import TRAITS, Relations, Trait, same
 
 Array = NDArray[np.float64]
@@ -130,7 +123,7 @@ class Analysis:
 
 def analyse(
     matrix: TransferMatrix, relations: Relations | None = None, *, permutations: int = PERMUTATIONS, seed: int = 0
-) -> Analysis:  # fmt: skip
+) -> Analysis:
     """Contrasts, reciprocity, variance, regression and clusters of one matrix; figures without enough pairs are NaN.
 
     Args:
@@ -187,7 +180,7 @@ def _means(grid: Array, axis: int) -> Array:
 
 def _contrast(
     matrix: TransferMatrix, grids: list[Array], trait: Trait, rng: np.random.Generator, permutations: int
-) -> Contrast:  # fmt: skip
+) -> Contrast:
     alike = same(matrix.languages, trait)
     ps = contrast_p(grids, alike, rng, permutations)
     known = np.isfinite(grids[0])

@@ -34,9 +34,12 @@ class Clusters:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "groups": [list(group) for group in self.groups], "order": list(self.order), "inside": self.inside,
-            "between": self.between, "silhouette": self.silhouette,
-        }  # fmt: skip
+            "groups": [list(group) for group in self.groups],
+            "order": list(self.order),
+            "inside": self.inside,
+            "between": self.between,
+            "silhouette": self.silhouette,
+        }
 
     def __str__(self) -> str:
         shown = "; ".join(" ".join(group) for group in self.groups if len(group) > 1) or "none"
@@ -90,9 +93,12 @@ def _cut(matrix: TransferMatrix, near: Array) -> Clusters:
     inside = float(matrix.values[together].mean()) if together.any() else float("nan")
     ranked = sorted(groups.values(), key=lambda group: -len(group))
     return Clusters(
-        tuple(map(tuple, ranked)), tuple(codes[k] for k in order), inside, float(matrix.values[apart].mean()),
+        tuple(map(tuple, ranked)),
+        tuple(codes[k] for k in order),
+        inside,
+        float(matrix.values[apart].mean()),
         scored[best][0],
-    )  # fmt: skip
+    )
 
 
 def _silhouette(distance: Array, labels: NDArray[np.int64]) -> float:

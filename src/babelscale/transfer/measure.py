@@ -164,10 +164,12 @@ def trained_on(runs: Runs) -> pl.DataFrame:
     last = last.filter(pl.col("step") == pl.col("step").max().over("run")).sort("run", "language")
     mixes = last.group_by("run", maintain_order=True).agg("language", share=pl.col("tokens") / pl.col("tokens").sum())
     twin = runs.table.select(
-        "run", "params",
-        tokenizer=pl.col("tokenizer").fill_null(""), corpus=pl.col("corpus").fill_null(""),
+        "run",
+        "params",
+        tokenizer=pl.col("tokenizer").fill_null(""),
+        corpus=pl.col("corpus").fill_null(""),
         seed=pl.col("seed").fill_null(-1),
-    )  # fmt: skip
+    )
     return mixes.join(twin, on="run").sort("run")
 
 

@@ -206,9 +206,7 @@ def _rows(problem: Problem, kept: Rows) -> Problem:
     return replace(problem, X=problem.X[kept], y=y, noise=noise, low=low, high=high, shared=tuple(shared), rough=rough)
 
 
-def _solve(
-    problem: Problem, noise: _Noise, variances: Mapping[str, float]
-) -> tuple[Array, Array, Array, float]:  # fmt: skip
+def _solve(problem: Problem, noise: _Noise, variances: Mapping[str, float]) -> tuple[Array, Array, Array, float]:
     from scipy.linalg import cho_solve, cholesky
 
     X, y = problem.X, problem.y

@@ -57,10 +57,14 @@ class Form:
 
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
-        "atlas": Form(1, 0), "log": Form(0, 0), "share": Form(0, 1),
-        "atlas, width": Form(1, 0, True), "log, width": Form(0, 0, True), "share, width": Form(0, 1, True),
+        "atlas": Form(1, 0),
+        "log": Form(0, 0),
+        "share": Form(0, 1),
+        "atlas, width": Form(1, 0, True),
+        "log, width": Form(0, 0, True),
+        "share, width": Form(0, 1, True),
     }
-)  # fmt: skip
+)
 _WIDE = 10.0
 
 
@@ -91,9 +95,11 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON; the matrix has its own."""
         return {
-            "form": self.form, "evidence": dict(self.evidence),
-            "spread": dict(self.spread), "residual": self.residual,
-        }  # fmt: skip
+            "form": self.form,
+            "evidence": dict(self.evidence),
+            "spread": dict(self.spread),
+            "residual": self.residual,
+        }
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
@@ -107,9 +113,7 @@ class Estimate:
         return "\n".join(lines)
 
 
-def estimate(
-    readings: Readings, relations: Relations | None = None, *, forms: Sequence[str] = ("log",)
-) -> Estimate:  # fmt: skip
+def estimate(readings: Readings, relations: Relations | None = None, *, forms: Sequence[str] = ("log",)) -> Estimate:
     """The matrix from mixtures.
 
     Args:
@@ -175,9 +179,17 @@ def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features
     fixed = {"mean": _WIDE, "baseline": max(float(np.mean(readings.base_noise)), 1e-8), "width": 1.0}
     slope = np.where(np.isfinite(slope), slope, 1.0)
     problem = mixed.Problem(
-        np.hstack(parts), group, tuple(names), y, readings.noise * slope**2, low, high, tuple(blocks),
-        {name: fixed[name] for name in names if name in fixed}, width**2 if np.ptp(width) > 0 else None,
-    )  # fmt: skip
+        np.hstack(parts),
+        group,
+        tuple(names),
+        y,
+        readings.noise * slope**2,
+        low,
+        high,
+        tuple(blocks),
+        {name: fixed[name] for name in names if name in fixed},
+        width**2 if np.ptp(width) > 0 else None,
+    )
     return features, mixed.fit(problem)
 
 
@@ -204,8 +216,8 @@ def _jacobian(readings: Readings, form: Form) -> float:
 
 
 def _gains(
-    readings: Readings, features: Features, found: mixed.Posterior, form: str, evidence: Mapping[str, float],
-) -> Estimate:  # fmt: skip
+    readings: Readings, features: Features, found: mixed.Posterior, form: str, evidence: Mapping[str, float]
+) -> Estimate:
     """Posterior of the gains, a target at a time.
 
     Given the effects b, the pairs' own parts d have mean G (y - X b), G = s_d^2 R' N^-1, and covariance
@@ -237,9 +249,12 @@ def _gains(
     status = np.where(readings.pairs, "measured", "predicted").astype("U9")
     np.fill_diagonal(status, "missing")
     about = {
-        "estimated_from": "mixtures", "form": form, "readings": len(readings), "runs": len(set(readings.run)),
+        "estimated_from": "mixtures",
+        "form": form,
+        "readings": len(readings),
+        "runs": len(set(readings.run)),
         "anchor_tokens": readings.anchor,
-    }  # fmt: skip
+    }
     matrix = TransferMatrix(readings.languages, from_gain(gain), from_gain(low), from_gain(high), status, about)
     spread = {name: math.sqrt(value) for name, value in found.variances.items() if name not in ("mean", "residual")}
     residual = found.variances[mixed.RESIDUAL]

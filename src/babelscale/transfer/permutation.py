@@ -114,7 +114,7 @@ class Regression:
 
 def regress(
     grid: Array, features: Mapping[str, Array], *, centred: bool = True, permutations: int = PERMUTATIONS, seed: int = 0
-) -> Regression:  # fmt: skip
+) -> Regression:
     """Regression of scores on features of pairs, with p-values by double semi-partialing.
 
     Each feature's part that the others do not explain is permuted over languages, and its t-value compared.

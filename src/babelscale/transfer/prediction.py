@@ -82,9 +82,12 @@ class Prediction:
         """Plain data for strict JSON."""
         checks = [{k: _finite(v) for k, v in asdict(check).items()} for check in self.checks]
         return {
-            "matrix": self.matrix.to_dict(), "checks": checks, "spread": dict(self.spread),
-            "widened": list(self.widened), "weights": {k: list(v) for k, v in self.weights.items()},
-        }  # fmt: skip
+            "matrix": self.matrix.to_dict(),
+            "checks": checks,
+            "spread": dict(self.spread),
+            "widened": list(self.widened),
+            "weights": {k: list(v) for k, v in self.weights.items()},
+        }
 
     def __str__(self) -> str:
         lines = [
@@ -108,9 +111,12 @@ class Prediction:
 
 
 def predict(
-    matrix: TransferMatrix, languages: Sequence[str] | None = None, relations: Relations | None = None, *,
+    matrix: TransferMatrix,
+    languages: Sequence[str] | None = None,
+    relations: Relations | None = None,
+    *,
     checks: bool = True,
-) -> Prediction:  # fmt: skip
+) -> Prediction:
     """Predict every score that is missing between `languages`.
 
     Args:
@@ -193,9 +199,17 @@ class Features:
     targets: NDArray[np.int64]
     sources: NDArray[np.int64]
     groups: tuple[str, ...] = (
-        "mean", "target", "source", "target features", "source features", "pair", "kin", "target text", "source text",
+        "mean",
+        "target",
+        "source",
+        "target features",
+        "source features",
+        "pair",
+        "kin",
+        "target text",
+        "source text",
         "both texts",
-    )  # fmt: skip
+    )
 
     @classmethod
     def of(cls, relations: Relations, target: NDArray[np.int64], source: NDArray[np.int64]) -> "Features":
@@ -231,9 +245,7 @@ class Features:
         group = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
         return np.hstack(parts), group
 
-    def unknown(
-        self, target: NDArray[np.int64], source: NDArray[np.int64], variances: Mapping[str, float]
-    ) -> Array:  # fmt: skip
+    def unknown(self, target: NDArray[np.int64], source: NDArray[np.int64], variances: Mapping[str, float]) -> Array:
         """Variance that comes from languages without an effect of their own, of each pair."""
         lone = ~np.isin(target, self.targets), ~np.isin(source, self.sources)
         return lone[0] * variances["target"] + lone[1] * variances["source"]
@@ -270,15 +282,16 @@ def _standard(values: Array, observed: NDArray[np.int64]) -> Array:
 def problem_of(cells: Cells, features: Features) -> mixed.Problem:
     """The model of known scores."""
     X, group = features.matrix(cells.target, cells.source)
-    return mixed.Problem(
-        X, group, features.groups, cells.y, cells.noise, cells.low, cells.high, fixed={"mean": _WIDE}
-    )  # fmt: skip
+    return mixed.Problem(X, group, features.groups, cells.y, cells.noise, cells.low, cells.high, fixed={"mean": _WIDE})
 
 
 def _filled(
-    matrix: TransferMatrix, codes: tuple[str, ...], features: Features, found: mixed.Posterior,
+    matrix: TransferMatrix,
+    codes: tuple[str, ...],
+    features: Features,
+    found: mixed.Posterior,
     widened: tuple[float, float],
-) -> TransferMatrix:  # fmt: skip
+) -> TransferMatrix:
     """The known scores in their places and predictions elsewhere, a row at a time."""
     n = len(codes)
     values, low, high = (np.full((n, n), np.nan) for _ in range(3))
@@ -304,9 +317,7 @@ def _filled(
     return TransferMatrix(codes, values, low, high, status, about)
 
 
-def _check(
-    cells: Cells, found: mixed.Posterior, features: Features
-) -> tuple[tuple[Check, ...], tuple[float, float]]:  # fmt: skip
+def _check(cells: Cells, found: mixed.Posterior, features: Features) -> tuple[tuple[Check, ...], tuple[float, float]]:
     """Leave scores out, and say how far off and how often outside the predictions were."""
     means = _means_only(found.problem, features)
     checks, factors = [], {}
@@ -347,7 +358,7 @@ def _stride(folds: int) -> int:
 
 def _told(
     left_out: LeftOut, cells: Cells, rows: NDArray[np.int64], mean: Array, plain: Array, coverage: float
-) -> Check:  # fmt: skip
+) -> Check:
     from scipy.stats import rankdata
 
     truth = cells.bts[rows]
@@ -366,9 +377,15 @@ def _told(
     ]
     known = [x for x in within if math.isfinite(x)]
     return Check(
-        left_out, len(rows), fit(predicted), rank(predicted, truth), float(np.mean(known)) if known else math.nan,
-        coverage, fit(flat), rank(flat, truth),
-    )  # fmt: skip
+        left_out,
+        len(rows),
+        fit(predicted),
+        rank(predicted, truth),
+        float(np.mean(known)) if known else math.nan,
+        coverage,
+        fit(flat),
+        rank(flat, truth),
+    )
 
 
 def _finite(value: Any) -> Any:

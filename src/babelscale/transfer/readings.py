@@ -105,9 +105,14 @@ class _Entry:
 
 
 def read(
-    runs: Runs, *, params: float | None = None, anchor: float | None = None, at: At = "anchor",
-    lr_state: LRState = "stable", split: str = "validation",
-) -> Readings:  # fmt: skip
+    runs: Runs,
+    *,
+    params: float | None = None,
+    anchor: float | None = None,
+    at: At = "anchor",
+    lr_state: LRState = "stable",
+    split: str = "validation",
+) -> Readings:
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
     A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so
@@ -153,7 +158,7 @@ def read(
 
 def _entries(
     runs: Runs, size: float, curves: Mapping[tuple[str, str], LearningCurve], lr_state: LRState
-) -> list[_Entry]:  # fmt: skip
+) -> list[_Entry]:
     mono: dict[tuple[str, str, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     mixtures: list[tuple[str, Twin, dict[str, float]]] = []
     for row in trained_on(runs).iter_rows(named=True):

@@ -48,9 +48,12 @@ class Relations:
 
     @classmethod
     def of(
-        cls, languages: Sequence[str], *, pairs: Mapping[str, Array] | None = None,
+        cls,
+        languages: Sequence[str],
+        *,
+        pairs: Mapping[str, Array] | None = None,
         traits: Mapping[str, Array] | None = None,
-    ) -> "Relations":  # fmt: skip
+    ) -> "Relations":
         """Relations from the table of languages, and from what was measured.
 
         Args:

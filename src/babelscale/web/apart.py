@@ -55,9 +55,12 @@ class Worker:
             # One thread each, since there are as many as CPUs; in a session of their own, Ctrl-C is the server's.
             environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "babelscale.web.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "babelscale.web.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
         return self._process
 
     def _input(self, process: subprocess.Popen[bytes]) -> IO[bytes]:

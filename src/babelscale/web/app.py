@@ -43,17 +43,23 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
     served = Served(None if path is None else Path(path))
     desk = Desk()
     routes = [
-        Route("/", _home), assets.ROUTE, _described(),
-        Route("/report", _report(served)), arriving.route(served.uploads), *(_shown(page, served) for page in PAGES),
+        Route("/", _home),
+        assets.ROUTE,
+        _described(),
+        Route("/report", _report(served)),
+        arriving.route(served.uploads),
+        *(_shown(page, served) for page in PAGES),
         *(endpoint.route(served, desk) for endpoint in ENDPOINTS),
-    ]  # fmt: skip
+    ]
     middleware = [
         Middleware(SafeHeaders, hosts=hosts),
         Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
     ]
     handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
-        InputError: _refused, DomainError: _refused, HTTPException: _http_error,
-    }  # fmt: skip
+        InputError: _refused,
+        DomainError: _refused,
+        HTTPException: _http_error,
+    }
 
     @asynccontextmanager
     async def whole_life(app: Starlette) -> AsyncIterator[None]:
@@ -84,24 +90,32 @@ def serve(
     hosts = (*LOCAL, *names) if host in LOCAL or every else (*LOCAL, host, *names)
     # A person looks for longer than the usual 5 s; a connection that closes as the next question leaves would lose it.
     uvicorn.run(
-        create_app(path, hosts=hosts), host=host, port=port, log_level="info", access_log=False, server_header=False,
+        create_app(path, hosts=hosts),
+        host=host,
+        port=port,
+        log_level="info",
+        access_log=False,
+        server_header=False,
         timeout_keep_alive=75,
-    )  # fmt: skip
+    )
 
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FunctionLoader(
         lambda name: resources.files("babelscale.web").joinpath("templates", name).read_text("utf-8")
     ),
-    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-)  # fmt: skip
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def _shown(page: Page, served: Served) -> Route:
     def show(request: Request) -> Response:
         text = _TEMPLATES.get_template(page.template).render(
-            page=page, pages=PAGES, release=assets.release(), sources=served.sources, served=served,
-        )  # fmt: skip
+            page=page, pages=PAGES, release=assets.release(), sources=served.sources, served=served
+        )
         return HTMLResponse(text)
 
     return Route(f"/{page.name}", show)

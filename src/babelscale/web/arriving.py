@@ -28,10 +28,21 @@ LIMIT, _SECONDS, _SILENCE, _AT_ONCE = 32 * 1024 * 1024, 180.0, 30.0, 4
 ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
 _TAKES = "one table as .csv, .parquet or .jsonl, unpacked"
 _PACKED = {
-    b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x89PNG": "PNG", b"%PDF": "PDF",
-    b"\xd0\xcf\x11\xe0": "Excel", b"ORC": "ORC", b"ARROW1": "Arrow", b"SQLite": "SQLite",
-}  # fmt: skip
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"\x89PNG": "PNG",
+    b"%PDF": "PDF",
+    b"\xd0\xcf\x11\xe0": "Excel",
+    b"ORC": "ORC",
+    b"ARROW1": "Arrow",
+    b"SQLite": "SQLite",
+}
 _PARQUET = b"PAR1"
 # Control characters other than tab, line feed and carriage return.
 _CONTROLS = bytes(sign for sign in range(32) if sign not in b"\t\n\r")
@@ -174,7 +185,11 @@ OPERATION: dict[str, Any] = {
     "several languages run and language. It is kept while the server runs; the same file is the same source.",
     "parameters": [
         {
-            "name": "name", "in": "query", "required": True, "schema": {"type": "string"}, "example": "runs.csv",
+            "name": "name",
+            "in": "query",
+            "required": True,
+            "schema": {"type": "string"},
+            "example": "runs.csv",
             "description": f"what the file is called, ending in {', '.join(ENDINGS)}",
         }
     ],
@@ -194,10 +209,12 @@ OPERATION: dict[str, Any] = {
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}},
             }
             for status, says in {
-                "400": "not a table of runs: the file, the row and the field", "408": "it did not arrive in time",
-                "413": "too large, as it is or unfolded", "415": "not a kind of file that is taken",
+                "400": "not a table of runs: the file, the row and the field",
+                "408": "it did not arrive in time",
+                "413": "too large, as it is or unfolded",
+                "415": "not a kind of file that is taken",
                 "503": "too many uploads at once, or no room",
             }.items()
         },
     },
-}  # fmt: skip
+}

@@ -129,8 +129,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.says,
         "parameters": [
             {
-                "name": name, "in": "query", "required": field.is_required(), "description": field.description or "",
-                "schema": {"type": "string"}, **({"example": field.examples[0]} if field.examples else {}),
+                "name": name,
+                "in": "query",
+                "required": field.is_required(),
+                "description": field.description or "",
+                "schema": {"type": "string"},
+                **({"example": field.examples[0]} if field.examples else {}),
             }
             for name, field in endpoint.question.model_fields.items()
         ],
@@ -139,13 +143,14 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             "202": _answer("it is being worked on: ask again", "Working"),
             "400": _answer("the question cannot be answered", "Refusal"),
         },
-    }  # fmt: skip
+    }
 
 
 def _answer(says: str, schema: str) -> dict[str, Any]:
     return {
-        "description": says, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    }  # fmt: skip
+        "description": says,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+    }
 
 
 _REFUSAL = {
@@ -159,12 +164,10 @@ _WORKING = {
     "properties": {
         "working": {
             "type": "object",
-            "properties": {
-                "what": {"type": "string"}, "done": {"type": "integer"}, "total": {"type": "integer"},
-            },
+            "properties": {"what": {"type": "string"}, "done": {"type": "integer"}, "total": {"type": "integer"}},
         }
     },
-}  # fmt: skip
+}
 
 
 def refusal(message: str, hint: str | None, status: int) -> JSONResponse:

@@ -72,9 +72,12 @@ class Reader:
             self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "babelscale.web.reader"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
-                env=os.environ | _ONE_THREAD, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                env=os.environ | _ONE_THREAD,
+                start_new_session=True,
+            )
         return self._child
 
     def _broken(self, name: str) -> Refused:

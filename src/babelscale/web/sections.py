@@ -13,21 +13,31 @@ def sections(parts: Iterable[Section | None]) -> dict[str, Any]:
 
 def _section(part: Section) -> dict[str, Any]:
     return {
-        "title": part.title, "name": part.name, "paragraphs": list(part.paragraphs), "lines": list(part.lines),
-        "warning": list(part.warning), "notes": list(part.notes), "tables": [_table(each) for each in part.tables],
+        "title": part.title,
+        "name": part.name,
+        "paragraphs": list(part.paragraphs),
+        "lines": list(part.lines),
+        "warning": list(part.warning),
+        "notes": list(part.notes),
+        "tables": [_table(each) for each in part.tables],
         "figures": [_figure(each) for each in part.figures],
-    }  # fmt: skip
+    }
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
     return {
-        "name": figure.name, "spec": figure.spec, "reading": figure.reading, "half": figure.half,
+        "name": figure.name,
+        "spec": figure.spec,
+        "reading": figure.reading,
+        "half": figure.half,
         "table": _table(figure.table),
-    }  # fmt: skip
+    }
 
 
 def _table(table: Table) -> dict[str, Any]:
     return {
-        "caption": table.caption, "columns": list(table.columns), "rows": [list(row) for row in table.rows],
+        "caption": table.caption,
+        "columns": list(table.columns),
+        "rows": [list(row) for row in table.rows],
         "numeric": list(table.numeric),
-    }  # fmt: skip
+    }

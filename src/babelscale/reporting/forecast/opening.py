@@ -148,18 +148,25 @@ def open_forecast(study: Path, name: str | None = None) -> Opened:
     own = {run.run: run.losses for run in found}
     everything = {run.run: run.losses for opening in before for run in opening.runs} | own
     entry = Opening(
-        opened=document.now(), runs=tuple(found), refused=tuple(refused), missing=missing,
-        scores=tuple(scores(forecast, own)), scores_in_all=tuple(scores(forecast, everything)),
-    )  # fmt: skip
+        opened=document.now(),
+        runs=tuple(found),
+        refused=tuple(refused),
+        missing=missing,
+        scores=tuple(scores(forecast, own)),
+        scores_in_all=tuple(scores(forecast, everything)),
+    )
     openings = (*before, entry)
     with watched(place.parent):
         document.write(
             place,
             Openings(
-                format=document.FORMAT, babelscale=babelscale.__version__, name=forecast.name, sealed_file=seal,
+                format=document.FORMAT,
+                babelscale=babelscale.__version__,
+                name=forecast.name,
+                sealed_file=seal,
                 openings=openings,
             ),
-        )  # fmt: skip
+        )
     return Opened(place, forecast, openings, scored_now=True)
 
 

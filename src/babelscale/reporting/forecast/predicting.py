@@ -64,9 +64,14 @@ class _Asked:
         """No answer for any run."""
         unanswered = Unanswered(reason=reason, runs=tuple(run.run for run in self.runs))
         return Answer(
-            law=law, baseline=baseline, target=self.target, parameters=None, notes=(), predictions=(),
+            law=law,
+            baseline=baseline,
+            target=self.target,
+            parameters=None,
+            notes=(),
+            predictions=(),
             unanswered=(unanswered,),
-        )  # fmt: skip
+        )
 
 
 def _of_law(name: str, asked: _Asked, finished: Runs, settings: Settings) -> Answer:
@@ -77,9 +82,14 @@ def _of_law(name: str, asked: _Asked, finished: Runs, settings: Settings) -> Ans
         return asked.refused(name, f"the law cannot be fitted: {error.message}")
     predictions, unanswered = _predicted(found, asked)
     return Answer(
-        law=name, baseline=False, target=asked.target, parameters=dict(found.parameters), notes=found.notes,
-        predictions=tuple(predictions), unanswered=unanswered,
-    )  # fmt: skip
+        law=name,
+        baseline=False,
+        target=asked.target,
+        parameters=dict(found.parameters),
+        notes=found.notes,
+        predictions=tuple(predictions),
+        unanswered=unanswered,
+    )
 
 
 def _predicted(found: Fit, asked: _Asked) -> tuple[list[Predicted], tuple[Unanswered, ...]]:
@@ -132,9 +142,14 @@ def _of_baseline(name: str, asked: _Asked, finished: Runs, settings: Settings) -
         for run, value in zip(asked.runs, values, strict=True)
     ]
     return Answer(
-        law=name, baseline=True, target=asked.target, parameters=None, notes=(), predictions=tuple(predictions),
+        law=name,
+        baseline=True,
+        target=asked.target,
+        parameters=None,
+        notes=(),
+        predictions=tuple(predictions),
         unanswered=(),
-    )  # fmt: skip
+    )
 
 
 def measured(runs: Runs, target: str, settings: Settings) -> Observations:

@@ -46,9 +46,13 @@ def _start(run: ForecastRun) -> str:
 
 
 def _score(
-    law: str, axis: str, names: set[str], answers: Sequence[Answer], losses: Losses,
+    law: str,
+    axis: str,
+    names: set[str],
+    answers: Sequence[Answer],
+    losses: Losses,
     nearest: Mapping[tuple[str, str], float],
-) -> Score | None:  # fmt: skip
+) -> Score | None:
     """The scores of one law on some runs; None where it was asked nothing."""
     pairs = [(answer.target, one) for answer in answers for one in answer.predictions if one.run in names]
     refused = [run for answer in answers for one in answer.unanswered for run in one.runs if run in names]
@@ -66,13 +70,23 @@ def _score(
     widths = [(one.high - one.low) / one.loss for one, _ in bounded if one.low is not None and one.high is not None]
     sizes = list(map(abs, errors))
     return Score(
-        law=law, axis=axis, runs=len({one.run for _, one in pairs} | set(refused)), answered=len(pairs),
-        unanswered=len(refused), intervals=len(bounded), covered=covered,
-        coverage=covered / len(bounded) if bounded else None, coverage_low=low, coverage_high=high,
-        median_error=median(sizes) if sizes else None, mean_error=fmean(sizes) if sizes else None,
-        bias=fmean(errors) if errors else None, width=fmean(widths) if widths else None,
-        unbounded=len(bounded) - len(widths), nearest_error=median(beside) if beside else None,
-    )  # fmt: skip
+        law=law,
+        axis=axis,
+        runs=len({one.run for _, one in pairs} | set(refused)),
+        answered=len(pairs),
+        unanswered=len(refused),
+        intervals=len(bounded),
+        covered=covered,
+        coverage=covered / len(bounded) if bounded else None,
+        coverage_low=low,
+        coverage_high=high,
+        median_error=median(sizes) if sizes else None,
+        mean_error=fmean(sizes) if sizes else None,
+        bias=fmean(errors) if errors else None,
+        width=fmean(widths) if widths else None,
+        unbounded=len(bounded) - len(widths),
+        nearest_error=median(beside) if beside else None,
+    )
 
 
 def _covers(one: Predicted, loss: float) -> bool:

@@ -90,9 +90,14 @@ class Sealed:
 
 
 def seal(
-    study: Study, *, name: str | None = None, targets: Sequence[str] | None = None, resamples: int = RESAMPLES,
-    seed: int = 0, progress: Progress | None = None,
-) -> Sealed:  # fmt: skip
+    study: Study,
+    *,
+    name: str | None = None,
+    targets: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Sealed:
     """Fit every law to the finished runs of a study, and write its predictions for the runs that are not begun.
 
     The same finished runs, targets, resamples and seed give the same predictions.
@@ -140,11 +145,19 @@ def seal(
     told = tuple(answers(finished, runs, settings, progress))
     targeted = {run.run for run in runs}
     forecast = Forecast(
-        format=document.FORMAT, babelscale=babelscale.__version__, name=path.stem, study=study.design.name,
-        sealed=document.now(), settings=settings, used=tuple(used), under_way=tuple(sorted(begun)),
-        untargeted=tuple(run.run for run in every if run.run not in targeted), own_tokenizer=tuple(own),
-        runs=tuple(runs), answers=told,
-    )  # fmt: skip
+        format=document.FORMAT,
+        babelscale=babelscale.__version__,
+        name=path.stem,
+        study=study.design.name,
+        sealed=document.now(),
+        settings=settings,
+        used=tuple(used),
+        under_way=tuple(sorted(begun)),
+        untargeted=tuple(run.run for run in every if run.run not in targeted),
+        own_tokenizer=tuple(own),
+        runs=tuple(runs),
+        answers=told,
+    )
     with watched(path.parent):
         return Sealed(path, document.write(path, forecast), forecast)
 
@@ -189,14 +202,17 @@ def _forecast_runs(study: Study, missing: Sequence[RunSpec], done: Sequence[RunS
         trunk, base = study.trunks.get(spec.name), spec.base
         found.append(
             ForecastRun(
-                run=spec.name, hash=spec.hash, start=spec.start, params=float(spec.shape.params),
+                run=spec.name,
+                hash=spec.hash,
+                start=spec.start,
+                params=float(spec.shape.params),
                 tokens={code: float(count * spec.recipe.sequence_length) for code, count in counts.items()},
                 unique_tokens={code: float(batches.unique_tokens(code)) for code in counts},
                 axes=axes.labels(spec, study),
                 trunk=None if trunk is None else _parent(study, trunk.name),
                 base=None if base is None else _parent(study, base.name),
             )
-        )  # fmt: skip
+        )
     return found
 
 

@@ -37,9 +37,13 @@ class Engine(Protocol):
     """
 
     def __call__(
-        self, specs: Iterable[RunSpec], folder: Path, *, trunks: Mapping[str, RunSpec] | None = None,
+        self,
+        specs: Iterable[RunSpec],
+        folder: Path,
+        *,
+        trunks: Mapping[str, RunSpec] | None = None,
         on_event: OnEvent | None = None,
-    ) -> None: ...  # fmt: skip
+    ) -> None: ...
 
 
 def compiled(folder: Path) -> dict[str, str]:
@@ -55,9 +59,7 @@ class Schedule:
         trunks: run -> the longer run it branches off, which is trained first.
     """
 
-    def __init__(
-        self, specs: Iterable[RunSpec], folder: Path, trunks: Mapping[str, RunSpec] | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, specs: Iterable[RunSpec], folder: Path, trunks: Mapping[str, RunSpec] | None = None) -> None:
         self._folder = folder
         self._trunks = trunks or {}
         ordered = sorted(specs, key=lambda spec: (-_chain_cost(spec), spec.name))

@@ -12,15 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from babelscale.errors import StudyError
-from babelscale.study.engines.common import (
-    ENVIRONMENT,
-    Event,
-    OnEvent,
-    Schedule,
-    compiled,
-    signals_to,
-    stopped,
-)  # fmt: skip
+from babelscale.study.engines.common import ENVIRONMENT, Event, OnEvent, Schedule, compiled, signals_to, stopped
 from babelscale.study.spec import RunSpec
 
 WORKER = ("-m", "babelscale.study.worker")
@@ -97,9 +89,13 @@ def _device_slot(platform: str, k: int) -> Slot:
 
 
 def run_local(
-    specs: Iterable[RunSpec], folder: Path, *, slots: int | Sequence[Slot] | None = None,
-    trunks: Mapping[str, RunSpec] | None = None, on_event: OnEvent | None = None,
-) -> None:  # fmt: skip
+    specs: Iterable[RunSpec],
+    folder: Path,
+    *,
+    slots: int | Sequence[Slot] | None = None,
+    trunks: Mapping[str, RunSpec] | None = None,
+    on_event: OnEvent | None = None,
+) -> None:
     """Train runs on this machine, the costliest first, and those that continue others after them.
 
     A worker that dies is replaced and its run put back; a run that takes three workers with it has failed.

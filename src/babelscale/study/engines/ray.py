@@ -24,9 +24,13 @@ _DRIVER = ("-m", "babelscale.study.engines.ray_driver")
 
 
 def run_ray(
-    specs: Iterable[RunSpec], folder: Path, *, address: str = "auto", trunks: Mapping[str, RunSpec] | None = None,
+    specs: Iterable[RunSpec],
+    folder: Path,
+    *,
+    address: str = "auto",
+    trunks: Mapping[str, RunSpec] | None = None,
     on_event: OnEvent | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train runs on a Ray cluster: a GPU each where the cluster has some, otherwise a CPU each.
 
     Every node sees the study's folder under the same path, and has the same babelscale installed.

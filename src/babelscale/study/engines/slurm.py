@@ -61,9 +61,12 @@ def write_array(specs: Iterable[RunSpec], folder: Path, *, trunks: Mapping[str, 
     environment = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items())
     cache = " ".join(f"{name}={shlex.quote(value)}" for name, value in compiled(folder).items())
     script = _ARRAY.format(
-        name=shlex.quote(folder.name), folder=shlex.quote(str(folder)), environment=environment, cache=cache,
+        name=shlex.quote(folder.name),
+        folder=shlex.quote(str(folder)),
+        environment=environment,
+        cache=cache,
         python=shlex.quote(sys.executable),
-    )  # fmt: skip
+    )
     for old in (*place.glob("wave-*.txt"), place / _JOBS):
         old.unlink(missing_ok=True)
     files.write_text(place / "array.sh", script)

@@ -60,8 +60,12 @@ class DesignQuestion(ExpandQuestion):
 class ModularQuestion(Question):
     """What `babelscale.modular` takes."""
 
-    languages: Annotated[Codes, Field(description="codes with commas between them", min_length=2,
-                                      max_length=_MOST_CODES, examples=["sw,hi,en"])]  # fmt: skip
+    languages: Annotated[
+        Codes,
+        Field(
+            description="codes with commas between them", min_length=2, max_length=_MOST_CODES, examples=["sw,hi,en"]
+        ),
+    ]
     compute: Annotated[Positive, Field(description="FLOPs of all models together", examples=["1e21"])]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
     weights: Annotated[ByLanguage | None, Field(description="how much each loss matters, such as sw=2,yo=1")] = None
@@ -213,10 +217,16 @@ def modular_of(served: Served, asked: ModularQuestion) -> Modular:
     if isinstance(asked.memory, dict):
         raise InputError("memory: numbers by language", hint="bytes of all models together, or same")
     given: dict[str, Any] = {
-        "compute": asked.compute, "languages": asked.languages, "weights": asked.weights, "draws": asked.draws,
-        "unique_tokens": asked.unique, "models": asked.models,
-        "memory": True if asked.memory == "same" else asked.memory, "pivot": asked.pivot or None, "split": asked.split,
-    }  # fmt: skip
+        "compute": asked.compute,
+        "languages": asked.languages,
+        "weights": asked.weights,
+        "draws": asked.draws,
+        "unique_tokens": asked.unique,
+        "models": asked.models,
+        "memory": True if asked.memory == "same" else asked.memory,
+        "pivot": asked.pivot or None,
+        "split": asked.split,
+    }
     source = asked.source or served.usual
     if source == PUBLISHED:
         return modular(**given, published=True)
@@ -232,8 +242,11 @@ def _modular(served: Served, asked: ModularQuestion) -> dict[str, Any]:
 def decision_of(served: Served, asked: DecideQuestion) -> Decision:
     """Pretrain or finetune, for a question: by runs, by the law of a checkpoint, or by the printed crossover."""
     given: dict[str, Any] = {
-        "tokens": asked.tokens, "compute": asked.compute, "language": asked.language or None, "charge": asked.charge,
-    }  # fmt: skip
+        "tokens": asked.tokens,
+        "compute": asked.compute,
+        "language": asked.language or None,
+        "charge": asked.charge,
+    }
     source = asked.source or served.usual
     seen, size = asked.checkpoint_tokens, asked.checkpoint_params
     if (seen is None) != (size is None):
@@ -254,15 +267,19 @@ def _decide(served: Served, asked: DecideQuestion) -> dict[str, Any]:
 
 
 PAGE = Page(
-    "curse", "Curse", "What more languages cost, and which to add first.",
+    "curse",
+    "Curse",
+    "What more languages cost, and which to add first.",
     (
         Endpoint("/api/expand", ExpandQuestion, _expand, "From K to more languages at equal loss, with intervals."),
         Endpoint(
-            "/api/expand.toml", DesignQuestion, _design,
+            "/api/expand.toml",
+            DesignQuestion,
+            _design,
             "A design that trains both ends of an expansion, with seeds enough to see a rise of the loss.",
         ),
         Endpoint("/api/modular", ModularQuestion, _modular, "One model for all languages, or several.", heavy=True),
         Endpoint("/api/decide", DecideQuestion, _decide, "Continue a checkpoint or start over."),
         Endpoint("/view/curse", ExpandQuestion, _shown, "What the page Curse shows."),
     ),
-)  # fmt: skip
+)

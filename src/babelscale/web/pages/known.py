@@ -36,13 +36,17 @@ def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
     return {
         "languages": [
             {
-                "code": each.code, "name": each.name, "autonym": each.autonym, "script": each.script,
-                "family": each.family, "unique_tokens": each.unique_tokens,
+                "code": each.code,
+                "name": each.name,
+                "autonym": each.autonym,
+                "script": each.script,
+                "family": each.family,
+                "unique_tokens": each.unique_tokens,
                 "unique_tokens_source": each.unique_tokens_source,
             }
             for each in found
         ]
-    }  # fmt: skip
+    }
 
 
 class RunsQuestion(Question):
@@ -72,7 +76,9 @@ def _runs(served: Served, asked: RunsQuestion) -> dict[str, Any]:
 ENDPOINTS = (
     Endpoint("/api/runs", RunsQuestion, _runs, "Runs in a few numbers: languages, sizes, the laws fitted to them."),
     Endpoint(
-        "/api/languages", LanguagesQuestion, _languages,
+        "/api/languages",
+        LanguagesQuestion,
+        _languages,
         "Languages with their script, family and unique tokens. Those with the most text come first.",
     ),
-)  # fmt: skip
+)

@@ -69,8 +69,9 @@ class CompareQuestion(_How):
 class PageQuestion(_How):
     """What the page shows."""
 
-    targets: Annotated[Codes, Field(description="languages (default: the one with most losses)",
-                                    max_length=MOST_TARGETS)] = ()  # fmt: skip
+    targets: Annotated[
+        Codes, Field(description="languages (default: the one with most losses)", max_length=MOST_TARGETS)
+    ] = ()
     laws: Annotated[Codes, Field(description=f"of {_LAWS}", max_length=MOST_LAWS)] = ()
     parameter: Annotated[str, Field(description="of which the profile is shown")] = ""
     compare: Annotated[bool, Field(description="true or false: also compare on held-out runs")] = False
@@ -108,9 +109,7 @@ def _fit(served: Served, asked: FitQuestion) -> dict[str, Any]:
 def _profile(served: Served, asked: ProfileQuestion) -> dict[str, Any]:
     def make(runs: Runs, progress: Progress) -> Profile:
         law = _law(asked, runs)
-        return fitting.profile(
-            law, runs, asked.parameter, **asked.how, resamples=asked.resamples, progress=progress
-        )  # fmt: skip
+        return fitting.profile(law, runs, asked.parameter, **asked.how, resamples=asked.resamples, progress=progress)
 
     return _kept(served, asked, "profile", make).to_dict()
 
@@ -137,9 +136,14 @@ def _described(served: Served, asked: SourceQuestion) -> dict[str, Any]:
         return {"source": source, "runs": 0, "languages": [], "targets": [], "metric": None, "laws": list(laws.LAWS)}
     runs = served.runs(source)
     return {
-        "source": source, "runs": len(runs), "languages": list(runs.languages), "targets": _targets(runs),
-        "metric": runs.metric, "laws": list(laws.LAWS), "hash": runs.hash,
-    }  # fmt: skip
+        "source": source,
+        "runs": len(runs),
+        "languages": list(runs.languages),
+        "targets": _targets(runs),
+        "metric": runs.metric,
+        "laws": list(laws.LAWS),
+        "hash": runs.hash,
+    }
 
 
 def _targets(runs: Runs) -> list[str]:
@@ -182,8 +186,10 @@ def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
     if found.fits and asked.compare:
         parts.append(_or_why("On runs that the laws did not see", lambda: _held_out(served, asked, found)))
     parameters = dict.fromkeys(name for fit in found.fits for name in fit.law.parameter_names)
-    chosen = {"laws": list(dict.fromkeys(fit.law.name for fit in found.fits)),
-              "targets": list(dict.fromkeys(fit.target for fit in found.fits))}  # fmt: skip
+    chosen = {
+        "laws": list(dict.fromkeys(fit.law.name for fit in found.fits)),
+        "targets": list(dict.fromkeys(fit.target for fit in found.fits)),
+    }
     return sections(parts) | {"parameters": list(parameters), "chosen": chosen}
 
 
@@ -227,22 +233,27 @@ def _held_out(served: Served, asked: PageQuestion, found: Fitted) -> Section:
 
 def _example(served: Served, asked: Question) -> Response:
     return Response(
-        laws_sections.example(), media_type="text/csv",
+        laws_sections.example(),
+        media_type="text/csv",
         headers={"content-disposition": 'attachment; filename="example-runs.csv"'},
-    )  # fmt: skip
+    )
 
 
 PAGE = Page(
-    "laws", "Laws", "Laws fitted to your runs: what they say, what they leave over, and what the runs cannot tell.",
+    "laws",
+    "Laws",
+    "Laws fitted to your runs: what they say, what they leave over, and what the runs cannot tell.",
     (
         Endpoint("/api/tables", SourceQuestion, _described, "A table of runs in a few numbers, without any fit."),
         Endpoint("/api/fit", FitQuestion, _fit, "A law fitted to runs: parameters, 90 % intervals, notes, draws."),
         Endpoint(
-            "/api/profile", ProfileQuestion, _profile,
+            "/api/profile",
+            ProfileQuestion,
+            _profile,
             "The objective along one parameter with all others refitted, and the 90 % interval that it gives.",
         ),
         Endpoint("/api/compare", CompareQuestion, _compare, "Laws scored on runs that their fit has not seen."),
         Endpoint("/api/example.csv", Question, _example, "A small table of runs, computed from a known law."),
         Endpoint("/view/laws", PageQuestion, _shown, "What the page Laws shows."),
     ),
-)  # fmt: skip
+)

@@ -59,10 +59,17 @@ def residuals(fits: Sequence[Fit], runs: Runs) -> Section:
     """What the laws leave over, against the predicted loss, N and D."""
     rows = charts.residual_rows(fits, runs)
     listed = [
-        [row["law"], row["target"], row["run"], f"{row['residual']:+.3f}".replace("-", "−"), f"{row['predicted']:.4f}",
-         words.count(row["params"]), words.count(row["tokens"])]
+        [
+            row["law"],
+            row["target"],
+            row["run"],
+            f"{row['residual']:+.3f}".replace("-", "−"),
+            f"{row['predicted']:.4f}",
+            words.count(row["params"]),
+            words.count(row["tokens"]),
+        ]
         for row in sorted(rows, key=lambda row: -abs(row["residual"]))
-    ]  # fmt: skip
+    ]
     columns = ("law", "target", "run", "residual", "predicted", "parameters", "tokens")
     table = Table("Residuals, the largest first", columns, listed, (3, 4, 5, 6))
     reading = {
@@ -93,10 +100,14 @@ def profiles(title: str, found: Sequence[Profile]) -> Section:
     for each in found:
         parameter = each.parameter
         rows = [
-            [f"{row['value']:.6g}", words.number(row["objective"], ".8g"), words.number(row["units"], ".4g"),
-             "inside" if row["inside"] else ""]
+            [
+                f"{row['value']:.6g}",
+                words.number(row["objective"], ".8g"),
+                words.number(row["units"], ".4g"),
+                "inside" if row["inside"] else "",
+            ]
             for row in charts.profile_rows(each)
-        ]  # fmt: skip
+        ]
         columns = (parameter, "objective", "rise (thresholds)", "90 % interval")
         who = f"{each.law} of {style.name(each.target) if each.target else 'all text'}"
         table = Table(f"Profile of {parameter}, {who}", columns, rows, (0, 1, 2))
@@ -140,14 +151,23 @@ def without_runs() -> list[Section]:
 def _printed() -> Section:
     """Table C.1 of the study."""
     rows = [
-        [row.vocabulary, row.training, style.name(row.language), f"{row.E:.2f}", f"{row.log_A:.2f}", f"{row.log_B:.2f}",
-         f"{row.alpha:.2f}", f"{row.beta:.2f}", words.count(row.unique_tokens)]
+        [
+            row.vocabulary,
+            row.training,
+            style.name(row.language),
+            f"{row.E:.2f}",
+            f"{row.log_A:.2f}",
+            f"{row.log_B:.2f}",
+            f"{row.alpha:.2f}",
+            f"{row.beta:.2f}",
+            words.count(row.unique_tokens),
+        ]
         for row in published.table_c1()
-    ]  # fmt: skip
+    ]
     columns = ("vocabulary", "training", "language", "E", "log A", "log B", "alpha", "beta", "unique tokens (U)")
     said = [
         "L = E + A / N^alpha + B / D^beta, alpha tied to beta, as the study printed them (Table C.1). It prints no "
-        "intervals and two decimals; E is 0 in seven rows, so no row carries far beyond the sizes it was fitted on.",
+        "intervals and two decimals; E is 0 in seven rows, so no row carries far beyond the sizes it was fitted on."
     ]
     table = Table("Printed coefficients", columns, rows, (3, 4, 5, 6, 7, 8))
     return Section("Laws the ATLAS study printed", "printed", said, tables=[table])
@@ -158,9 +178,7 @@ def example() -> str:
     """A flat table whose losses follow an adaptive transfer law of Swahili with English as its source."""
     law = AdaptiveTransfer("sw", ("en",), other=False)
     numbers = {"E": 1.4, "A": 90.0, "B": 900.0, "alpha": 0.3, "beta": 0.33, "lambda": 0.07, "tau_en": 0.25}
-    made = [
-        (N, D, share) for N in (4e7, 1.2e8, 4e8, 1e9) for D in (1e9, 4e9, 1.6e10) for share in (1.0, 0.5, 0.1)
-    ]  # fmt: skip
+    made = [(N, D, share) for N in (4e7, 1.2e8, 4e8, 1e9) for D in (1e9, 4e9, 1.6e10) for share in (1.0, 0.5, 0.1)]
     N, D, share = (np.array(column) for column in zip(*made, strict=True))
     unique = {"sw": np.full(len(N), 7e8), "en": np.full(len(N), 5e12)}
     runs = simulate(law, numbers, Allocation(N, {"sw": D * share, "en": D * (1 - share)}, unique), seed=0)

@@ -28,8 +28,15 @@ _BOUND = "a number for every language, or by language as sw=1e9,yo=1e8"
 class PlanQuestion(Question):
     """What `babelscale.plan` takes, and where its laws come from."""
 
-    languages: Annotated[Codes, Field(description="codes with commas between them, such as sw,yo,ha", min_length=1,
-                                      max_length=MOST_LANGUAGES, examples=["sw,yo,ha"])]  # fmt: skip
+    languages: Annotated[
+        Codes,
+        Field(
+            description="codes with commas between them, such as sw,yo,ha",
+            min_length=1,
+            max_length=MOST_LANGUAGES,
+            examples=["sw,yo,ha"],
+        ),
+    ]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
     compute: Annotated[Positive | None, Field(description="FLOPs, such as 1e21", examples=["1e21"])] = None
     params: Annotated[Positive | None, Field(description="parameters (N), such as 2e9")] = None
@@ -56,9 +63,13 @@ class PageQuestion(PlanQuestion):
     """A plan, and a checkpoint to go on from; the languages and the budget of served laws may be left out."""
 
     languages: Annotated[
-        Codes, Field(description="codes such as sw,yo,ha (default: every language with a law of its own)",
-                     max_length=MOST_LANGUAGES, examples=["sw,yo,ha"])
-    ] = ()  # fmt: skip
+        Codes,
+        Field(
+            description="codes such as sw,yo,ha (default: every language with a law of its own)",
+            max_length=MOST_LANGUAGES,
+            examples=["sw,yo,ha"],
+        ),
+    ] = ()
     start: Annotated[Literal["scratch", "checkpoint"], Field(description="scratch or checkpoint")] = "scratch"
     checkpoint_params: Annotated[Positive | None, Field(description="parameters of the checkpoint, such as 1e9")] = None
     checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
@@ -75,10 +86,25 @@ def plan_of(served: Served, asked: PlanQuestion) -> Plan:
     given: dict[str, Any] = {
         name: getattr(asked, name)
         for name in (
-            "compute", "params", "tokens", "loss", "languages", "weights", "objective", "robust", "min_tokens",
-            "max_tokens", "max_epochs", "min_share", "max_share", "inference_tokens", "memory", "draws", "baselines",
+            "compute",
+            "params",
+            "tokens",
+            "loss",
+            "languages",
+            "weights",
+            "objective",
+            "robust",
+            "min_tokens",
+            "max_tokens",
+            "max_epochs",
+            "min_share",
+            "max_share",
+            "inference_tokens",
+            "memory",
+            "draws",
+            "baselines",
         )
-    }  # fmt: skip
+    }
     given["unique_tokens"] = asked.unique
     given["ladder"] = True if asked.ladder == "atlas" else asked.ladder or False
     source = asked.source or served.usual
@@ -161,21 +187,28 @@ def _crossover(found: Decision) -> list[str]:
     gain = found.losses.get("gain")
     told = "" if gain is None else f"{words.number(gain[0], '+.4f')} ({words.interval(gain[1], gain[2], '+.4f')})"
     return [
-        style.name(found.language) if found.language else "all", _ANSWERS[found.answer],
-        words.count(found.crossover_tokens), " to ".join(words.count(end) for end in found.crossover_tokens_interval),
-        words.flops(found.crossover_compute), told,
-    ]  # fmt: skip
+        style.name(found.language) if found.language else "all",
+        _ANSWERS[found.answer],
+        words.count(found.crossover_tokens),
+        " to ".join(words.count(end) for end in found.crossover_tokens_interval),
+        words.flops(found.crossover_compute),
+        told,
+    ]
 
 
 PAGE = Page(
-    "plan", "Plan", "How big a model, how many tokens of which languages, from scratch or from a checkpoint.",
+    "plan",
+    "Plan",
+    "How big a model, how many tokens of which languages, from scratch or from a checkpoint.",
     (
         Endpoint("/api/plan", PlanQuestion, _plan, "A plan: size, tokens by language, expected losses.", heavy=True),
         Endpoint(
-            "/api/plan.toml", ConfigurationQuestion, _configuration,
+            "/api/plan.toml",
+            ConfigurationQuestion,
+            _configuration,
             "A plan as a design that `babelscale study run` trains, with sampling rates for other trainers.",
             heavy=True,
         ),
         Endpoint("/view/plan", PageQuestion, _shown, "What the page Plan shows.", heavy=True),
     ),
-)  # fmt: skip
+)

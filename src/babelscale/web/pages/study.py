@@ -25,17 +25,27 @@ if TYPE_CHECKING:
 
 _NUMERIC = range(2, 9)
 _CAPTIONS = (
-    ("working", "Runs under way"), ("failed", "Failed runs"), ("waiting", "Runs that wait"),
+    ("working", "Runs under way"),
+    ("failed", "Failed runs"),
+    ("waiting", "Runs that wait"),
     ("finished", "Finished runs"),
-)  # fmt: skip
+)
 # More curves than this are a thicket, more rows than this nobody reads: those that do something come first.
 MOST_CURVES, MOST_ROWS = 40, 500
 _POINTS, _METRIC = 60, "bits_per_byte"
 _HINT = "serve one: babelscale serve studies/NAME, while babelscale study run NAME trains it"
 _COLUMNS = (
-    "run", "trained on", "parameters", "tokens", "step", "done", "loss (nats per token)", "tokens/s",
-    "heard of", "remark",
-)  # fmt: skip
+    "run",
+    "trained on",
+    "parameters",
+    "tokens",
+    "step",
+    "done",
+    "loss (nats per token)",
+    "tokens/s",
+    "heard of",
+    "remark",
+)
 
 
 class StatusQuestion(Question):
@@ -124,8 +134,10 @@ def _progress(now: "Now") -> Section:
 
 
 _SAID: tuple[tuple[Literal["working", "waiting", "failed"], str], ...] = (
-    ("working", "under way"), ("waiting", "waiting"), ("failed", "failed"),
-)  # fmt: skip
+    ("working", "under way"),
+    ("waiting", "waiting"),
+    ("failed", "failed"),
+)
 
 
 def _left(now: "Now") -> str:
@@ -153,25 +165,25 @@ def _curves(chosen: Sequence["RunNow"], logs: dict[str, "Log"]) -> Section | Non
     drawn = [run for run in chosen if run.name in logs]
     if not drawn:
         return None
-    training = [
-        _point(run, step) | {"loss": loss} for run in drawn for step, loss in logs[run.name].curve(_POINTS)
-    ]  # fmt: skip
+    training = [_point(run, step) | {"loss": loss} for run in drawn for step, loss in logs[run.name].curve(_POINTS)]
     figures = [
         Figure(
-            "training", growing.training_spec(training),
+            "training",
+            growing.training_spec(training),
             "Means of the training loss between points, which lie evenly in log steps. A dot ends a run under way.",
             _numbers("Training losses", training, ()),
         )
-    ]  # fmt: skip
+    ]
     if held := _held_out(drawn, logs):
         figures.append(
             Figure(
-                "held-out", growing.held_out_spec(held, _METRIC),
+                "held-out",
+                growing.held_out_spec(held, _METRIC),
                 "Held-out losses of languages that a run trains on. The last point of a finished run stands after the "
                 "decay of its learning rate, and is lower for it.",
                 _numbers("Held-out losses", held, ("name",)),
             )
-        )  # fmt: skip
+        )
     more = sum(run.state != "waiting" for run in chosen) - MOST_CURVES
     notes = [f"{more} more runs are not drawn; choose fewer by state or text."] if more > 0 else []
     return Section("Learning curves so far", "curves", figures=figures, notes=notes)
@@ -179,9 +191,12 @@ def _curves(chosen: Sequence["RunNow"], logs: dict[str, "Log"]) -> Section | Non
 
 def _point(run: "RunNow", step: int) -> style.Row:
     return {
-        "run": run.name, "state": run.state, "mixture": run.spec.mixture_name, "step": step,
+        "run": run.name,
+        "state": run.state,
+        "mixture": run.spec.mixture_name,
+        "step": step,
         "tokens": float(step * run.spec.recipe.tokens_per_step),
-    }  # fmt: skip
+    }
 
 
 def _held_out(drawn: Sequence["RunNow"], logs: dict[str, "Log"]) -> list[style.Row]:
@@ -190,9 +205,7 @@ def _held_out(drawn: Sequence["RunNow"], logs: dict[str, "Log"]) -> list[style.R
     found: list[style.Row] = []
     for run in drawn:
         own = run.spec.languages
-        lines = [
-            line for line in logs[run.name].held_out if line["language"] in own and line["split"] == "validation"
-        ]  # fmt: skip
+        lines = [line for line in logs[run.name].held_out if line["language"] in own and line["split"] == "validation"]
         if lines:
             told = pl.DataFrame(lines).select("step", "language", loss=METRICS[_METRIC])
             found += [
@@ -214,18 +227,18 @@ def _numbers(caption: str, rows: Iterable[style.Row], more: tuple[str, ...]) -> 
 def _speed(now: "Now") -> Section | None:
     if not now.history:
         return None
-    rows = [
-        {"time": 1000 * at, "flops": flops, "share": flops / now.flops} for at, flops in now.history
-    ]  # fmt: skip
+    rows = [{"time": 1000 * at, "flops": flops, "share": flops / now.flops} for at, flops in now.history]
     paragraphs = []
     if now.left is not None:
         paragraphs.append(f"{words.flops(now.left.rate)} FLOPs a second over all runs together, as measured lately.")
     began = now.history[0][0]
     told = [[words.duration(at - began), words.flops(flops), _percent(flops / now.flops)] for at, flops in now.history]
     figure = Figure(
-        "done", growing.done_spec(rows), "A step up where a run ended; what is under way comes on top.",
+        "done",
+        growing.done_spec(rows),
+        "A step up where a run ended; what is under way comes on top.",
         Table("FLOPs of finished runs", ("after the first run's end", "FLOPs", "of the study"), told, (1, 2)),
-    )  # fmt: skip
+    )
     return Section("Throughput", "throughput", paragraphs, figures=[figure])
 
 
@@ -251,10 +264,17 @@ def _of_state(caption: str, rows: list[list[str]]) -> Table:
 def _row(run: "RunNow") -> list[str]:
     spec, begun = run.spec, run.state != "waiting"
     return [
-        run.name, spec.mixture_name, words.count(spec.shape.params), words.count(spec.tokens),
-        f"{run.step:,} of {spec.steps:,}" if begun else f"{spec.steps:,}", _percent(run.done),
-        words.number(run.loss, ".3f"), words.count(run.speed) if run.speed else "", _heard(run), run.reason,
-    ]  # fmt: skip
+        run.name,
+        spec.mixture_name,
+        words.count(spec.shape.params),
+        words.count(spec.tokens),
+        f"{run.step:,} of {spec.steps:,}" if begun else f"{spec.steps:,}",
+        _percent(run.done),
+        words.number(run.loss, ".3f"),
+        words.count(run.speed) if run.speed else "",
+        _heard(run),
+        run.reason,
+    ]
 
 
 def _heard(run: "RunNow") -> str:
@@ -267,12 +287,16 @@ def _heard(run: "RunNow") -> str:
 
 
 PAGE = Page(
-    "study", "Study", "How far a study is that is being trained, and its learning curves as they grow.",
+    "study",
+    "Study",
+    "How far a study is that is being trained, and its learning curves as they grow.",
     (
         Endpoint(
-            "/api/study", StatusQuestion, _status,
+            "/api/study",
+            StatusQuestion,
+            _status,
             "Which runs are finished, begun, missing or failed. The same as `babelscale study status --json` prints.",
         ),
         Endpoint("/view/study", StudyQuestion, _shown, "What the page Study shows."),
     ),
-)  # fmt: skip
+)

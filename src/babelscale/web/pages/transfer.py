@@ -27,8 +27,9 @@ class TransferQuestion(Question):
     """What `babelscale transfer` takes, and where its scores come from."""
 
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
-    predict: Annotated[Codes, Field(description="predict scores for these languages too, as codes: ig,rw,lb",
-                                    max_length=_MOST)] = ()  # fmt: skip
+    predict: Annotated[
+        Codes, Field(description="predict scores for these languages too, as codes: ig,rw,lb", max_length=_MOST)
+    ] = ()
     fill: Annotated[bool, Field(description="true or false: predict what is missing in the matrix")] = False
     tests: Annotated[bool, Field(description="true or false: permutation tests of what the scores say")] = False
     mixtures: Annotated[bool, Field(description="true or false: read scores from runs of several languages")] = False
@@ -69,9 +70,16 @@ def look_of(served: Served, asked: TransferQuestion) -> Look:
 
     def make(progress: Progress | None = None) -> Look:
         return matrices.look(
-            place, published=printed, mixtures=asked.mixtures, tests=asked.tests, predicted=predicted,
-            moves=asked.along, anchor=asked.anchor, params=asked.params, progress=progress,
-        )  # fmt: skip
+            place,
+            published=printed,
+            mixtures=asked.mixtures,
+            tests=asked.tests,
+            predicted=predicted,
+            moves=asked.along,
+            anchor=asked.anchor,
+            params=asked.params,
+            progress=progress,
+        )
 
     if printed and predicted is None and not asked.tests:
         return make()
@@ -148,13 +156,17 @@ def _without_intervals(matrix: TransferMatrix, cells: str) -> list[str]:
 
 
 PAGE = Page(
-    "transfer", "Transfer", "Which languages help which, and how sure that is.",
+    "transfer",
+    "Transfer",
+    "Which languages help which, and how sure that is.",
     (
         Endpoint(
-            "/api/transfer", TransferQuestion, _transfer,
+            "/api/transfer",
+            TransferQuestion,
+            _transfer,
             "The transfer matrix. Tests, predictions and scores along size and tokens stand beside it where asked for.",
         ),
         Endpoint("/api/helpers", HelpersQuestion, _helpers, "Who helps one language, best first, with intervals."),
         Endpoint("/view/transfer", PageQuestion, _shown, "What the page Transfer shows."),
     ),
-)  # fmt: skip
+)
