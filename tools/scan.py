@@ -16,32 +16,30 @@ UNSAFE = re.compile(
 REGISTRY = re.compile(r"(?:py)pi\.org|(?:python)hosted|registry\.(?:npm)js|deb\.(?:debian)\.|(?:extra)-index-url")
 CLASS = re.compile(r"^\s*class (\w+)")
 # Class names that are still to be told apart.
-STILL_DOUBLE = set(
-    [
-        "Language",
-        "Part",
-        "_Process",
-        "Entry",
-        "Job",
-        "_Part",
-        "Settings",
-        "Problem",
-        "Prediction",
-        "Group",
-        "Streams",
-        "Term",
-        "Crossover",
-        "Multilinguality",
-        "Fitted",
-        "Checkpoint",
-        "Expected",
-        "Form",
-        "Answer",
-        "Score",
-        "Estimate",
-        "PageQuestion",
-    ]
-)
+STILL_DOUBLE = {
+    "Language",
+    "Part",
+    "_Process",
+    "Entry",
+    "Job",
+    "_Part",
+    "Settings",
+    "Problem",
+    "Prediction",
+    "Group",
+    "Streams",
+    "Term",
+    "Crossover",
+    "Multilinguality",
+    "Fitted",
+    "Checkpoint",
+    "Expected",
+    "Form",
+    "Answer",
+    "Score",
+    "Estimate",
+    "PageQuestion",
+}
 FORMATTED_BY_HAND = "# fmt: " + "skip"
 MOST_FORMATTED_BY_HAND = 20
 MACHINE = re.compile(r"(?<![\w.])/(?:work|farm|root)/[a-z.]")
