@@ -15,10 +15,10 @@ from babelscale import cli, laws
 from babelscale.allocation import Allocation
 from babelscale.corpora import TokenStore
 from babelscale.errors import InputError, StudyError
+from babelscale.intervals import wilson
 from babelscale.laws import Chinchilla
 from babelscale.reporting.forecast import listing, open_forecast, seal
 from babelscale.reporting.forecast.document import Forecast, read
-from babelscale.reporting.forecast.scoring import wilson
 from babelscale.study import RunSpec, Study, record, text, timing
 
 DESIGN = """

@@ -16,7 +16,8 @@ from babelscale.errors import InputError
 from babelscale.fitting import bootstrap, identifiability, newton, starts
 from babelscale.fitting.bootstrap import Progress
 from babelscale.fitting.objective import Array, Problem
-from babelscale.fitting.result import Fit, interval, ranges, unique_tokens
+from babelscale.fitting.result import Fit, ranges, unique_tokens
+from babelscale.intervals import interval
 from babelscale.laws import ScalingLaw
 from babelscale.runs import Metric, Observations, Runs
 from babelscale.tables import LRState

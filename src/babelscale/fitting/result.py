@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from babelscale import files, laws
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.intervals import central, normal_points
 from babelscale.laws import ScalingLaw
 
 FORMAT = 1
-_TAIL = 0.05  # every interval is the central 90 %
 _UNITS = {"params": "parameters", "tokens": "target tokens", "total_tokens": "tokens", "compute": "FLOPs (6ND)"}
 _BEYOND = 1.05  # a prediction this far past the last run is still called inside
 
@@ -119,9 +119,9 @@ class Fit:
         drawn = self.law.evaluate(dict(zip(self.law.parameter_names, columns, strict=True)), allocation)
         # A draw that leaves the law's domain says that the loss may be anything, not that it should be skipped.
         logs = np.log(np.where(np.isfinite(drawn), drawn, np.inf))
-        sure = np.exp(_quantiles(logs))
+        sure = np.exp(central(logs, rule="outer"))
         noise = (self.residual_sd or 0.0) * NORMAL.reshape(-1, *[1] * logs.ndim)
-        new = np.exp(_quantiles((logs + noise).reshape(-1, *loss.shape)))
+        new = np.exp(central((logs + noise).reshape(-1, *loss.shape), rule="outer"))
         return Prediction(loss, new[0], new[1], sure[0], sure[1], self.metric, self.extrapolation(allocation))
 
     def extrapolation(self, allocation: Allocation) -> str | None:
@@ -236,27 +236,7 @@ def unique_tokens(allocation: Allocation) -> dict[str, float]:
     return {code: U for code, U in most.items() if U > 0}
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The central 90 % of draws."""
-    low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
-    return float(low), float(high)
-
-
-def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Order statistics, not interpolated: infinite draws stay infinite and make no NaN.
-    return np.stack(
-        [np.quantile(values, _TAIL, axis=0, method="lower"), np.quantile(values, 1 - _TAIL, axis=0, method="higher")]
-    )
-
-
-def _normal_points(count: int) -> NDArray[np.float64]:
-    """Mid-quantiles of the standard normal, so that pooling draws with noise needs no random numbers."""
-    from statistics import NormalDist
-
-    return np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
-
-
-NORMAL = _normal_points(41)
+NORMAL = normal_points(41)
 
 
 def _plain(values: NDArray[np.float64]) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale import mixture as mixtures
+from babelscale.intervals import interval
 from babelscale.planning.ask import Ask
 from babelscale.planning.basis import Basis
 from babelscale.planning.problem import saturated
@@ -126,9 +127,7 @@ def _told(
     low = high = math.nan
     if spread is not None and own_spread is not None:
         difference = spread - own_spread
-        known = difference[np.isfinite(difference)]
-        if len(known):
-            low, high = (float(x) for x in np.quantile(known, [0.05, 0.95]))
+        low, high = interval(difference[np.isfinite(difference)])
     at = float(value[0]) - float(own[0])
     return Baseline(name, params, dict(tokens), float(value[0]), (at, min(low, at), max(high, at)))
 

@@ -18,6 +18,7 @@ from babelscale import languages as language_table
 from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.intervals import interval
 from babelscale.planning.continuing import Checkpoint, Warm, warm
 from babelscale.planning.wording import count, plain, save_json
 from babelscale.runs import Runs
@@ -261,9 +262,7 @@ def told(
 def _order(values: np.ndarray) -> Interval:
     """90 % of the draws by order statistics (infinite ones stay infinite); the fit itself always lies inside."""
     drawn = values[1:] if len(values) > 1 else values
-    low = float(np.quantile(drawn, 0.05, method="lower"))
-    high = float(np.quantile(drawn, 0.95, method="higher"))
-    return min(low, float(values[0])), max(high, float(values[0]))
+    return interval(drawn, rule="outer", including=float(values[0]))
 
 
 def _extrapolation(params: float) -> str | None:

@@ -22,6 +22,7 @@ import numpy as np
 from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.intervals import Z90, interval, normal_quantile
 from babelscale.planning.additions import Addition
 from babelscale.planning.wording import columns, count, plain, save_json
 from babelscale.published.figures import power
@@ -201,9 +202,7 @@ def _notes(fit: Fit | None, sized: bool) -> tuple[str, ...]:
 
 def _seeds(noise: float = 0.005, rise: float = 0.01) -> int:
     """Seeds a side that tell a rise of the loss from none: 2 (z_0.95 + z_0.8)^2 noise^2 / rise^2, rounded up."""
-    from statistics import NormalDist
-
-    z = NormalDist().inv_cdf(0.95) + NormalDist().inv_cdf(0.8)
+    z = Z90 + normal_quantile(0.8)
     return math.ceil(2 * (z * noise / rise) ** 2)
 
 
@@ -260,11 +259,7 @@ class _Exact(published.Multilinguality):
 def _bounded(values: list[float], whole: bool) -> Bounded:
     """The first value, with the ends of the others (the corners of a rounding) or their central 90 %."""
     others = np.array(values[1:] or values)
-    low, high = (
-        (others.min(), others.max())
-        if whole
-        else (np.quantile(others, 0.05, method="lower"), np.quantile(others, 0.95, method="higher"))
-    )
+    low, high = (others.min(), others.max()) if whole else interval(others, rule="outer")
     return Bounded(values[0], float(min(low, values[0])), float(max(high, values[0])))
 
 

@@ -23,6 +23,7 @@ from babelscale import languages as language_table
 from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.intervals import central
 from babelscale.laws.separable import Group
 from babelscale.planning import stacks
 from babelscale.planning.basis import Expectations
@@ -175,7 +176,7 @@ class Published:
         drawn = stacks.at_draws(self, one, _DRAWS, seed)
         assert drawn is not None
         spread = losses_at(drawn, shares, n)
-        low, high = np.quantile(spread, [0.05, 0.95], axis=0, method="nearest")
+        low, high = central(spread, rule="nearest")
         return {
             code: (float(v), float(min(a, v)), float(max(b, v)))
             for code, v, a, b in zip(self.targets, value, low, high, strict=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from babelscale import languages as language_table
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.intervals import interval
 from babelscale.planning import blocks, partition, planner
 from babelscale.planning.ask import BYTES_PER_PARAM, Ask, optimum
 from babelscale.planning.basis import Basis, Fitted
@@ -306,11 +307,7 @@ def _interval(
         own = [each[code] for each in after if each and code in each]
         mine = own[0] if how[1] == "hub" and code == how[0] else np.mean(own, axis=0)
         gain += shop.weights[code] * (before[code] - mine)
-    known = gain[np.isfinite(gain)]
-    if not len(known):
-        return math.nan, math.nan
-    low, high = np.quantile(known, [0.05, 0.95])
-    return float(low), float(high)
+    return interval(gain[np.isfinite(gain)])
 
 
 def _notes(

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from babelscale.intervals import interval, intervals
 from babelscale.planning.ask import Found
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -37,20 +35,10 @@ class Spread:
         p, own, spent = p[:, :K], own[:K], p[:, :K].sum(1, keepdims=True)
         # One call for everything: N, then D and the shares of every language.
         values = np.concatenate([np.exp(s.n[kept])[:, None], p * X[:, None], p / spent], axis=1)
-        ends = _between(values, np.concatenate([found.solution.params[:1], own * own_X, own / used]))
+        ends = intervals(values, including=np.concatenate([found.solution.params[:1], own * own_X, own / used]))
         return cls(
             ends[0],
-            _between(C[:, None], found.problem.compute[:1])[0],
+            interval(C, including=float(found.problem.compute[0])),
             dict(zip(codes, ends[1 : K + 1], strict=True)),
             dict(zip(codes, ends[K + 1 :], strict=True)),
         )
-
-
-def _between(values: Array, own: Array) -> list[tuple[float, float]]:
-    """90 % intervals of every column that hold the plan's `own` as well."""
-    endless = np.isinf(values).any(0)
-    low, high = np.quantile(np.where(endless, 0.0, values), [0.05, 0.95], axis=0)
-    for k in np.flatnonzero(endless):
-        low[k] = np.quantile(values[:, k], 0.05, method="lower")
-        high[k] = np.quantile(values[:, k], 0.95, method="higher")
-    return list(zip(np.minimum(low, own).tolist(), np.maximum(high, own).tolist(), strict=True))

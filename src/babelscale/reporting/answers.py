@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from scipy.special import gammaincinv, stdtrit
 
+from babelscale.intervals import Z90
 from babelscale.runs import METRICS, Runs
 from babelscale.study.spec import RunSpec
-from babelscale.transfer.bts import Z90
 
 if TYPE_CHECKING:
     pass

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from babelscale.errors import InputError
+from babelscale.intervals import Z90
 from babelscale.transfer.curve import LearningCurve
 from babelscale.transfer.status import Status
-
-Z90 = 1.6448536269514722
 
 
 @dataclass(frozen=True)

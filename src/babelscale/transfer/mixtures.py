@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
+from babelscale.intervals import Z90
 from babelscale.transfer import mixed
-from babelscale.transfer.bts import Z90, from_gain
+from babelscale.transfer.bts import from_gain
 from babelscale.transfer.matrix import TransferMatrix
 from babelscale.transfer.prediction import Features
 from babelscale.transfer.readings import Readings

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
-from babelscale.transfer.bts import Z90
+from babelscale.intervals import Z90
 
 Array = NDArray[np.float64]
 

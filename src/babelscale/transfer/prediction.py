@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
+from babelscale.intervals import Z90
 from babelscale.transfer import mixed
-from babelscale.transfer.bts import Z90, from_gain, to_gain
+from babelscale.transfer.bts import from_gain, to_gain
 from babelscale.transfer.matrix import TransferMatrix
 from babelscale.transfer.relations import Relations
 

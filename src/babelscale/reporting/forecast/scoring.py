@@ -1,14 +1,13 @@
 """Scores of a forecast: how often the intervals hold the measured losses, and how far the predictions lie from them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
+from babelscale.intervals import wilson
 from babelscale.reporting.forecast.document import NEAREST, Answer, Forecast, ForecastRun, Predicted, Score
 
 _AXES = ("size", "tokens", "compute", "mixture", "interpolation", "holdout")
 _STARTS = {"checkpoint": "continued"}
-_Z = 1.959963984540054  # the 97.5 % point of the standard normal
 Losses = Mapping[str, Mapping[str, float]]
 
 
@@ -91,13 +90,3 @@ def _score(
 
 def _covers(one: Predicted, loss: float) -> bool:
     return one.low is not None and one.low <= loss and (one.high is None or loss <= one.high)
-
-
-def wilson(hits: int, count: int) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % score interval of a share (Wilson 1927); nothing where nothing was counted."""
-    if not count:
-        return None, None
-    share, z2 = hits / count, _Z**2 / count
-    middle = (share + z2 / 2) / (1 + z2)
-    half = _Z / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / (4 * count))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
