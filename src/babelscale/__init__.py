@@ -22,7 +22,7 @@ _HOMES = {
     "expand": "babelscale.planning",
     "fit": "babelscale.fitting",
     "fit_many": "babelscale.fitting",
-    "modular": "babelscale.planning",
+    "partition_models": "babelscale.planning",
     "plan": "babelscale.planning",
     "profile": "babelscale.fitting",
     "simulate": "babelscale.fitting",
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from babelscale.fitting import Fit, compare, fit, fit_many, profile, simulate
     from babelscale.languages import Language
     from babelscale.mixture import Mixture
-    from babelscale.planning import Plan, decide, expand, modular, plan
+    from babelscale.planning import Plan, decide, expand, partition_models, plan
     from babelscale.runs import Runs
     from babelscale.transfer import TransferMatrix
 

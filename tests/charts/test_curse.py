@@ -10,7 +10,7 @@ import vl_convert
 
 from babelscale import published
 from babelscale.charts import curse
-from babelscale.planning import expand, first_to_add
+from babelscale.planning import expand, rank_candidates
 from babelscale.runs import Runs
 
 
@@ -53,7 +53,7 @@ def test_multipliers_are_the_printed_ones() -> None:
 
 
 def test_additions_draw_in_their_order() -> None:
-    first = first_to_add(published.transfer_matrix(), ["sw", "en"], most=4, rounding=0.05)
+    first = rank_candidates(published.transfer_matrix(), ["sw", "en"], most=4, rounding=0.05)
     rows = curse.addition_rows(first)
     assert [row["language"] for row in rows[::2]] == [one.language for one in first]
     svg = drawn(curse.additions_spec(first))

@@ -14,7 +14,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit, fit
 from babelscale.laws import ScalingLaw
-from babelscale.planning import Checkpoint, Plan, decide, expand, modular, plan
+from babelscale.planning import Checkpoint, Plan, decide, expand, partition_models, plan
 from babelscale.reporting import fitted
 from babelscale.reporting.power import power
 from babelscale.runs import Runs
@@ -130,4 +130,4 @@ def test_where_it_does_not_apply_one_sentence_says_so(found: Fit) -> None:
         expand(4, 16, fit=found)
     other = Fit(law=type(found.law)("en"), parameters=found.parameters, target="en", metric=found.metric)
     with pytest.raises(InputError, match="law 'interaction' has no separable form"):
-        modular([found, other], compute=1e20)
+        partition_models([found, other], compute=1e20)

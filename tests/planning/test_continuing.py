@@ -10,7 +10,7 @@ from planning_cases import transfer_fit
 
 from babelscale.errors import InputError
 from babelscale.planning import Checkpoint, decide
-from babelscale.planning.continuing import warm
+from babelscale.planning.decision import fit_head_start
 from babelscale.runs import Runs
 
 E, A, B, EXPONENT, HEAD, GROWTH, KAPPA = 0.8, 300.0, 900.0, 0.34, 4e8, 0.6, 0.7
@@ -69,7 +69,7 @@ def test_a_known_crossover_is_found_from_runs_and_lies_in_its_interval():
 def test_intervals_of_the_crossover_hold_it_as_often_as_they_say():
     held = 0
     for seed in range(12):
-        crossing = warm(runs(0.003, seed), "sw", resamples=60, seed=seed).crossover(5e7)[1:]
+        crossing = fit_head_start(runs(0.003, seed), "sw", resamples=60, seed=seed).crossover(5e7)[1:]
         low, high = np.quantile(crossing, [0.05, 0.95])
         held += low < true_crossover(5e7) < high
     # At 90 % fewer than 7 of 12 would come once in ten thousand times.
@@ -87,7 +87,7 @@ def test_charging_the_checkpoint_favours_starting_over():
 
 
 def test_continued_runs_at_the_same_tokens_are_the_law():
-    law = warm(runs(noise=0.0), "sw", resamples=20)
+    law = fit_head_start(runs(noise=0.0), "sw", resamples=20)
     continued, scratch = law.losses(3e7, 1e9)
     assert continued[0] == pytest.approx(E + A / 3e7**EXPONENT + B / (HEAD + KAPPA * 1e9) ** EXPONENT, rel=1e-4)
     assert scratch[0] == pytest.approx(E + A / 3e7**EXPONENT + B / 1e9**EXPONENT, rel=1e-4)

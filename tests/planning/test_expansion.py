@@ -10,8 +10,8 @@ from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.laws import Chinchilla, Multilinguality
-from babelscale.planning import expand, first_to_add, plan, training_design
-from babelscale.planning.configuration import VOCABULARY, shape_for
+from babelscale.planning import expand, plan, rank_candidates, training_design
+from babelscale.planning.design import VOCABULARY, shape_for
 from babelscale.planning.result import Plan
 from babelscale.transfer import TransferMatrix
 
@@ -58,16 +58,16 @@ def test_languages_are_added_best_first():
     values = np.array([[np.nan, 0.5, -0.2], [0.4, np.nan, 0.9], [-0.1, 0.8, np.nan]])
     bare = np.full((3, 3), np.nan)
     matrix = TransferMatrix(("sv", "da", "fi"), values, bare, bare, np.full((3, 3), "measured"))
-    first, second = first_to_add(matrix, ["sv"], rounding=0.05)
+    first, second = rank_candidates(matrix, ["sv"], rounding=0.05)
     assert (first.language, second.language) == ("da", "fi")
     assert (first.gives, first.gets) == (0.5, 0.4)
     assert (first.low, first.high) == pytest.approx((0.4, 0.5))
     # The second is judged beside both that are there then.
     assert second.gives == pytest.approx((-0.2 + 0.9) / 2)
     assert second.known == 4
-    assert len(first_to_add(published.transfer_matrix(), ["sw", "en"], ["fr", "yo"])) == 2
+    assert len(rank_candidates(published.transfer_matrix(), ["sw", "en"], ["fr", "yo"])) == 2
     with pytest.raises(InputError, match="none of xx"):
-        first_to_add(matrix, ["xx"])
+        rank_candidates(matrix, ["xx"])
 
 
 def test_a_plan_is_a_design_that_the_laboratory_reads():

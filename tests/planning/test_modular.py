@@ -8,7 +8,7 @@ import pytest
 from planning_cases import transfer_fit
 
 from babelscale.errors import InputError
-from babelscale.planning import modular, plan
+from babelscale.planning import partition_models, plan
 from babelscale.planning.partition import every, linkage, neighbours, ordered, search
 from babelscale.transfer import TransferMatrix
 
@@ -22,7 +22,7 @@ def test_every_partition_is_there_once():
 
 
 def test_published_parts_are_plans_and_their_compute_adds_up():
-    found = modular(published=True, languages=CODES, compute=1e21, draws=50)
+    found = partition_models(published=True, languages=CODES, compute=1e21, draws=50)
     assert found.all
     assert found.tried == 14
     assert math.fsum(part.compute for part in found.parts) == pytest.approx(1e21)
@@ -37,7 +37,7 @@ def test_published_parts_are_plans_and_their_compute_adds_up():
 
 
 def test_the_split_of_compute_is_the_best_of_many():
-    found = modular(published=True, languages=["sw", "en"], compute=1e21, draws=0, models=2)
+    found = partition_models(published=True, languages=["sw", "en"], compute=1e21, draws=0, models=2)
     each = []
     for share in np.linspace(0.02, 0.98, 49):
         plans = [
@@ -50,12 +50,12 @@ def test_the_split_of_compute_is_the_best_of_many():
 
 
 def test_the_same_memory_is_kept_and_costs():
-    free = modular(published=True, languages=CODES, compute=1e21, draws=20)
-    tight = modular(published=True, languages=CODES, compute=1e21, memory=True, draws=20)
+    free = partition_models(published=True, languages=CODES, compute=1e21, draws=20)
+    tight = partition_models(published=True, languages=CODES, compute=1e21, memory=True, draws=20)
     assert tight.memory == pytest.approx(tight.one.params)
     assert math.fsum(part.params for part in tight.parts) <= tight.one.params * (1 + 1e-6)
     assert tight.objective >= free.objective - 1e-9
-    small = modular(published=True, languages=CODES, compute=1e21, memory=1e9, draws=0)
+    small = partition_models(published=True, languages=CODES, compute=1e21, memory=1e9, draws=0)
     assert small.one.params == pytest.approx(5e8, rel=1e-6)
 
 
@@ -67,8 +67,8 @@ def test_helpful_languages_stay_together_and_hindering_ones_part():
             transfer_fit("en", {"sw": 0.0, "yo": 0.0}),
         ]
 
-    together = modular(fits(0.9), compute=1e20, unique_tokens=UNIQUE, draws=20)
-    apart = modular(fits(-0.3), compute=1e20, unique_tokens=UNIQUE, draws=20)
+    together = partition_models(fits(0.9), compute=1e20, unique_tokens=UNIQUE, draws=20)
+    apart = partition_models(fits(-0.3), compute=1e20, unique_tokens=UNIQUE, draws=20)
     assert any({"sw", "yo"} <= set(part.languages) for part in together.parts)
     assert not any({"sw", "yo"} <= set(part.languages) for part in apart.parts)
     assert apart.gain[0] > together.gain[0]
@@ -103,10 +103,10 @@ def test_a_larger_set_is_searched_guided_by_transfer():
 
 
 def test_translation_style_splits():
-    pairs = modular(published=True, languages=CODES, compute=1e21, pivot="en", split="pairs", draws=20)
+    pairs = partition_models(published=True, languages=CODES, compute=1e21, pivot="en", split="pairs", draws=20)
     assert [set(part.languages) for part in pairs.parts] == [{"en", "sw"}, {"en", "hi"}, {"en", "fr"}]
     assert math.fsum(part.compute for part in pairs.parts) == pytest.approx(1e21)
-    hub = modular(published=True, languages=CODES, compute=1e21, pivot="en", split="hub", draws=20)
+    hub = partition_models(published=True, languages=CODES, compute=1e21, pivot="en", split="hub", draws=20)
     assert [len(part.languages) for part in hub.parts] == [1, 4]
     assert hub.losses["en"][1] == pytest.approx(hub.parts[0].losses["en"])
     assert any("no law gives the loss of a translated answer" in note for note in hub.notes)
@@ -125,4 +125,4 @@ def test_translation_style_splits():
 )
 def test_what_cannot_be_divided(arguments, said):
     with pytest.raises(InputError, match=said):
-        modular(published=True, **({"compute": 1e21} | arguments))
+        partition_models(published=True, **({"compute": 1e21} | arguments))

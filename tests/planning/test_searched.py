@@ -9,7 +9,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.laws import AdaptiveTransfer, Coupled, CoupledTransfer, Farseer, ScalingLaw
-from babelscale.planning import modular, plan
+from babelscale.planning import partition_models, plan
 
 COMMON = {"lambda": 0.1, "tau_other": 0.05}
 NUMBERS = {
@@ -142,7 +142,7 @@ def test_laws_of_both_kinds_are_planned_together() -> None:
 
 def test_several_models_need_the_separable_form() -> None:
     with pytest.raises(InputError, match="law 'coupled' has no separable form"):
-        modular([fit(Coupled("sw"), COUPLED), fit(Coupled("en"), COUPLED)], compute=1e20)
+        partition_models([fit(Coupled("sw"), COUPLED), fit(Coupled("en"), COUPLED)], compute=1e20)
 
 
 def test_what_no_compute_reaches_is_refused() -> None:

@@ -10,7 +10,7 @@ from tests.web.test_app import ask, patiently
 
 from babelscale.fitting import Fit, fit
 from babelscale.laws import AdaptiveTransfer, Multilinguality
-from babelscale.planning import Modular, decide, expand, first_to_add, modular
+from babelscale.planning import ModelPartition, decide, expand, partition_models, rank_candidates
 from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.runs import Runs
 from babelscale.web import create_app
@@ -37,13 +37,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
 
 
 def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs, monkeypatch) -> None:
-    def slowly(fits: list[Fit], **given: object) -> Modular:
+    def slowly(fits: list[Fit], **given: object) -> ModelPartition:
         worked.append(1)
         time.sleep(0.5)
-        return modular(fits, **given)  # pyright: ignore[reportArgumentType]
+        return partition_models(fits, **given)  # pyright: ignore[reportArgumentType]
 
     worked: list[int] = []
-    monkeypatch.setattr(curse, "modular", slowly)
+    monkeypatch.setattr(curse, "partition_models", slowly)
     for target in ("sv", "da"):
         fit(AdaptiveTransfer(target, ["sw"]), runs, resamples=20).save(tmp_path / f"{target}.json")
     app = create_app(tmp_path)
@@ -54,7 +54,7 @@ def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs,
             if answer.status != 202:
                 break
         assert answer.status == 200, answer.body
-        assert answer.json() == plain(modular(fits, compute=1e14, languages=["sv", "da"], draws=20).to_dict())
+        assert answer.json() == plain(partition_models(fits, compute=1e14, languages=["sv", "da"], draws=20).to_dict())
         assert len(worked) == times
         # The second of the fits changes, and the first stays.
         fit(AdaptiveTransfer("sv", ["sw"]), runs, resamples=20, fixed={"alpha": 0.5}).save(tmp_path / "sv.json")
@@ -62,13 +62,15 @@ def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs,
 
 def test_every_planning_function_answers_as_in_python(app) -> None:
     assert ask(app, "/api/expand", "languages=4&to=16").json() == plain(expand(4, 16).to_dict())
-    first = first_to_add(transfer_matrix(), ["sw", "no"], ["en", "fr"], rounding=ROUNDING)
+    first = rank_candidates(transfer_matrix(), ["sw", "no"], ["en", "fr"], rounding=ROUNDING)
     told = ask(app, "/api/expand", "languages=sw,no&to=6&params=2e9&tokens=3e11&candidates=en,fr").json()
     assert told == plain(expand(2, 6, params=2e9, tokens=3e11, first=first).to_dict())
     told = ask(app, "/api/decide", "params=2e9&tokens=1e11&language=sw").json()
     assert told == plain(decide(2e9, tokens=1e11, language="sw").to_dict())
     told = ask(app, "/api/modular", "languages=sw,hi,en&compute=1e21&draws=20").json()
-    assert told == plain(modular(languages=["sw", "hi", "en"], compute=1e21, published=True, draws=20).to_dict())
+    assert told == plain(
+        partition_models(languages=["sw", "hi", "en"], compute=1e21, published=True, draws=20).to_dict()
+    )
 
 
 def test_runs_with_enough_numbers_of_languages_give_a_law_of_their_own(folder: Path, runs: Runs) -> None:

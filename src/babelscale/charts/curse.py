@@ -17,7 +17,7 @@ from babelscale.runs import METRICS
 Drawn = alt.LayerChart | alt.FacetChart
 
 if TYPE_CHECKING:
-    from babelscale.planning import Addition, Expansion
+    from babelscale.planning import CandidateLanguage, Expansion
     from babelscale.runs import Runs
 
 _FRONTIER, _MULTIPLIERS = "Equal loss with more languages", "What to multiply by"
@@ -183,7 +183,7 @@ def growth(rows: list[style.Row]) -> Drawn:
     return alt.layer(band, lines).properties(width=520, height=300)
 
 
-def addition_rows(first: "Sequence[Addition]") -> list[style.Row]:
+def addition_rows(first: "Sequence[CandidateLanguage]") -> list[style.Row]:
     """Two rows a language, what it gives and what it gets, and the interval of the mean of both."""
     rows = []
     for order, one in enumerate(first):
@@ -203,7 +203,7 @@ def addition_rows(first: "Sequence[Addition]") -> list[style.Row]:
     return rows
 
 
-def additions_spec(first: "Sequence[Addition]") -> live.Spec:
+def additions_spec(first: "Sequence[CandidateLanguage]") -> live.Spec:
     """Languages in the order in which to add them, from a template."""
     told = ", ".join(style.name(one.language) for one in first)
     said = f"Languages in the order in which to add them: {told or 'none'}."

@@ -137,9 +137,9 @@ def plan(
     }
     result = planning.plan(**given, **_basis(sources, law, codes, published))
     if config is not None:
-        from babelscale.planning import configuration
+        from babelscale.planning import design
 
-        configuration.write(result, config, name=config.stem, vocabulary=vocabulary)
+        design.write(result, config, name=config.stem, vocabulary=vocabulary)
     if chart is not None:
         from babelscale import charts
 
@@ -246,7 +246,7 @@ def expand(
 
         scores = TransferMatrix.load(matrix) if matrix else transfer_matrix()
         rounding = 0.0 if matrix else ROUNDING
-        first = planning.first_to_add(scores, have, codes_of(candidates), rounding=rounding)
+        first = planning.rank_candidates(scores, have, codes_of(candidates), rounding=rounding)
     count = len(have) if have is not None else _whole(from_languages, "--from")
     result = planning.expand(
         count,
@@ -395,7 +395,7 @@ def modular(
         if isinstance(bound, dict):
             raise InputError(f"--memory {memory!r}", hint="write bytes, or same")
         room = bound
-    result = planning.modular(
+    result = planning.partition_models(
         compute=compute,
         languages=codes,
         weights=numbers(weights, "--weights"),

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from babelscale import mixture as mixtures
 from babelscale.intervals import interval
-from babelscale.planning.ask import Ask
 from babelscale.planning.basis import Basis
+from babelscale.planning.budget import Budget
 from babelscale.planning.problem import saturated
 from babelscale.planning.solvers import AnyProblem, losses_at
 from babelscale.planning.terms import UNSPENT, Draws, Setting
@@ -50,7 +50,7 @@ class Reference:
     n: float
     point: AnyProblem
     drawn: AnyProblem | None
-    ask: Ask
+    budget: Budget
     setting: Setting
 
     @cached_property
@@ -66,7 +66,7 @@ def compare(reference: Reference, basis: Basis, count: int, seed: int) -> tuple[
     X = float(reference.point.budget(np.array([reference.n]))[0][0])
     tried = _mixtures(reference.setting, X)
     every = [np.array([shares.get(code, 0.0) for code in reference.point.languages]) for shares in tried.values()]
-    sizes = best_sizes(reference.point, np.array(every), reference.ask) if tried else []
+    sizes = best_sizes(reference.point, np.array(every), reference.budget) if tried else []
     for (name, shares), p, n in zip(tried.items(), every, map(float, sizes), strict=True):
         value = _value(reference.point, p, n)
         if math.isfinite(value[0]):
@@ -96,11 +96,11 @@ def _value(many: AnyProblem, p: Array, n: float) -> Array:
     return _over(many, losses_at(many, p[None], np.array([n])))
 
 
-def best_sizes(one: AnyProblem, shares: Array, ask: Ask) -> Array:
+def best_sizes(one: AnyProblem, shares: Array, budget: Budget) -> Array:
     """log N (M,) of the least objective for each of M mixtures, shares (M, K), among what the question allows."""
     every = np.arange(len(shares))
-    fixed = ask.fixed(one.compute)
-    if fixed is not None and (ask.compute is not None or ask.params is not None):
+    fixed = budget.fixed(one.compute)
+    if fixed is not None and (budget.compute is not None or budget.params is not None):
         return np.full(len(shares), float(fixed[0]))
 
     def best(n: Array) -> Array:
@@ -108,9 +108,9 @@ def best_sizes(one: AnyProblem, shares: Array, ask: Ask) -> Array:
         found = _over(one, losses_at(one, np.repeat(shares, n.shape[1], 0), n.ravel())).reshape(n.shape)
         return n[every, np.where(np.isfinite(found), found, np.inf).argmin(1)]
 
-    box = ask.box(float(one.compute[0]))
-    if ask.rungs:
-        rungs = np.log([rung for rung in ask.rungs if rung < box[1]] or ask.rungs[:1])
+    box = budget.box(float(one.compute[0]))
+    if budget.rungs:
+        rungs = np.log([rung for rung in budget.rungs if rung < box[1]] or budget.rungs[:1])
         return best(np.tile(rungs, (len(shares), 1)))
     low, high = math.log(box[0]), math.log(box[1])
     n = np.tile(np.linspace(low, high, _FIRST)[1:-1], (len(shares), 1))
@@ -139,13 +139,13 @@ def _monolingual(reference: Reference, basis: Basis, count: int, seed: int) -> B
         return None
     T, C = len(targets), float(reference.point.compute[0]) / len(targets)
     served = setting.served / T
-    ask = replace(reference.ask, compute=C, served=served, loss=None, rungs=())
-    ask = replace(ask, tokens=None) if ask.params is None else ask
+    budget = replace(reference.budget, compute=C, served=served, loss=None, rungs=())
+    budget = replace(budget, tokens=None) if budget.params is None else budget
     if not 6e6 + 2e3 * served < C:
         return None
     alone = replace(setting, compute=C, served=served, tokens={}, shares={})
     one = Alone.of(basis.alone(alone, 0, seed), alone)
-    n = _sizes(one, ask)
+    n = _sizes(one, budget)
     X = one.budget(n)
     if not (X > 0).all():
         return None
@@ -187,12 +187,12 @@ class Alone:
             return np.where(X > 0, law["E"] + law["A"] * N ** -law["alpha"] + law["B"] * D ** -law["beta"], np.inf)
 
 
-def _sizes(one: Alone, ask: Ask) -> Array:
+def _sizes(one: Alone, budget: Budget) -> Array:
     """log N of the least loss of every target, by zooming in on a grid."""
     T = len(one.unique)
-    if ask.params is not None:
-        return np.full(T, math.log(ask.params))
-    box = ask.box(one.compute)
+    if budget.params is not None:
+        return np.full(T, math.log(budget.params))
+    box = budget.box(one.compute)
     low, high = np.full(T, math.log(box[0])), np.full(T, math.log(box[1]))
     best = low
     for turn in range(_ZOOMS + 1):

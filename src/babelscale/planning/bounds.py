@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from babelscale.errors import InputError
-from babelscale.planning.ask import SMALLEST, Ask
+from babelscale.planning.budget import SMALLEST, Budget
 from babelscale.planning.terms import Bounds, Setting
 
 Given = Mapping[str, float] | float | None
@@ -73,7 +73,7 @@ def _by_language(name: str, given: Given, codes: Sequence[str]) -> dict[str, flo
     return values
 
 
-def check(setting: Setting, ask: Ask) -> None:
+def check(setting: Setting, budget: Budget) -> None:
     """Refuse bounds that no allocation keeps, naming the nearest that one does.
 
     Raises:
@@ -95,24 +95,24 @@ def check(setting: Setting, ask: Ask) -> None:
     asked = math.fsum(low for low, _ in setting.tokens.values())
     if not asked:
         return
-    if ask.tokens is not None and asked > ask.tokens:
+    if budget.tokens is not None and asked > budget.tokens:
         raise InputError(
-            f"min_tokens sum to {asked:.4g}, more than tokens {ask.tokens:.4g}", hint=f"tokens={asked:.4g}"
+            f"min_tokens sum to {asked:.4g}, more than tokens {budget.tokens:.4g}", hint=f"tokens={asked:.4g}"
         )
-    if ask.compute is not None:
-        N = ask.params or (min(ask.rungs) if ask.rungs else SMALLEST)
-        needed = 6 * N * asked + 2 * N * ask.served
-        if needed > ask.compute * (1 + 1e-9):
+    if budget.compute is not None:
+        N = budget.params or (min(budget.rungs) if budget.rungs else SMALLEST)
+        needed = 6 * N * asked + 2 * N * budget.served
+        if needed > budget.compute * (1 + 1e-9):
             raise InputError(
-                f"min_tokens sum to {asked:.4g}, which compute {ask.compute:.4g} does not pay for at {N:.4g} "
+                f"min_tokens sum to {asked:.4g}, which compute {budget.compute:.4g} does not pay for at {N:.4g} "
                 "parameters",
                 hint=f"the nearest feasible compute is {needed * 1.001:.4g} FLOPs, or min_tokens of "
-                f"{(ask.compute / (6 * N) - ask.served / 3):.4g} in all",
+                f"{(budget.compute / (6 * N) - budget.served / 3):.4g} in all",
             )
     where = setting.limits
-    if setting.shares and ask.compute is not None:
-        N = ask.params or (min(ask.rungs) if ask.rungs else SMALLEST)
-        X = ask.compute / (6 * N) - ask.served / 3
+    if setting.shares and budget.compute is not None:
+        N = budget.params or (min(budget.rungs) if budget.rungs else SMALLEST)
+        X = budget.compute / (6 * N) - budget.served / 3
         if where.inside(X) is None:
             _, low, high = where.room(X)
             raise InputError(

@@ -13,15 +13,149 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from babelscale import fitting, published, tables
 from babelscale import languages as language_table
-from babelscale import published
-from babelscale.errors import InputError
+from babelscale.allocation import Allocation
+from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Fit
+from babelscale.fitting.bootstrap import run_weights
 from babelscale.intervals import interval
-from babelscale.planning.continuing import Checkpoint, Warm, warm
+from babelscale.laws import Chinchilla
+from babelscale.planning.planner import plan
 from babelscale.planning.wording import count, plain, save_json
-from babelscale.runs import Runs
+from babelscale.runs import Observations, Runs
+
+Array = NDArray[np.float64]
+_FAR = 40.0  # a head start or a crossing beyond e^40 tokens is none
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model to go on from: N, and the tokens of each language that it has seen."""
+
+    params: float
+    tokens: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.params) and self.params > 0):
+            raise InputError(f"checkpoint: params is {self.params}", hint="give its number of parameters")
+        for code, D in self.tokens.items():
+            if not (math.isfinite(D) and D >= 0):
+                raise InputError(f"checkpoint: tokens of {code!r} is {D}", hint="give a number, 0 or more")
+        if not any(D > 0 for D in self.tokens.values()):
+            raise InputError("checkpoint: it has seen no tokens", hint="give its tokens by language")
+
+    @property
+    def compute(self) -> float:
+        """6 N D_tot, FLOPs."""
+        return 6 * self.params * math.fsum(self.tokens.values())
+
+
+@dataclass(frozen=True)
+class HeadStartFit:
+    """The law of continued runs and of runs from scratch, with draws.
+
+    `scratch` columns are E, A, B, alpha, beta; `head` columns are log d0, g and kappa; shapes (draws, 5) and (draws,
+    3), the first row the fit itself. `size` is N_0, the geometric mean of the continued runs' sizes.
+    """
+
+    language: str
+    metric: str
+    scratch: Array
+    head: Array
+    size: float
+    sizes: tuple[float, float]
+    tokens: tuple[float, float]
+    runs: tuple[int, int]
+    notes: tuple[str, ...]
+
+    def losses(self, params: float, tokens: float, charged: float = 0.0) -> tuple[Array, Array]:
+        """Continued and from scratch, at `tokens` of new training, shape (draws,); starting over has `charged` FLOPs
+        more."""
+        E, A, B, alpha, beta = self.scratch.T
+        floor = E + A * params**-alpha
+        D = np.exp(np.minimum(self._head(params), _FAR)) + self.head[:, 2] * tokens
+        over = tokens + charged / (6 * params)
+        return floor + B * D**-beta, floor + B * over**-beta
+
+    def crossover(self, params: float, charged: float = 0.0) -> Array:
+        """Tokens of new training at which starting over is as good, shape (draws,); 0 where it is better from the
+        first token on, infinite where it never is."""
+        gap = np.exp(np.minimum(self._head(params), _FAR)) - charged / (6 * params)
+        kappa = self.head[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = gap / (1 - kappa)
+        return np.where(gap <= 0, np.where(kappa <= 1, 0.0, np.abs(found)), np.where(kappa < 1, found, np.inf))
+
+    def _head(self, params: float) -> Array:
+        return self.head[:, 0] + self.head[:, 1] * math.log(params / self.size)
+
+
+def fit_head_start(runs: Runs, language: str | None, *, resamples: int = 200, seed: int = 0) -> HeadStartFit:
+    """Fit both laws to runs from scratch and runs continued from a checkpoint, trained on the language alone.
+
+    Raises:
+        InputError: no run was continued on the language, or too few to tell a head start from a slope.
+    """
+    from scipy.optimize import least_squares
+
+    target = runs.target(language)
+    seen = _continued(runs, target)
+    N = np.asarray(seen.allocation.params)
+    D, loss = np.asarray(seen.allocation.D(target)), np.asarray(seen.loss)
+    keep = (D > 0) & (0.999 * seen.allocation.total_tokens <= D)
+    if keep.sum() < 3 or len(np.unique(D[keep])) < 2:
+        raise InputError(
+            f"{int(keep.sum())} losses of runs continued on {target!r} alone, at {len(np.unique(D[keep]))} lengths",
+            hint="train three or more, of two lengths or more",
+        )
+    fit = fitting.fit(Chinchilla(target, tied=True), runs, resamples=resamples, seed=seed)
+    N, D, loss, names = N[keep], D[keep], loss[keep], np.asarray(seen.run)[keep]
+    size, several = float(np.exp(np.log(N).mean())), len(np.unique(N)) > 1
+    scratch = [fit.parameters[name] for name in fit.law.parameter_names]
+    order = [fit.law.parameter_names.index(name) for name in ("E", "A", "B", "alpha", "beta")]
+    every = np.array([scratch, *fit.draws])[:, order]
+    # Whole runs weighed anew for every draw, as in the fits; other runs than those of the scratch law, so another seed.
+    weights = run_weights(names.astype(np.str_), len(every), seed + 1, 3 if several else 2)
+    weights[0] = 1.0
+    heads = []
+    start = np.array([math.log(np.median(D)), 0.0, 0.8])
+    for row, (E, A, B, alpha, beta) in enumerate(every):
+        root = np.sqrt(weights[row])
+
+        def residual(x: Array, E=E, A=A, B=B, alpha=alpha, beta=beta, root=root) -> Array:
+            g = x[1] if several else 0.0
+            effective = np.exp(x[0] + g * np.log(N / size)) + x[2] * D
+            return root * (np.log(E + A * N**-alpha + B * effective**-beta) - np.log(loss))
+
+        solved = least_squares(
+            residual, start, bounds=([0, -3, 1e-3], [_FAR, 3, 5.0]), x_scale=[1, 0.3, 0.3], loss="huber", f_scale=1e-3
+        )
+        heads.append([solved.x[0], solved.x[1] if several else 0.0, solved.x[2]])
+        start = np.array(heads[0])
+    notes = [] if several else [f"every continued run has {size:.3g} parameters: other sizes are not told"]
+    return HeadStartFit(
+        target,
+        seen.metric,
+        every,
+        np.array(heads),
+        size,
+        (float(N.min()), float(N.max())),
+        (float(D.min()), float(D.max())),
+        (len(np.unique(names)), len(set(runs.observations(target).run))),
+        tuple(notes),
+    )
+
+
+def _continued(runs: Runs, target: str) -> Observations:
+    fresh = (tables.SCRATCH, tables.TWO_STAGE)
+    starts = [name for name in runs.table["start"].drop_nulls().unique().sort() if name not in fresh]
+    if not starts:
+        raise InputError("no run was continued from a checkpoint", hint='their `start` is "checkpoint"')
+    return runs.observations(target, start=starts)
+
 
 Answer = Literal["finetune", "pretrain", "either"]
 Interval = tuple[float, float]
@@ -135,11 +269,9 @@ def decide(
         raise InputError("charge without a checkpoint", hint="name the checkpoint: its parameters and tokens")
     charged = (6 * params * UNIMAX_TOKENS if checkpoint is None else checkpoint.compute) if charge else 0.0
     if runs is not None:
-        return _from_warm(warm(runs, language, seed=seed), params, D, charged)
+        return _from_head_start(fit_head_start(runs, language, seed=seed), params, D, charged)
     if fit is not None and checkpoint is not None:
-        from babelscale.planning.continuing_law import by_law
-
-        return by_law(fit, checkpoint, params, D, charged, mixture, unique_tokens, seed)
+        return decide_from_checkpoint_law(fit, checkpoint, params, D, charged, mixture, unique_tokens, seed)
     if checkpoint is not None:
         raise InputError("a checkpoint, and neither runs nor a fit", hint="the printed law knows its own one only")
     return _from_published(params, D, language, charged)
@@ -188,7 +320,7 @@ def _from_published(params: float, D: float, language: str | None, charged: floa
     )
 
 
-def _from_warm(law: Warm, params: float, D: float, charged: float) -> Decision:
+def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float) -> Decision:
     crossing = law.crossover(params, charged)
     continued, scratch = law.losses(params, D, charged)
     far = []
@@ -204,7 +336,7 @@ def _from_warm(law: Warm, params: float, D: float, charged: float) -> Decision:
         *law.notes,
         _charging(charged),
     ]
-    return told(
+    return _decision(
         params,
         D,
         law.language,
@@ -224,7 +356,7 @@ def _charging(charged: float) -> str:
     return f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
 
 
-def told(
+def _decision(
     params: float,
     D: float,
     language: str,
@@ -272,3 +404,110 @@ def _extrapolation(params: float) -> str | None:
     if params < sizes[0]:
         return f"extrapolated: {sizes[0] / params:.3g}x below the study's fewest parameters ({sizes[0]:.3g})"
     return None
+
+
+_GRID = 60
+_SPAN = 1e4
+
+
+def decide_from_checkpoint_law(
+    fit: Fit,
+    checkpoint: Checkpoint,
+    params: float,
+    D: float,
+    charged: float,
+    mixture: Mapping[str, float] | None,
+    unique_tokens: Mapping[str, float] | None,
+    seed: int,
+) -> Decision:
+    """Continue the checkpoint on `D` tokens, or start over with as much compute and the best mixture for it.
+
+    The crossover is sought along the new compute, from a hundredth of the checkpoint's tokens to `_SPAN` times the
+    budget, with the mixture that is planned at the budget.
+
+    Raises:
+        InputError: the fit has no target, or the mixture names no tokens.
+    """
+    target = fit.target or fit.law.target
+    if target is None:
+        raise InputError("the fit is of no one language", hint="fit the law of the target language")
+    shares = dict(mixture or {target: 1.0})
+    total = math.fsum(shares.values())
+    if not (total > 0 and all(share >= 0 for share in shares.values())):
+        raise InputError(f"mixture {shares}", hint="give shares by language, 0 or more")
+    shares = {code: share / total for code, share in shares.items()}
+    unique = {**fit.unique_tokens, **(unique_tokens or {})}
+    new = 6 * checkpoint.params * D + charged
+    given = {code: U for code, U in unique.items() if code in {target, *fit.law.languages}}
+    over = plan(fit, compute=new, params=params, unique_tokens=given, draws=0, baselines=False, seed=seed)
+    start = over.shares
+
+    def losses(tokens: Array) -> tuple[Array, Array]:
+        """Continued and started over, shape (draws + 1, n), at n amounts of new tokens of the checkpoint's size."""
+        codes = {*checkpoint.tokens, *shares}
+        sums = {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * tokens for c in codes}
+        continued = Allocation(checkpoint.params, sums, {c: unique[c] for c in codes if c in unique})
+        D_over = (6 * checkpoint.params * tokens + charged) / (6 * params)
+        fresh = Allocation(
+            params, {c: s * D_over for c, s in start.items()}, {c: unique[c] for c in start if c in unique}
+        )
+        return _every(fit, continued), _every(fit, fresh)
+
+    at, scratch = (values[:, 0] for values in losses(np.array([D])))
+    if not math.isfinite(at[0]):
+        raise DomainError("the law has no loss for the continued checkpoint", hint="its helpers take away too much")
+    first = max(1e-2 * math.fsum(checkpoint.tokens.values()), 1.0)
+    grid = np.geomspace(min(first, D / 10), _SPAN * D, _GRID)
+    crossing = _crossing(grid, *losses(grid))
+    reach = fit.extrapolation(
+        Allocation(
+            checkpoint.params,
+            {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * D for c in {*checkpoint.tokens, *shares}},
+        )
+    )
+    notes = [
+        "by the law the checkpoint's tokens count as if they had just been trained on: how a trained model takes to "
+        "new text is not in it (runs that were continued would tell)",
+        f"starting over trains on {', '.join(f'{c} {100 * s:.3g} %' for c, s in start.items() if s > 0)}",
+        f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
+        if charged
+        else "the checkpoint's own compute is not charged",
+    ]
+    return _decision(
+        checkpoint.params,
+        D,
+        target,
+        crossing,
+        {"finetune": at, "pretrain": scratch},
+        charged,
+        reach,
+        notes,
+        fit.metric,
+        f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
+    )
+
+
+def _every(fit: Fit, allocation: Allocation) -> Array:
+    """Loss of the fit and of its draws, (draws + 1, n); infinite outside the domain."""
+    names = fit.law.parameter_names
+    rows = np.vstack([[fit.parameters[name] for name in names], fit.draws])
+    columns = {name: rows[:, i, None] for i, name in enumerate(names)}
+    values = fit.law.evaluate(columns, allocation)
+    return np.where(np.isfinite(values), values, np.inf)
+
+
+def _crossing(grid: Array, continued: Array, scratch: Array) -> Array:
+    """Where starting over first becomes as good and stays so to the grid's end, by row; 0 and infinity at its ends."""
+    ahead = scratch > continued
+    found = np.empty(len(ahead))
+    for row, left in enumerate(ahead):
+        if left[-1]:
+            found[row] = np.inf
+        elif not left.any():
+            found[row] = 0.0
+        else:
+            i = int(np.flatnonzero(left)[-1])
+            a, b = (float(scratch[row, k] - continued[row, k]) for k in (i, i + 1))
+            part = a / (a - b) if math.isfinite(a) and math.isfinite(b) else 0.5
+            found[row] = float(np.exp(np.log(grid[i]) + part * (np.log(grid[i + 1]) - np.log(grid[i]))))
+    return found

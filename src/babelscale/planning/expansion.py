@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,9 @@ from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.intervals import Z90, interval, normal_quantile
-from babelscale.planning.additions import Addition
 from babelscale.planning.wording import columns, count, plain, save_json
 from babelscale.published.figures import power
+from babelscale.transfer import TransferMatrix
 
 # Beyond what the study trained: its largest evenly sampled mixture.
 MOST_LANGUAGES = 50
@@ -50,6 +50,79 @@ class FrontierPoint:
 
 
 @dataclass(frozen=True)
+class CandidateLanguage:
+    """One language to add: mean scores with the languages before it, and the (low, high) of their mean.
+
+    `gives` is what it does for them, `gets` what they do for it; NaN where the matrix has no score.
+    """
+
+    language: str
+    gives: float
+    gets: float
+    low: float
+    high: float
+    known: int
+
+    HEADER: ClassVar[tuple[str, ...]] = ("language", "gives", "gets", "mean within", "scores")
+
+    def row(self) -> list[str]:
+        within = "unknown" if math.isnan(self.low) else f"{self.low:+.2f} to {self.high:+.2f}"
+        return [self.language, f"{self.gives:+.2f}", f"{self.gets:+.2f}", within, str(self.known)]
+
+
+def rank_candidates(
+    matrix: TransferMatrix,
+    have: Sequence[str],
+    candidates: Sequence[str] | None = None,
+    most: int = 10,
+    rounding: float = 0.0,
+) -> tuple[CandidateLanguage, ...]:
+    """Candidates in the order in which to add them, at most `most`.
+
+    Args:
+        candidates: codes (default: every other language of the matrix).
+        rounding: half a unit of the last digit where the matrix holds no intervals.
+
+    Raises:
+        InputError: none of the languages at hand is in the matrix.
+    """
+    known = [code for code in have if code in matrix.languages]
+    if not known:
+        raise InputError(
+            f"none of {', '.join(have)} is in the transfer matrix", hint=f"it has {', '.join(matrix.languages)}"
+        )
+    rest = [code for code in (candidates or matrix.languages) if code in matrix.languages and code not in known]
+    found: list[CandidateLanguage] = []
+    while rest and len(found) < most:
+        scored = [_scored(matrix, known, code, rounding) for code in rest]
+        scored = [one for one in scored if one.known]
+        if not scored:
+            break
+        best = max(scored, key=lambda one: (np.nanmean([one.gives, one.gets]), -rest.index(one.language)))
+        found.append(best)
+        known.append(best.language)
+        rest.remove(best.language)
+    return tuple(found)
+
+
+def _scored(matrix: TransferMatrix, known: Sequence[str], code: str, rounding: float) -> CandidateLanguage:
+    i, others = matrix.languages.index(code), [matrix.languages.index(other) for other in known]
+    gives, gets = matrix.values[others, i], matrix.values[i, others]
+    both = np.concatenate([gives, gets])
+    there = np.isfinite(both)
+    low = np.concatenate([matrix.low[others, i], matrix.low[i, others]])
+    high = np.concatenate([matrix.high[others, i], matrix.high[i, others]])
+    low = np.where(np.isfinite(low), low, both - rounding if rounding else np.nan)
+    high = np.where(np.isfinite(high), high, both + rounding if rounding else np.nan)
+
+    def mean(values: np.ndarray) -> float:
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else math.nan
+
+    return CandidateLanguage(code, mean(gives), mean(gets), mean(low[there]), mean(high[there]), int(there.sum()))
+
+
+@dataclass(frozen=True)
 class Expansion:
     """Multipliers at equal loss for `languages` -> `to` languages, with the iso-loss frontier.
 
@@ -71,7 +144,7 @@ class Expansion:
     notes: tuple[str, ...]
     source: str
     interval: str = "rounding"
-    first: tuple[Addition, ...] = ()
+    first: tuple[CandidateLanguage, ...] = ()
     seeds: int = 0
     cheapest: FrontierPoint | None = None
 
@@ -105,7 +178,7 @@ class Expansion:
         lines += ["  " + line for line in columns(("parameters N", "tokens D_tot", "compute C"), points)]
         if self.first:
             lines += ["", "  which languages to add first"]
-            lines += ["  " + line for line in columns(Addition.HEADER, [one.row() for one in self.first])]
+            lines += ["  " + line for line in columns(CandidateLanguage.HEADER, [one.row() for one in self.first])]
         if self.then:
             lines.append("")
             lines.append(
@@ -123,7 +196,7 @@ def expand(
     params: float | None = None,
     tokens: float | None = None,
     fit: Fit | None = None,
-    first: tuple[Addition, ...] = (),
+    first: tuple[CandidateLanguage, ...] = (),
     sizes: Sequence[float] = SIZES,
 ) -> Expansion:
     """From `languages` to `to` evenly sampled languages at equal loss.
@@ -131,7 +204,7 @@ def expand(
     Args:
         params, tokens: N and D_tot (all languages) of the model to expand, for absolute numbers; both or neither.
         fit: of the multilinguality law; by default the study's printed exponents.
-        first: `additions.first_to_add`, told along.
+        first: `additions.rank_candidates`, told along.
         sizes: of the frontier's models, as multiples of the N that leaves both terms as they were.
 
     Raises:

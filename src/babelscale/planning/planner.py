@@ -2,7 +2,7 @@
 
     minimise  Phi(L_1(N, D), ..., L_T(N, D))   over N and D_l >= 0,   6 N sum_l D_l + 2 N D_served <= C,  within bounds
 
-Phi is the weighted mean, the worst language's loss or the worst regret; C may be what is sought instead (see `ask`).
+Phi is the weighted mean, the worst language's loss or the worst regret; C may be what is sought instead (see `budget`).
 """
 
 import math
@@ -17,8 +17,8 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.planning import baselines, bounds, scenarios, stacks
-from babelscale.planning.ask import BYTES_PER_PARAM, Ask, Found, answer, draws
 from babelscale.planning.basis import Basis, Fitted
+from babelscale.planning.budget import BYTES_PER_PARAM, Budget, Found, optimum, solve_budget, solve_draws
 from babelscale.planning.certificate import Certificate
 from babelscale.planning.result import Expected, Plan
 from babelscale.planning.scenarios import Objective, Robust
@@ -95,7 +95,7 @@ def plan(
             domain or within the constraints.
     """
     rungs = ladder if isinstance(ladder, bool) else tuple(ladder)
-    ask = Ask.of(compute, params, tokens, loss, inference_tokens, memory, bytes_per_param, rungs)
+    budget = Budget.of(compute, params, tokens, loss, inference_tokens, memory, bytes_per_param, rungs)
     if objective not in ("mean", "worst", "regret") or robust not in (None, "mean", "cvar"):
         raise InputError(
             f"objective {objective!r} with robust {robust!r}",
@@ -106,15 +106,15 @@ def plan(
     limits = bounds.Asked(min_tokens, max_tokens, max_epochs, min_share, max_share)
     want = Wish(objective, robust, tail, draws, baselines, seed, dict(covariates or {}))
     if published:
-        from babelscale.planning.from_published import Published
+        from babelscale.planning.published_laws import PublishedLaws
 
         if fits is not None:
             raise InputError("both fits and published=True", hint="plan from your fits or from the printed figures")
-        basis = Published.of(languages, helpers, unique_tokens)
-        return _with_helpers(basis, ask, limits, want, weights, unique_tokens)
+        basis = PublishedLaws.of(languages, helpers, unique_tokens)
+        return _with_helpers(basis, budget, limits, want, weights, unique_tokens)
     if helpers:
         raise InputError("helpers are for published=True", hint="name them among the languages")
-    return _planned(Fitted.of(fits), ask, limits, want, languages, weights, unique_tokens)
+    return _planned(Fitted.of(fits), budget, limits, want, languages, weights, unique_tokens)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Wish:
 
 def _with_helpers(
     basis,
-    ask: Ask,
+    budget: Budget,
     limits: "bounds.Asked",
     want: Wish,
     weights: Mapping[str, float] | None,
@@ -153,15 +153,15 @@ def _with_helpers(
 
     def cost(one) -> float:
         given = {code: U for code, U in (unique_tokens or {}).items() if code in one.languages()}
-        made = _planned(one, ask, limits, quick, None, weights, given)
-        return made.compute if ask.loss is not None else made.objective
+        made = _planned(one, budget, limits, quick, None, weights, given)
+        return made.compute if budget.loss is not None else made.objective
 
     best = min(tried, key=cost) if len(tried) > 1 else tried[0]
     extra = dict(unique_tokens or {})
     for code in basis.helpers:
         if code not in best.helpers:
             extra.pop(code, None)
-    made = _planned(best, ask, limits, want, None, weights, extra)
+    made = _planned(best, budget, limits, want, None, weights, extra)
     said = [f"{', '.join(none)}: no printed score above 0 for these targets, so left out"] if none else []
     if left := [h for h in ranked if h not in best.helpers]:
         said.append(f"{', '.join(left)}: would cost more capacity than their tokens are worth, so left out")
@@ -172,7 +172,7 @@ def _with_helpers(
 
 def _planned(
     basis: Basis,
-    ask: Ask,
+    budget: Budget,
     limits: "bounds.Asked",
     want: Wish,
     languages: Sequence[str] | None,
@@ -191,22 +191,22 @@ def _planned(
     basis = basis.only([target for target in basis.targets if target not in idle])
     unique = basis.unique(codes) | check_unique(unique_tokens, codes)
     tokens, parts = limits.read(codes, unique)
-    start = ask.compute or 1e20
-    setting = Setting(codes, shares, unique, start, ask.served, tokens, parts, basis.covariates(want.covariates))
-    bounds.check(setting, ask)
+    start = budget.compute or 1e20
+    setting = Setting(codes, shares, unique, start, budget.served, tokens, parts, basis.covariates(want.covariates))
+    bounds.check(setting, budget)
     point = stacks.at_optimum(basis, setting)
     drawn = _drawn(basis, setting, want)
-    meant = _meant(point, drawn, ask, want)
-    found = answer(meant, ask, want.seed)
+    meant = _meant(point, drawn, budget, want)
+    found = solve_budget(meant, budget, want.seed)
     if found is None or not np.isfinite(found.solution.objective[0]):
-        raise _nowhere(setting, point, ask)
+        raise _nowhere(setting, point, budget)
     C = float(found.problem.compute[0])
-    solution, certificate = improved(found.problem, found.solution, _searched(ask, found.problem))
-    if ask.loss is not None and solution is not found.solution:
-        found = answer(meant, ask, want.seed, solution) or found
-        solution, certificate = improved(found.problem, found.solution, _searched(ask, found.problem))
+    solution, certificate = improved(found.problem, found.solution, _searched(budget, found.problem))
+    if budget.loss is not None and solution is not found.solution:
+        found = solve_budget(meant, budget, want.seed, solution) or found
+        solution, certificate = improved(found.problem, found.solution, _searched(budget, found.problem))
     found = replace(found, solution=solution)
-    again = _again(drawn, ask, found, want)
+    again = _again(drawn, budget, found, want)
     setting = replace(setting, compute=C)
     point = replace(point, compute=np.array([C]), offset=_offset(found.problem, point, want))
     simpler = ()
@@ -216,14 +216,14 @@ def _planned(
         assert judged[0] is not None
         simpler = baselines.compare(
             baselines.Reference(
-                found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], ask, setting
+                found.solution.shares[0], float(found.solution.n[0]), judged[0], judged[1], budget, setting
             ),
             basis,
             0 if drawn is None else drawn.draws,
             want.seed,
         )
     notes = [f"{target} has no weight, so its loss is not planned for" for target in idle]
-    return _assemble(basis, setting, ask, want, found, certificate, again, simpler, notes)
+    return _assemble(basis, setting, budget, want, found, certificate, again, simpler, notes)
 
 
 def _drawn(basis: Basis, setting: Setting, want: Wish) -> AnyProblem | None:
@@ -234,12 +234,12 @@ def _drawn(basis: Basis, setting: Setting, want: Wish) -> AnyProblem | None:
     return stacks.at_draws(basis, setting, count, want.seed)
 
 
-def _meant(point: AnyProblem, drawn: AnyProblem | None, ask: Ask, want: Wish) -> AnyProblem:
+def _meant(point: AnyProblem, drawn: AnyProblem | None, budget: Budget, want: Wish) -> AnyProblem:
     """The problem that the wish is about: the fit's own, or its draws' as scenarios; and what its objective is."""
     if want.objective == "regret":
-        if ask.loss is not None or ask.compute is None:
+        if budget.loss is not None or budget.compute is None:
             raise InputError('objective="regret" with a budget that is not compute', hint="give compute")
-        point = scenarios.with_regrets(replace(point, compute=np.array([ask.compute])), ask, want.seed)
+        point = _with_regrets(replace(point, compute=np.array([budget.compute])), budget, want.seed)
     if want.robust is None:
         return point if want.objective == "mean" else scenarios.worst(point)
     if drawn is None:
@@ -247,6 +247,21 @@ def _meant(point: AnyProblem, drawn: AnyProblem | None, ask: Ask, want: Wish) ->
     if want.objective == "regret":
         drawn = replace(drawn, offset=np.repeat(point.offset, drawn.draws, 0))
     return scenarios.scenarios(drawn, want.robust, want.tail, want.objective)
+
+
+def _with_regrets(problem: AnyProblem, budget: Budget, seed: int) -> AnyProblem:
+    """The problem with each target's least loss as its offset, shape (R, T).
+
+    Raises:
+        InputError: a target cannot be trained within the constraints.
+    """
+    R, T = problem.weights.shape
+    rows, targets = np.repeat(np.arange(R), T), np.tile(np.arange(T), R)
+    alone = replace(problem.at(rows), weights=np.eye(T)[targets])
+    found = optimum(alone, budget, seed=seed)
+    if found is None or not np.isfinite(found.objective).all():
+        raise InputError("the least loss of a target alone was not found", hint='plan with objective="worst"')
+    return replace(problem, offset=found.objective.reshape(R, T))
 
 
 def _offset(solved: AnyProblem, point: AnyProblem, want: Wish) -> Array:
@@ -260,20 +275,20 @@ def _judged(one: AnyProblem, offset: Array, want: Wish) -> AnyProblem:
     return one if want.objective == "mean" else scenarios.worst(one)
 
 
-def _searched(ask: Ask, solved: AnyProblem) -> tuple[float, float] | None:
-    return ask.box(float(solved.compute[0])) if ask.free and not ask.rungs else None
+def _searched(budget: Budget, solved: AnyProblem) -> tuple[float, float] | None:
+    return budget.box(float(solved.compute[0])) if budget.free and not budget.rungs else None
 
 
-def _again(drawn: AnyProblem | None, ask: Ask, found: Found, want: Wish) -> Found | None:
+def _again(drawn: AnyProblem | None, budget: Budget, found: Found, want: Wish) -> Found | None:
     """Every draw planned anew; None for a robust plan, which is one plan for all of them."""
     if drawn is None or want.robust is not None:
         return None
     offset = found.problem.offset
     many = replace(drawn, offset=np.broadcast_to(offset, drawn.weights.shape))
-    return draws(many if want.objective == "mean" else scenarios.worst(many), ask, found, want.seed)
+    return solve_draws(many if want.objective == "mean" else scenarios.worst(many), budget, found, want.seed)
 
 
-def _nowhere(setting: Setting, point: AnyProblem, ask: Ask) -> InputError:
+def _nowhere(setting: Setting, point: AnyProblem, budget: Budget) -> InputError:
     if setting.limits.any:
         return InputError(
             "no allocation within the constraints lies in the domain of every law",
@@ -318,7 +333,7 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
 def _assemble(
     basis: Basis,
     setting: Setting,
-    ask: Ask,
+    budget: Budget,
     want: Wish,
     found: Found,
     certificate: Certificate,
@@ -334,7 +349,7 @@ def _assemble(
     allocation = Allocation(N, tokens, unique, setting.covariates)
     losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed).items()}
     spread = Spread.of(again, found, setting.languages)
-    spent = 6 * N * sum(tokens.values()) + 2 * N * ask.served
+    spent = 6 * N * sum(tokens.values()) + 2 * N * budget.served
     value = float(best.objective[0])
     if want.objective == "mean" and want.robust is None:
         value = float(sum(setting.weights[t] * each.loss for t, each in losses.items()))
@@ -347,28 +362,28 @@ def _assemble(
         params_interval=spread.params,
         tokens_interval=spread.tokens,
         shares_interval=spread.shares,
-        compute_interval=spread.compute if ask.compute is None else None,
+        compute_interval=spread.compute if budget.compute is None else None,
         objective=value,
         compute=float(found.problem.compute[0]) if spent > 0.999 * found.problem.compute[0] else spent,
         metric=basis.metric,
         extrapolation=basis.extrapolation(allocation),
-        notes=(*notes, str(certificate), *_notes(ask, want, found, again, spent), *basis.notes(setting, allocation)),
+        notes=(*notes, str(certificate), *_notes(budget, want, found, again, spent), *basis.notes(setting, allocation)),
         source=basis.source,
         estimated=getattr(basis, "estimated", lambda codes: ())(setting.languages),
         pooled=basis.pooled,
         certificate=certificate,
         baselines=simpler,
-        given=ask.kind,
+        given=budget.kind,
         goal=want.objective if want.robust is None else f"{want.objective}, robust {want.robust}",
-        inference_tokens=ask.served,
+        inference_tokens=budget.served,
         covariates=setting.covariates,
     )
 
 
-def _notes(ask: Ask, want: Wish, found: Found, again: Found | None, spent: float) -> list[str]:
+def _notes(budget: Budget, want: Wish, found: Found, again: Found | None, spent: float) -> list[str]:
     notes = []
     if found.solution.at_edge.any():
-        if ask.high < math.inf and found.solution.params[0] > 0.99 * ask.high:
+        if budget.high < math.inf and found.solution.params[0] > 0.99 * budget.high:
             notes.append("the size fills the memory: more memory would lower the loss")
         else:
             notes.append("the best size lies at the edge of what was searched: the law does not bound it")

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
-from babelscale.planning.ask import Ask, optimum
 from babelscale.planning.outer import Outer
 from babelscale.planning.solvers import AnyProblem
 
@@ -25,21 +24,6 @@ def worst(problem: AnyProblem) -> AnyProblem:
     """The same problem with the largest loss (less its offset) of any target as its objective."""
     targets = np.arange(problem.weights.shape[1])
     return replace(problem, weights=np.ones_like(problem.weights), outer=Outer(targets, 2.0))
-
-
-def with_regrets(problem: AnyProblem, ask: Ask, seed: int) -> AnyProblem:
-    """The problem with each target's least loss as its offset, shape (R, T).
-
-    Raises:
-        InputError: a target cannot be trained within the constraints.
-    """
-    R, T = problem.weights.shape
-    rows, targets = np.repeat(np.arange(R), T), np.tile(np.arange(T), R)
-    alone = replace(problem.at(rows), weights=np.eye(T)[targets])
-    found = optimum(alone, ask, seed=seed)
-    if found is None or not np.isfinite(found.objective).all():
-        raise InputError("the least loss of a target alone was not found", hint='plan with objective="worst"')
-    return replace(problem, offset=found.objective.reshape(R, T))
 
 
 def scenarios(drawn: AnyProblem, robust: Robust, tail: float, objective: Objective) -> AnyProblem:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from babelscale.intervals import interval, intervals
-from babelscale.planning.ask import Found
+from babelscale.planning.budget import Found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from babelscale.charts import curse as drawn
 from babelscale.charts import style
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.planning import Addition, Expansion, expand
+from babelscale.planning import CandidateLanguage, Expansion, expand
 from babelscale.planning.expansion import Bounded
 from babelscale.reporting import words
 from babelscale.reporting.page import Figure, Section, Table
@@ -146,7 +146,7 @@ def _multipliers(curve: Sequence[Expansion]) -> Figure:
     return Figure("curse-multipliers", drawn.multipliers_spec(curve), reading, table)
 
 
-def added(first: Sequence[Addition]) -> Section:
+def added(first: Sequence[CandidateLanguage]) -> Section:
     """Which languages to add first, by transfer scores."""
     rows = [
         [

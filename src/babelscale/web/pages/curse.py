@@ -9,15 +9,15 @@ from starlette.responses import Response
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.planning import (
-    Addition,
+    CandidateLanguage,
     Checkpoint,
     Decision,
     Expansion,
-    Modular,
+    ModelPartition,
     decide,
     expand,
-    first_to_add,
-    modular,
+    partition_models,
+    rank_candidates,
 )
 from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.reporting import curse
@@ -58,7 +58,7 @@ class DesignQuestion(ExpandQuestion):
 
 
 class ModularQuestion(Question):
-    """What `babelscale.modular` takes."""
+    """What `babelscale.partition_models` takes."""
 
     languages: Annotated[
         Codes,
@@ -124,7 +124,7 @@ def _law(served: Served, asked: ExpandQuestion) -> tuple[Fit | None, int | None]
     return curse.own_fit(served.walk(asked.source), asked.fitted or None)
 
 
-def _first(served: Served, asked: ExpandQuestion, codes: list[str]) -> tuple[Addition, ...]:
+def _first(served: Served, asked: ExpandQuestion, codes: list[str]) -> tuple[CandidateLanguage, ...]:
     if not codes:
         return ()
     if asked.matrix == PUBLISHED:
@@ -132,7 +132,7 @@ def _first(served: Served, asked: ExpandQuestion, codes: list[str]) -> tuple[Add
     else:
         scores = look_of(served, TransferQuestion(source=asked.matrix)).matrix
     rounding = ROUNDING if asked.matrix == PUBLISHED else 0.0
-    return first_to_add(scores, codes, list(asked.candidates) or None, rounding=rounding)
+    return rank_candidates(scores, codes, list(asked.candidates) or None, rounding=rounding)
 
 
 def expansion_of(served: Served, asked: ExpandQuestion) -> Expansion:
@@ -212,7 +212,7 @@ def _design(served: Served, asked: DesignQuestion) -> Response:
     return Response(text, media_type="application/toml", headers={"content-disposition": disposition})
 
 
-def modular_of(served: Served, asked: ModularQuestion) -> Modular:
+def modular_of(served: Served, asked: ModularQuestion) -> ModelPartition:
     """One model or several, for a question."""
     if isinstance(asked.memory, dict):
         raise InputError("memory: numbers by language", hint="bytes of all models together, or same")
@@ -229,10 +229,10 @@ def modular_of(served: Served, asked: ModularQuestion) -> Modular:
     }
     source = asked.source or served.usual
     if source == PUBLISHED:
-        return modular(**given, published=True)
+        return partition_models(**given, published=True)
     fits = served.fits(source, asked.languages)
     key = " ".join([asked.key, *(fit.fingerprint for fit in fits)])
-    return served.work.result(key, lambda progress: modular(fits, **given))
+    return served.work.result(key, lambda progress: partition_models(fits, **given))
 
 
 def _modular(served: Served, asked: ModularQuestion) -> dict[str, Any]:

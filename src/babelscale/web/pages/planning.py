@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from babelscale.charts import style
 from babelscale.errors import InputError
-from babelscale.planning import Checkpoint, Decision, Plan, configuration, decide, plan
+from babelscale.planning import Checkpoint, Decision, Plan, decide, design, plan
 from babelscale.reporting import words
 from babelscale.reporting.findings import plan_section
 from babelscale.reporting.page import Section, Table
@@ -120,7 +120,7 @@ def _plan(served: Served, asked: PlanQuestion) -> dict[str, Any]:
 
 
 def _configuration(served: Served, asked: ConfigurationQuestion) -> Response:
-    text = configuration.training_design(plan_of(served, asked), vocabulary=asked.vocabulary)
+    text = design.training_design(plan_of(served, asked), vocabulary=asked.vocabulary)
     return Response(
         text, media_type="application/toml", headers={"content-disposition": 'attachment; filename="plan.toml"'}
     )

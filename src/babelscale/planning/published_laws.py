@@ -48,7 +48,7 @@ def _rows() -> Mapping[str, LawRow]:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedLaws:
     """The study's figures for some targets; `helpers` may be trained on for their sake. `table` is whether U of each
     language comes from the table of languages."""
 
@@ -62,7 +62,7 @@ class Published:
         languages: Sequence[str] | None,
         helpers: Sequence[str] | None = None,
         given: Mapping[str, float] | None = None,
-    ) -> "Published":
+    ) -> "PublishedLaws":
         """Checked codes.
 
         Raises:
@@ -114,7 +114,7 @@ class Published:
             raise InputError(f"no printed law reads the covariate {next(iter(given))!r}", hint="leave out covariates")
         return {}
 
-    def only(self, targets: Sequence[str]) -> "Published":
+    def only(self, targets: Sequence[str]) -> "PublishedLaws":
         return replace(self, targets=tuple(targets))
 
     def separable(self, setting: Setting) -> bool:

@@ -1,4 +1,4 @@
-"""Ask: what a plan is asked for, and the search over compute where compute is what is sought.
+"""Budget: what a plan is asked for, and the search over compute where compute is what is sought.
 
 compute             N and D_l of the least objective            params, tokens      the mixture alone
 compute, params     D_l at this N                               loss                the least compute that reaches it
@@ -32,7 +32,7 @@ _START = 1e20
 
 
 @dataclass(frozen=True)
-class Ask:
+class Budget:
     """The question, checked; see the module's table. `served` tokens of inference are charged at 2 N FLOPs each.
 
     `low` and `high` bound N. `rungs` are the only sizes allowed, where given.
@@ -58,7 +58,7 @@ class Ask:
         memory: float | None,
         bytes_per_param: float,
         ladder: bool | tuple[float, ...] | list[float],
-    ) -> "Ask":
+    ) -> "Budget":
         """The question from `plan`'s arguments.
 
         Raises:
@@ -151,33 +151,33 @@ def _rungs(ladder: bool | tuple[float, ...] | list[float], high: float) -> tuple
 
 
 def optimum(
-    problem: AnyProblem, ask: Ask, *, start: Solution | None = None, seed: int = 0, known: Known | None = None
+    problem: AnyProblem, budget: Budget, *, start: Solution | None = None, seed: int = 0, known: Known | None = None
 ) -> Solution | None:
     """The best shares and N at the compute of each row.
 
     Args:
         start: a solution nearby. known: the solved problem whose draws these are.
     """
-    fixed = ask.fixed(problem.compute)
+    fixed = budget.fixed(problem.compute)
     if fixed is not None:
         if known is not None:
             return solve_near(problem, None, known, n=fixed, start=start)
         return solve(problem, None, n=fixed, start=start, seed=seed)
-    lows = [ask.box(float(C)) for C in np.unique(problem.compute)]
-    box = lows[0] if len(lows) == 1 else _boxes(problem, ask)
+    lows = [budget.box(float(C)) for C in np.unique(problem.compute)]
+    box = lows[0] if len(lows) == 1 else _boxes(problem, budget)
     if known is None:
         found = solve(problem, box, start=start, seed=seed)
     else:
         found = solve_near(problem, box, known, n=None if start is None else start.n, start=start)
-    if found is None or not ask.rungs or isinstance(box, Box):
+    if found is None or not budget.rungs or isinstance(box, Box):
         return found
-    return _on_ladder(problem, ask.rungs, found, box, known, seed)
+    return _on_ladder(problem, budget.rungs, found, box, known, seed)
 
 
-def _boxes(problem: AnyProblem, ask: Ask) -> Box:
+def _boxes(problem: AnyProblem, budget: Budget) -> Box:
     """Rows of different compute: each has a box of its own."""
-    high = np.minimum(problem.compute / (6 * SMALLEST + 2 * ask.served), ask.high)
-    return Box(np.full(len(high), math.log(ask.low)), np.log(high))
+    high = np.minimum(problem.compute / (6 * SMALLEST + 2 * budget.served), budget.high)
+    return Box(np.full(len(high), math.log(budget.low)), np.log(high))
 
 
 def _on_ladder(
@@ -220,41 +220,41 @@ class Found:
     solution: Solution
 
 
-def answer(problem: AnyProblem, ask: Ask, seed: int = 0, start: Solution | None = None) -> Found | None:
+def solve_budget(problem: AnyProblem, budget: Budget, seed: int = 0, start: Solution | None = None) -> Found | None:
     """The plan of a problem of one row; its compute is searched, from `start`, where the question leaves it open."""
-    C = _given_compute(ask)
+    C = _given_compute(budget)
     if C is not None:
         one = replace(problem, compute=np.array([C]))
-        solution = optimum(one, ask, seed=seed)
+        solution = optimum(one, budget, seed=seed)
         return None if solution is None else Found(one, solution)
     best: list[Solution | None] = [start]
 
     def solved(log_C: Array) -> Solution | None:
         one = replace(problem, compute=np.exp(log_C))
-        solution = optimum(one, ask, start=best[0], seed=seed) if best[0] is not None else None
+        solution = optimum(one, budget, start=best[0], seed=seed) if best[0] is not None else None
         if solution is None or not np.isfinite(solution.objective).all():
-            solution = optimum(one, ask, seed=seed)
+            solution = optimum(one, budget, seed=seed)
         best[0] = solution or best[0]
         return solution
 
-    target = _goal(ask)
-    log_C = _root(lambda x: target(solved(x), x), np.array([math.log(_START)]), 1e-11, ask, problem, seed)
+    target = _goal(budget)
+    log_C = _root(lambda x: target(solved(x), x), np.array([math.log(_START)]), 1e-11, budget, problem, seed)
     one = replace(problem, compute=np.exp(log_C))
     solution = solved(log_C)
     return None if solution is None else Found(one, solution)
 
 
-def draws(problem: AnyProblem, ask: Ask, point: Found, seed: int = 0) -> Found | None:
+def solve_draws(problem: AnyProblem, budget: Budget, point: Found, seed: int = 0) -> Found | None:
     """The same question for every row of `problem`, from the answer for the fit."""
     R, C = problem.draws, float(point.problem.compute[0])
-    free = ask.free and not ask.rungs
-    box = ask.box(C) if ask.free else None
+    free = budget.free and not budget.rungs
+    box = budget.box(C) if budget.free else None
     known = Known(point.problem, box, point.solution)
-    if _given_compute(ask) is not None:
+    if _given_compute(budget) is not None:
         many = replace(problem, compute=np.full(R, C))
-        solution = optimum(many, ask, seed=seed, known=known)
+        solution = optimum(many, budget, seed=seed, known=known)
         return None if solution is None else Found(many, solution)
-    target = _goal(ask)
+    target = _goal(budget)
     # Every further compute starts from the last one's shares, and from a size that grows as its square root.
     one = known.solution
     place = [np.repeat(one.shares, R, 0), np.repeat(one.n, R), np.full(R, math.log(C))]
@@ -263,14 +263,18 @@ def draws(problem: AnyProblem, ask: Ask, point: Found, seed: int = 0) -> Found |
         many = replace(problem, compute=np.exp(log_C))
         shift = (log_C - place[2]) / 2 if free else np.zeros(R)
         near = replace(one.at(np.zeros(R, np.intp)), shares=place[0], n=place[1] + shift)
-        found = _rung_rows(many, ask, known) if ask.rungs else optimum(many, ask, start=near, seed=seed, known=known)
+        found = (
+            _rung_rows(many, budget, known)
+            if budget.rungs
+            else optimum(many, budget, start=near, seed=seed, known=known)
+        )
         if found is not None:
             good = np.isfinite(found.objective)
             place[0] = np.where(good[:, None], found.shares, place[0])
             place[1], place[2] = np.where(good, found.n, place[1]), np.where(good, log_C, place[2])
         return found
 
-    log_C = _root(lambda x: target(solved(x), x), np.full(R, math.log(C)), 1e-5, ask, problem, seed, steps=8)
+    log_C = _root(lambda x: target(solved(x), x), np.full(R, math.log(C)), 1e-5, budget, problem, seed, steps=8)
     solution = solved(np.where(np.isfinite(log_C), log_C, math.log(C)))
     if solution is None:
         return None
@@ -278,9 +282,9 @@ def draws(problem: AnyProblem, ask: Ask, point: Found, seed: int = 0) -> Found |
     return Found(replace(problem, compute=C_rows), solution)
 
 
-def _rung_rows(problem: AnyProblem, ask: Ask, known: Known) -> Solution | None:
+def _rung_rows(problem: AnyProblem, budget: Budget, known: Known) -> Solution | None:
     """Draws at different compute on a ladder: every rung, the best of them."""
-    sizes = np.log(ask.rungs)
+    sizes = np.log(budget.rungs)
     rows = np.repeat(np.arange(problem.draws), len(sizes))
     n = np.tile(sizes, problem.draws)
     many = solve_near(problem.at(rows), None, known, n=n)
@@ -290,26 +294,26 @@ def _rung_rows(problem: AnyProblem, ask: Ask, known: Known) -> Solution | None:
     return many.at(best)
 
 
-def _given_compute(ask: Ask) -> float | None:
-    if ask.compute is not None:
-        return ask.compute
-    if ask.params is not None and ask.tokens is not None:
-        return 6 * ask.params * ask.tokens + 2 * ask.params * ask.served
+def _given_compute(budget: Budget) -> float | None:
+    if budget.compute is not None:
+        return budget.compute
+    if budget.params is not None and budget.tokens is not None:
+        return 6 * budget.params * budget.tokens + 2 * budget.params * budget.served
     return None
 
 
-def _goal(ask: Ask) -> Callable[[Solution | None, Array], Array]:
+def _goal(budget: Budget) -> Callable[[Solution | None, Array], Array]:
     """What falls with compute and is 0 at the answer, by row."""
 
     def goal(solution: Solution | None, log_C: Array) -> Array:
         if solution is None:
             return np.array([np.inf])
-        if ask.loss is not None:
-            return np.where(np.isfinite(solution.objective), solution.objective / ask.loss - 1, np.inf)
-        if ask.params is not None:
-            return math.log(ask.params) - solution.n
-        assert ask.tokens is not None
-        return math.log(ask.tokens) - np.log(np.exp(log_C - solution.n) / 6 - ask.served / 3)
+        if budget.loss is not None:
+            return np.where(np.isfinite(solution.objective), solution.objective / budget.loss - 1, np.inf)
+        if budget.params is not None:
+            return math.log(budget.params) - solution.n
+        assert budget.tokens is not None
+        return math.log(budget.tokens) - np.log(np.exp(log_C - solution.n) / 6 - budget.served / 3)
 
     return goal
 
@@ -318,7 +322,7 @@ def _root(
     goal: Callable[[Array], Array],
     start: Array,
     tolerance: float,
-    ask: Ask,
+    budget: Budget,
     problem: AnyProblem,
     seed: int,
     steps: int = 60,
@@ -346,7 +350,7 @@ def _root(
         step *= 2
     lost = fb > 0
     if lost.any() and len(x) == 1:
-        _unreached(ask, problem, float(fb[0]), seed)
+        _unreached(budget, problem, float(fb[0]), seed)
     for _ in range(steps):
         with np.errstate(invalid="ignore", divide="ignore"):
             x = np.where(np.isfinite(fa), b - fb * (b - a) / (fb - fa), (a + b) / 2)
@@ -360,11 +364,12 @@ def _root(
     return np.where(lost, np.inf, x)
 
 
-def _unreached(ask: Ask, problem: AnyProblem, excess: float, seed: int) -> None:
-    if ask.loss is None:
-        raise InputError(f"no compute makes {ask.kind} {ask.params or ask.tokens:.3g} the best choice")
+def _unreached(budget: Budget, problem: AnyProblem, excess: float, seed: int) -> None:
+    if budget.loss is None:
+        raise InputError(f"no compute makes {budget.kind} {budget.params or budget.tokens:.3g} the best choice")
+    least = budget.loss * (1 + excess)
     raise InputError(
-        f"loss {ask.loss:.4g} is below what any compute reaches: the laws end at {ask.loss * (1 + excess):.4g} with "
-        "these languages and unique tokens",
-        hint=f"ask for more than {ask.loss * (1 + excess):.4g}, or add languages or unique tokens",
+        f"loss {budget.loss:.4g} is below what any compute reaches: the laws end at {least:.4g} with these languages "
+        "and unique tokens",
+        hint=f"ask for more than {least:.4g}, or add languages or unique tokens",
     )
