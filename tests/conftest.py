@@ -1,15 +1,34 @@
-"""What the rooms' tests share: the reference data beside the checkout, and a small study whose law is known."""
+"""What all tests share: the environment, the reference data beside the checkout, and small studies."""
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from babelscale import cli
 from babelscale.runs import Runs
 
 SHARED = Path(__file__).parents[2] / "shared"
+# Two test processes run side by side (see the Makefile). Each library uses one thread, in child processes too, and the
+# processes share what JAX compiles. Libraries read these variables when they are imported.
+THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+for name in THREADS:
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of compiled programs once, before xdist starts its workers."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder = tempfile.mkdtemp(prefix="babelscale-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +37,30 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the reference data is not beside this checkout (../shared)")
     return SHARED
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def babelscale(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """babelscale(*arguments): runs a command in this process and saves the time that a new process takes to start."""
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        code = stopped.value.code
+        assert code is None or isinstance(code, int)
+        return Ended(code or 0, *capsys.readouterr())
+
+    return run
 
 
 UNIQUE = {"sv": 4e5, "da": 3e5, "id": 5e5, "sw": 1.5e5}

@@ -1,6 +1,7 @@
 """What all engines share: the workers' environment, the order of runs, and how an engine is told to stop."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,8 +48,9 @@ class Engine(Protocol):
 
 
 def compiled(folder: Path) -> dict[str, str]:
-    """Workers of a study share what they compile."""
-    return {"JAX_COMPILATION_CACHE_DIR": str(folder.absolute() / "working" / "compiled")}
+    """Where workers share what they compile: the folder that the user's environment names, or one of the study's."""
+    name = "JAX_COMPILATION_CACHE_DIR"
+    return {name: os.environ.get(name) or str(folder.absolute() / "working" / "compiled")}
 
 
 class Schedule:
