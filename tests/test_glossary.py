@@ -67,37 +67,8 @@ def test_the_tables_of_the_glossary_are_complete() -> None:
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 TEXTS = [path for ending in ("py", "html", "toml") for path in SRC.rglob(f"*.{ending}")]
-# Files whose texts are still to be rewritten.
-PENDING_DOCUMENTS = {
-    "docs/performance.md",
-    "docs/decisions/2026-11-order-of-training-tokens.md",
-    "docs/decisions/2026-11-two-stage-runs.md",
-    "docs/decisions/2026-11-tools-of-the-house.md",
-    "docs/decisions/2026-11-one-training-program.md",
-}
-PENDING = {
-    "charts/growing.py",
-    "fitting/many.py",
-    "planning/basis.py",
-    "planning/decision.py",
-    "planning/expansion.py",
-    "planning/from_published.py",
-    "study/designs/quickstart.toml",
-    "study/study.py",
-    "training/batches.py",
-    "training/mesh.py",
-    "charts/live.py",
-    "charts/style.py",
-    "reporting/__init__.py",
-    "reporting/compose.py",
-    "reporting/curse.py",
-    "reporting/result.py",
-    "reporting/sections.py",
-    "reporting/walk.py",
-    "web/app.py",
-    "web/pages/curse.py",
-    "web/served.py",
-}
+# Occurrences in the texts of the package that are still to be rewritten.
+PENDING = 40
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -106,8 +77,8 @@ def test_a_document_avoids_private_words(path: Path) -> None:
 
 
 def test_the_texts_of_the_package_avoid_private_words() -> None:
-    found = {str(path.relative_to(SRC)): avoided_words(path) for path in TEXTS}
-    assert {path: words for path, words in found.items() if words and path not in PENDING} == {}
+    found = [(str(path.relative_to(SRC)), word) for path in TEXTS for word in avoided_words(path)]
+    assert len(found) <= PENDING, found
 
 
 def test_a_private_word_is_found(tmp_path: Path) -> None:
