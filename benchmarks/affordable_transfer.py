@@ -25,9 +25,9 @@ from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix, from_gain, same
 from babelscale.transfer.acquisition import balanced, propose
-from babelscale.transfer.mixtures import FORMS, Estimate, Form, estimate, inverse, transformed
+from babelscale.transfer.mixture_observations import observe_mixtures
+from babelscale.transfer.mixtures import FORMS, MixtureEstimate, MixtureForm, estimate, inverse, transformed
 from babelscale.transfer.prediction import FEWEST, predict
-from babelscale.transfer.readings import read
 
 LANGUAGES = published.transfer_matrix().languages
 N = len(LANGUAGES)
@@ -39,7 +39,7 @@ SHARES = (0.05, 0.08, 0.12, 0.18, 0.25, 0.35)
 class World:
     """Known gains, and runs that follow them."""
 
-    def __init__(self, seed: int, form: Form) -> None:
+    def __init__(self, seed: int, form: MixtureForm) -> None:
         self.rng, self.form = np.random.default_rng(seed), form
         kin = {trait: same(LANGUAGES, trait) for trait in ("branch", "script", "family")}
         own = self.rng.normal(0, 0.12, (N, 1)) + self.rng.normal(0, 0.04, (1, N)) + self.rng.normal(0, 0.06, (N, N))
@@ -89,12 +89,12 @@ class World:
         )
 
 
-def told(found: Estimate | TransferMatrix | None, gain: np.ndarray) -> str:
+def told(found: MixtureEstimate | TransferMatrix | None, gain: np.ndarray) -> str:
     from scipy.stats import spearmanr
 
     if found is None:
         return "too few   "
-    matrix = found.matrix if isinstance(found, Estimate) else found
+    matrix = found.matrix if isinstance(found, MixtureEstimate) else found
     if set(matrix.languages) != set(LANGUAGES):
         return "not all    "
     at = [matrix.languages.index(code) for code in LANGUAGES]
@@ -110,10 +110,10 @@ def told(found: Estimate | TransferMatrix | None, gain: np.ndarray) -> str:
 
 def mixtures_at(
     world: World, counts: list[int], tokens: float, widths: list[int], chosen: bool = False
-) -> list[Estimate | None]:
+) -> list[MixtureEstimate | None]:
     """Estimates after so many mixtures, dealt out evenly, or chosen by what the ones before tell."""
     names, done = set(world.mono), 0
-    found: list[Estimate | None] = []
+    found: list[MixtureEstimate | None] = []
     for count in counts:
         last = found[-1] if found else None
         if chosen and last is not None:
@@ -125,7 +125,9 @@ def mixtures_at(
         names |= {world.train([LANGUAGES.index(code) for code in mixture], tokens) for mixture in mixtures}
         done = count
         try:
-            found.append(estimate(read(world.runs(names)), forms=tuple(FORMS) if len(widths) > 1 else ("log",)))
+            found.append(
+                estimate(observe_mixtures(world.runs(names)), forms=tuple(FORMS) if len(widths) > 1 else ("log",))
+            )
         except InputError:
             # Too few of them yet.
             found.append(None)

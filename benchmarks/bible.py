@@ -22,9 +22,9 @@ from babelscale.runs import Runs
 from babelscale.transfer import Relations, TransferMatrix, analyse, to_gain
 from babelscale.transfer.acquisition import balanced
 from babelscale.transfer.along import along
+from babelscale.transfer.mixture_observations import MixtureObservations, observe_mixtures
 from babelscale.transfer.mixtures import FORMS, estimate
 from babelscale.transfer.prediction import predict
-from babelscale.transfer.readings import Readings, read
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT.parent / "shared" / "corpora" / "bible37.tar.xz"
@@ -141,7 +141,7 @@ def train(folder: Path) -> None:
     subprocess.run([Path(sys.executable).parent / "babelscale", *command], check=True)
 
 
-def beside_pairs(name: str, readings: Readings, matrix: TransferMatrix, known: Relations) -> None:
+def beside_pairs(name: str, readings: MixtureObservations, matrix: TransferMatrix, known: Relations) -> None:
     """An estimate from readings beside the scores of pairs read at the same anchor, both with their intervals."""
     found = estimate(readings, known.at(readings.languages), forms=tuple(FORMS))
     at = [readings.languages.index(code) for code in matrix.languages]
@@ -173,7 +173,7 @@ def tell(folder: Path) -> None:
     print(analyse(matrix, known), "\n")
     print("\n".join(str(predict(matrix, relations=known)).splitlines()[-9:]), "\n")
     print(along(runs, anchors=(0.1, 0.2, 0.3, 0.4)), "\n")
-    readings = read(runs)
+    readings = observe_mixtures(runs)
     print(f"readings of mixtures at {readings.anchor:,.0f} tokens, which nine tenths of them reach")
     widths = np.round(1 / readings.share).astype(int)
     for width in np.unique(widths):

@@ -15,6 +15,7 @@ from babelscale import tables
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.languages import UNDETERMINED
+from babelscale.result import Result
 from babelscale.tables import LRState
 
 Metric = Literal["bits_per_byte", "nats_per_token", "unigram_normalised"]
@@ -46,8 +47,8 @@ class Observations:
         return len(self.loss)
 
 
-@dataclass(frozen=True)
-class Runs:
+@dataclass(frozen=True, repr=False)
+class Runs(Result):
     """Three tidy tables (see `babelscale.tables`): `table` one row a run, `exposure`, `losses`."""
 
     table: pl.DataFrame
@@ -192,6 +193,39 @@ class Runs:
         frames = (("losses", self.losses), ("exposure", self.exposure), ("runs", self.table))
         tables.write_all(Path(folder), frames, ending)
         return Path(folder)
+
+    def save(self, path: str | Path) -> Path:
+        """`write` under the name that every result has."""
+        return self.write(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Runs":
+        """`read` under the name that every result has."""
+        return cls.read(path)
+
+    @property
+    def headline(self) -> str:
+        if not len(self):
+            return "no runs"
+        sizes = self.table["params"]
+        kinds = f"{sizes.n_unique()} sizes ({sizes.min():.3g} to {sizes.max():.3g} parameters)"
+        unit = self.metric.replace("_", " ")
+        return f"{len(self)} runs, {kinds}, {len(self.languages)} languages, {self.losses.height} losses in {unit}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a run and language at the run's last step, in the columns that `from_frame` reads.
+
+        `loss` is the decayed validation loss there in the table's metric, null where none was measured.
+        """
+        last = self.exposure.filter(pl.col("step") == pl.col("step").max().over("run"))
+        losses = self.losses.filter(split="validation", lr_state="decayed")
+        losses = losses.select("run", "step", "language", loss=METRICS[self.metric])
+        about = ["params", "flops", "mixture", "seed", *covariate_columns(self.table)]
+        table = self.table.select("run", *(name for name in about if name in self.table.columns))
+        frame = last.join(losses, on=["run", "step", "language"], how="left", maintain_order="left")
+        frame = frame.drop("step").join(table, on="run", maintain_order="left")
+        first = ["run", "params", "language", "tokens", "unique_tokens", "loss"]
+        return frame.select(*first, *(name for name in frame.columns if name not in first))
 
     def __len__(self) -> int:
         return self.table.height

@@ -86,7 +86,7 @@ def test_windows_grow_rung_by_rung_and_hold_out_what_lies_beyond() -> None:
     assert last["R2"] is None  # of one held-out loss
     assert found.expanding.filter(along="params")["upto"].to_list() == [1e6, 4e6, 16e6]
     assert "C <= 6e+13" in str(found)
-    assert {"law", "along", "upto", "reach", "mean_relative_error", "targets"} <= set(found.expanding_summary.columns)
+    assert {"law", "along", "upto", "reach", "mean_relative_error", "targets"} <= set(found.expanding_averages.columns)
 
 
 def test_many_rungs_are_cut_down_to_a_few_that_share_the_runs_out() -> None:
@@ -126,7 +126,7 @@ def test_losses_outside_the_domain_are_left_out_counted_and_said() -> None:
         assert row["R2"] > 0.999  # of the four inside, which the truth predicts
         assert row["note"].startswith("2 of 6 held-out losses left out")
         assert "D_eff > 0" in row["note"]
-    assert found.summary["outside"].to_list() == [2]
+    assert found.averages["outside"].to_list() == [2]
     assert "*" in str(found)
     assert "which flatters it" in str(found)
     assert truth["tau_en"] * 20 < -1  # what the case rests on

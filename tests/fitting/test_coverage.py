@@ -7,7 +7,7 @@ from babelscale.allocation import Allocation
 from babelscale.fitting import fit, simulate
 from babelscale.fitting.bootstrap import run_weights
 from babelscale.fitting.identifiability import flat
-from babelscale.fitting.objective import Problem
+from babelscale.fitting.objective import FitProblem
 from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, ScalingLaw
 from babelscale.runs import Runs
 
@@ -64,7 +64,7 @@ def test_repeats_of_three_runs_are_never_believed_in_silence(
 
 def test_parameters_that_are_identified_are_not_called_flat(atlas_runs: Runs) -> None:
     seen = atlas_runs.observations("sw")
-    problem = Problem(ATLAS, seen.allocation, np.log(seen.loss), {}, ATLAS.ties)
+    problem = FitProblem(ATLAS, seen.allocation, np.log(seen.loss), {}, ATLAS.ties)
     values = [ATLAS_TRUTH[p.name] for p in problem.free_shape]
     z = np.array([*np.full(3, 0.5), *values])
     z[problem.column["lambda"]] = np.log(ATLAS_TRUTH["lambda"])

@@ -105,7 +105,7 @@ def test_a_file_that_is_no_fit_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=r"broken\.json"):
         Fit.load(path)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
         Fit.load(tmp_path / "absent.json")
 
 
@@ -114,7 +114,7 @@ def test_a_file_that_is_no_fit_is_named(tmp_path: Path, text: str) -> None:
     [
         ('{"format": 7}', "format 7", "Fit.save"),
         ('{"format": 1, "law": {"name": "x"}}', "no law is called 'x'", "law=..."),
-        ('{"format": 1}', "no field 'law'", "Fit.save"),
+        ('{"format": 1}', "field 'law' is missing", "Fit.save"),
     ],
 )
 def test_a_bad_file_is_told_with_one_hint(tmp_path: Path, text: str, message: str, hint: str) -> None:
@@ -122,7 +122,7 @@ def test_a_bad_file_is_told_with_one_hint(tmp_path: Path, text: str, message: st
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as told:
         Fit.load(path)
-    assert told.value.message.startswith(f"{path}: not a fit: {message}")
+    assert told.value.message.startswith(f"{path}: not a saved Fit: {message}")
     assert hint in str(told.value.hint)
     assert str(told.value).count("hint:") == 1
 

@@ -10,7 +10,7 @@ import pytest
 from babelscale.allocation import Allocation
 from babelscale.fitting import Fit, fit, newton, simulate, starts
 from babelscale.fitting.estimate import Objective
-from babelscale.fitting.objective import Problem
+from babelscale.fitting.objective import FitProblem
 from babelscale.laws import Chinchilla, DataConstrained, Multilingual, Multilinguality, ScalingLaw
 from babelscale.runs import Runs
 
@@ -127,14 +127,14 @@ def test_every_run_three_times_is_three_times_the_objective(
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_scale_of_the_objective(law: ScalingLaw, truth: dict[str, float], factor: float) -> None:
     o = table(law, truth).observations("sw")
-    problem = Problem(law, o.allocation, np.log(o.loss), {}, dict(law.ties))
+    problem = FitProblem(law, o.allocation, np.log(o.loss), {}, dict(law.ties))
     unit = np.ones(len(o))
     points = starts.grid(problem)
     chosen = starts.choose(points, problem.evaluate(points, unit, 1e-3).value, 8)
     found = []
     for weights in (unit, factor * unit):
         each = newton.minimise(problem, chosen, weights, 1e-3)
-        found.append(problem.natural(each.z[[np.argmin(each.value)]]))
+        found.append(problem.natural_parameters(each.z[[np.argmin(each.value)]]))
     for name, value in found[0].items():
         assert found[1][name] == pytest.approx(value, rel=LIMIT, abs=1e-9), name
 

@@ -1,4 +1,4 @@
-"""Long tables are worked off in stretches of rows and a few resamples at a time: the same numbers in little memory."""
+"""Long tables are worked off in row_blocks of rows and a few resamples at a time: the same numbers in little memory."""
 
 import tracemalloc
 
@@ -8,7 +8,7 @@ import pytest
 from babelscale.allocation import Allocation
 from babelscale.fitting import bootstrap, fit, objective, simulate
 from babelscale.fitting.bootstrap import Weighing, run_weights
-from babelscale.fitting.objective import Problem
+from babelscale.fitting.objective import FitProblem
 from babelscale.laws import AdaptiveTransfer, Chinchilla, DataConstrained, ScalingLaw
 
 ROWS = 700
@@ -21,7 +21,7 @@ LAWS = {
 
 
 def long_table(rows: int) -> Allocation:
-    """Only the last rows repeat their data, so that a stretch before them has no derivative by repetition."""
+    """Only the last rows repeat their data, so that a block before them has no derivative by repetition."""
     rng = np.random.default_rng(0)
     tokens = {"en": np.sort(10 ** rng.uniform(8, 11, rows)), "fr": 10 ** rng.uniform(8, 11, rows)}
     return Allocation(10 ** rng.uniform(7, 10, rows), tokens, {"en": 5e10})
@@ -45,7 +45,7 @@ def test_stretches_of_rows_change_no_number(law: str, how, monkeypatch: pytest.M
 def test_a_stretch_outside_the_domain_leaves_no_loss_and_no_force(monkeypatch: pytest.MonkeyPatch) -> None:
     form: ScalingLaw = LAWS["adaptive-transfer"][0]
     monkeypatch.setattr(objective, "_ROWS", 50)
-    problem = Problem(form, long_table(200), np.zeros(200))
+    problem = FitProblem(form, long_table(200), np.zeros(200))
     z = np.array([[1.0, 1.0, 1.0, 0.3, 0.3, np.log(0.07), tau] for tau in (0.1, -1.9)])
     found = problem.evaluate(z, np.ones(200), 1e-3)
     assert np.isfinite(found.value).tolist() == [True, False]

@@ -11,7 +11,7 @@ from babelscale.transfer import mixed
 VARIANCES = {"a": 0.7, "b": 0.2, "residual": 0.05, "rough": 0.1, "shared": 0.3, "mean": 4.0}
 
 
-def problem(seed: int = 0, n: int = 30, bounded: int = 0) -> mixed.Problem:
+def problem(seed: int = 0, n: int = 30, bounded: int = 0) -> mixed.MixedProblem:
     rng = np.random.default_rng(seed)
     X = np.hstack([rng.normal(size=(n, 5)), np.ones((n, 1))])
     group = np.array([0, 0, 1, 1, 1, 2])
@@ -24,10 +24,10 @@ def problem(seed: int = 0, n: int = 30, bounded: int = 0) -> mixed.Problem:
         y[n - 1 - row] = np.nan
     noise = rng.uniform(0.01, 0.1, n)
     rough = rng.uniform(0, 2, n)
-    return mixed.Problem(X, group, ("a", "b", "mean"), y, noise, low, high, shared, {"mean": 4.0}, rough)
+    return mixed.MixedProblem(X, group, ("a", "b", "mean"), y, noise, low, high, shared, {"mean": 4.0}, rough)
 
 
-def covariance(p: mixed.Problem) -> np.ndarray:
+def covariance(p: mixed.MixedProblem) -> np.ndarray:
     """Of the observations, written out."""
     each = np.array([VARIANCES[p.names[g]] for g in p.group])
     K = (p.X * each) @ p.X.T + np.diag(p.noise + VARIANCES["residual"] + VARIANCES["rough"] * p.rough)
@@ -83,7 +83,7 @@ def test_planted_variances_are_found():
     b = np.concatenate([rng.normal(0, 1.0, groups), rng.normal(0, 0.3, groups)])
     y = X @ b + rng.normal(0, 0.2, n)
     nothing = np.full(n, np.inf)
-    p = mixed.Problem(X, np.repeat([0, 1], groups), ("wide", "narrow"), y, np.zeros(n), -nothing, nothing)
+    p = mixed.MixedProblem(X, np.repeat([0, 1], groups), ("wide", "narrow"), y, np.zeros(n), -nothing, nothing)
     found = mixed.fit(p).variances
     assert math.sqrt(found["wide"]) == pytest.approx(1.0, rel=0.25)
     assert math.sqrt(found["narrow"]) == pytest.approx(0.3, rel=0.25)

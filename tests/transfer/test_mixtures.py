@@ -1,4 +1,4 @@
-"""Readings of mixtures, and the matrix they give: planted gains found again, forms told apart, bounds kept."""
+"""Observations of mixtures, and the matrix they give: planted gains found again, forms told apart, bounds kept."""
 
 import itertools
 import json
@@ -13,8 +13,8 @@ from babelscale.errors import InputError
 from babelscale.runs import Runs, concat
 from babelscale.transfer import TransferMatrix, from_gain, to_gain
 from babelscale.transfer.acquisition import _variance, balanced, propose
+from babelscale.transfer.mixture_observations import MixtureObservations, observe_mixtures
 from babelscale.transfer.mixtures import FORMS, estimate
-from babelscale.transfer.readings import Readings, read
 
 CODES = ("da", "de", "es", "fil", "id", "nl", "pt", "sv")
 N = len(CODES)
@@ -48,8 +48,8 @@ def mixtures(even, width: int, count: int, seed: int = 0):
     return [even(codes) for codes in balanced(CODES, width, count, seed)]
 
 
-def planted(worth, width: int, count: int, *, noise: float = 0.0, seed: int = 0) -> Readings:
-    """Readings without runs, noise of the readings themselves."""
+def planted(worth, width: int, count: int, *, noise: float = 0.0, seed: int = 0) -> MixtureObservations:
+    """Observations without runs, noise of the readings themselves."""
     rng = np.random.default_rng(seed)
     rows = []
     for number, codes in enumerate(balanced(CODES, width, count, seed)):
@@ -60,7 +60,7 @@ def planted(worth, width: int, count: int, *, noise: float = 0.0, seed: int = 0)
     target, ratio, y, run = map(np.array, zip(*rows, strict=True))
     m = len(y)
     never = np.full(m, np.inf)
-    return Readings(
+    return MixtureObservations(
         CODES,
         target,
         np.full(m, 1 / width),
@@ -76,9 +76,9 @@ def planted(worth, width: int, count: int, *, noise: float = 0.0, seed: int = 0)
     )
 
 
-def together(*parts: Readings) -> Readings:
-    names = [name for name in Readings.__dataclass_fields__ if name not in ("languages", "anchor")]
-    return Readings(CODES, **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+def together(*parts: MixtureObservations) -> MixtureObservations:
+    names = [name for name in MixtureObservations.__dataclass_fields__ if name not in ("languages", "anchor")]
+    return MixtureObservations(CODES, **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
 
 OFF = ~np.eye(N, dtype=bool)
@@ -87,7 +87,7 @@ OFF = ~np.eye(N, dtype=bool)
 def test_a_pairs_reading_is_its_score(simulate, even):
     runs = simulate(log_worth, [even(pair) for pair in itertools.combinations(CODES, 2)], longer=3.0)
     matrix = TransferMatrix.from_runs(runs, anchor=0.4)
-    found = read(runs, anchor=0.4)
+    found = observe_mixtures(runs, anchor=0.4)
     assert len(found) == N * (N - 1)
     assert found.anchor == pytest.approx(next(iter(matrix.provenance["anchor_tokens"].values())))
     for k in range(len(found)):
@@ -97,11 +97,11 @@ def test_a_pairs_reading_is_its_score(simulate, even):
 
 def test_a_mixtures_reading_is_its_worth(simulate, even):
     runs = simulate(log_worth, mixtures(even, 4, 6), longer=4.0)
-    found = read(runs)
+    found = observe_mixtures(runs)
     for k in range(len(found)):
         codes = [CODES[found.target[k]], *(CODES[j] for j in np.flatnonzero(found.ratio[k]))]
         assert found.worth[k] == pytest.approx(log_worth(codes[0], even(codes)), abs=0.02)
-    ends = read(runs, at="end")
+    ends = observe_mixtures(runs, at="end")
     known = ~np.isnan(ends.worth)
     np.testing.assert_allclose(ends.worth[known], found.worth[known], atol=0.03)
     # One ends with a loss that its monolingual run never had: a bound from below.
@@ -112,7 +112,7 @@ def test_a_mixtures_reading_is_its_worth(simulate, even):
 
 def test_readings_that_fall_short_are_bounds(simulate, even):
     runs = simulate(log_worth, mixtures(even, 4, 6), longer=1.0)
-    found = read(runs, anchor=0.4)
+    found = observe_mixtures(runs, anchor=0.4)
     short = np.isnan(found.worth)
     assert short.any()
     for k in np.flatnonzero(short):
@@ -120,15 +120,15 @@ def test_readings_that_fall_short_are_bounds(simulate, even):
         assert found.low[k] == -math.inf
         assert log_worth(codes[0], even(codes)) < found.high[k] + 0.02
     # Left to itself the anchor is one that nine tenths reach.
-    assert np.isnan(read(runs).worth).mean() <= 0.15
+    assert np.isnan(observe_mixtures(runs).worth).mean() <= 0.15
 
 
 def test_mixtures_that_end_too_early_are_refused(simulate, even):
     runs = simulate(log_worth, mixtures(even, 6, 6), longer=0.05)
     with pytest.raises(InputError, match="fall short of"):
-        read(runs)
+        observe_mixtures(runs)
     with pytest.raises(InputError, match="lies before the first checkpoint") as error:
-        read(simulate(log_worth, mixtures(even, 4, 6), longer=4.0), anchor=0.001)
+        observe_mixtures(simulate(log_worth, mixtures(even, 4, 6), longer=4.0), anchor=0.001)
     assert "an anchor of 0.01" in str(error.value.hint)
 
 
@@ -140,17 +140,17 @@ def test_states_of_the_learning_rate_are_never_mixed(simulate, even):
     planted_mismatch = Runs.of(stable.table, stable.exposure, stable.losses.with_columns(lr_state=state))
     for state in ("stable", "decayed"):
         with pytest.raises(InputError, match=f"with {state} losses"):
-            read(planted_mismatch, lr_state=state)
+            observe_mixtures(planted_mismatch, lr_state=state)
         with pytest.raises(InputError, match=r"no transfer score can be read|hold no bilingual run"):
             TransferMatrix.from_runs(planted_mismatch, lr_state=state)
 
 
 def test_planted_gains_are_found_from_runs(simulate, even):
     runs = simulate(log_worth, [*mixtures(even, 4, 16), *mixtures(even, 3, 8, 1)], longer=4.0, noise=0.001)
-    found = estimate(read(runs))
+    found = estimate(observe_mixtures(runs))
     assert np.abs(found.gain[OFF] - GAIN[OFF]).mean() < 0.03
     assert spearmanr(found.gain[OFF], GAIN[OFF])[0] > 0.9
-    assert ((found.matrix.status == "measured") == read(runs).pairs).all()
+    assert ((found.matrix.status == "measured") == observe_mixtures(runs).pairs).all()
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -203,8 +203,8 @@ def test_bounds_pull_estimates_below_them():
     worth, high = readings.worth.copy(), readings.high.copy()
     high[worst] = worth[worst] + 0.01
     worth[worst] = np.nan
-    kept = [name for name in Readings.__dataclass_fields__ if name not in ("worth", "high")]
-    bounded = Readings(**{name: getattr(readings, name) for name in kept}, worth=worth, high=high)
+    kept = [name for name in MixtureObservations.__dataclass_fields__ if name not in ("worth", "high")]
+    bounded = MixtureObservations(**{name: getattr(readings, name) for name in kept}, worth=worth, high=high)
     with_bound, without = estimate(bounded), estimate(readings.at(np.arange(len(readings)) != worst))
     sources = np.flatnonzero(readings.ratio[worst])
     target = readings.target[worst]
@@ -265,7 +265,7 @@ def test_runs_of_another_tokenizer_are_no_baseline(simulate, even):
     many = pl.col("run").is_in([name for name in runs.names if int(name[1:].split("-")[0]) >= N])
     table = runs.table.with_columns(tokenizer=pl.when(many).then(pl.lit("b")).otherwise(pl.lit("a")))
     with pytest.raises(InputError, match="no mixture can be read"):
-        read(Runs.of(table, runs.exposure, runs.losses))
+        observe_mixtures(Runs.of(table, runs.exposure, runs.losses))
 
 
 def test_baselines_of_another_seed_stand_in(simulate, even):
@@ -273,5 +273,5 @@ def test_baselines_of_another_seed_stand_in(simulate, even):
     both = simulate(log_worth, mixtures(even, 4, 6), longer=4.0, seeds=(3,))
     names = [name for name in both.names if int(name.split("-")[0][1:]) >= N]
     alone = [name for name in mono.names if int(name.split("-")[0][1:]) < 2]
-    found = read(concat([mono.select(alone), both.select(names)]))
+    found = observe_mixtures(concat([mono.select(alone), both.select(names)]))
     assert {CODES[k] for k in found.target} == {"da", "de"}

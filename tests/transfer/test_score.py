@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babelscale.errors import InputError
-from babelscale.transfer import LearningCurve, Score, combine, from_gain, from_tau, score, to_gain, to_tau
+from babelscale.transfer import LearningCurve, TransferScore, combine, from_gain, from_tau, score, to_gain, to_tau
 from babelscale.transfer.bts import SeedNoise
 
 D = np.geomspace(1e6, 1e8, 12)
@@ -121,7 +121,7 @@ def test_tau_has_a_domain():
 
 
 def test_seeds_combine_and_censoring_wins():
-    a, b = (Score(v, v - 0.05, v + 0.05, "measured", 1.0, 1.0, "checkpoint noise") for v in (0.1, 0.3))
+    a, b = (TransferScore(v, v - 0.05, v + 0.05, "measured", 1.0, 1.0, "checkpoint noise") for v in (0.1, 0.3))
     both = combine([a, b])
     # Seeds are averaged in log gain: the geometric mean of d_bi / d_mono, here 1.9 and 1.7.
     assert both.value == pytest.approx(2 - math.sqrt(1.9 * 1.7))
@@ -133,7 +133,7 @@ def test_seeds_combine_and_censoring_wins():
     assert to_gain(pooled.high) - to_gain(pooled.value) == pytest.approx(1.6706 * sd / math.sqrt(2), rel=1e-3)
     assert combine([a], noise).high > a.high
     assert combine([a]) == a
-    censored = combine([a, Score(math.nan, -math.inf, -0.5, "censored", 1.0, math.inf, "")])
+    censored = combine([a, TransferScore(math.nan, -math.inf, -0.5, "censored", 1.0, math.inf, "")])
     assert censored.status == "censored"
     assert math.isnan(censored.value)
     assert (censored.low, censored.high) == (-math.inf, pytest.approx(0.15))
@@ -146,9 +146,9 @@ def test_seeds_combine_and_censoring_wins():
 
 def test_scatter_of_seeds_is_pooled_over_pairs():
     def at(*gains):
-        return [Score(float(from_gain(g)), math.nan, math.nan, "measured", 1.0, 1.0, "") for g in gains]
+        return [TransferScore(float(from_gain(g)), math.nan, math.nan, "measured", 1.0, 1.0, "") for g in gains]
 
-    censored = Score(math.nan, -math.inf, -0.5, "censored", 1.0, math.inf, "")
+    censored = TransferScore(math.nan, -math.inf, -0.5, "censored", 1.0, math.inf, "")
     noise = SeedNoise.pooled([at(0.1, 0.3), at(-0.2, -0.1, 0.0), at(0.5), [*at(0.2), censored]])
     assert noise.degrees == 3
     assert noise.sd == pytest.approx(math.sqrt((0.02 + 0.02) / 3))

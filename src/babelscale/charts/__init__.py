@@ -19,6 +19,18 @@ from babelscale.charts.residuals import AGAINST, residual_rows, residuals
 from babelscale.charts.saving import save
 from babelscale.charts.training import final_losses, learning_curves
 from babelscale.charts.transfer import transfer_map
+from babelscale.result import register_charts
+
+register_charts(
+    {
+        "Comparison": held_out,
+        "Fit": law_curves,
+        "Plan": plan,
+        "Profile": profile,
+        "Runs": final_losses,
+        "TransferMatrix": transfer_map,
+    }
+)
 
 __all__ = [
     "AGAINST",

@@ -8,6 +8,8 @@ import numpy as np
 
 from babelscale.allocation import Allocation
 from babelscale.charts import style
+from babelscale.errors import InputError
+from babelscale.languages import UNDETERMINED
 from babelscale.runs import Metric, Observations, Runs
 
 if TYPE_CHECKING:
@@ -97,18 +99,29 @@ def measured_predicted(fits: "Sequence[Fit]", runs: Runs) -> alt.TopLevelMixin:
     return style.finish(chart, "Measured against predicted, on the runs fitted", description)
 
 
-def curve_rows(fit: "Fit", runs: Runs, *, sizes: int = 5, steps: int = 30) -> list[style.Row]:
-    """The law's loss at up to `sizes` measured sizes, training on the target alone, to 4 times the largest D."""
-    seen = _observed(fit, runs)
-    own = seen.allocation.D(seen.target)
-    largest = float(own.max())
-    inside = np.geomspace(float(own[own > 0].min()), largest, steps)
+def curve_rows(fit: "Fit", runs: Runs | None = None, *, sizes: int = 5, steps: int = 30) -> list[style.Row]:
+    """The law's loss at up to `sizes` measured sizes, training on the target alone, to 4 times the largest D.
+
+    Without runs, sizes are spread over the range of the fit's runs, and U is the largest that they had.
+    """
+    target = _target(fit, runs)
+    if runs is None:
+        smallest, largest = fit.range["tokens"]
+        params = np.geomspace(*fit.range["params"], sizes)
+        U = fit.unique_tokens.get(target, np.inf)
+    else:
+        seen = _observed(fit, runs)
+        own = seen.allocation.D(target)
+        smallest, largest = float(own[own > 0].min()), float(own.max())
+        params = _spread(np.unique(seen.allocation.params), sizes)
+        # The target's own U, where its runs state it: repeated tokens then bend the curve.
+        U = float(seen.allocation.U(target).min())
+    inside = np.geomspace(smallest, largest, steps)
     D = np.concatenate([inside, np.geomspace(largest, largest * _BEYOND, steps // 3)[1:]])
-    # The target's own U, where its runs were told it: repeated tokens then bend the curve.
-    U = float(seen.allocation.U(seen.target).min())
+    covariates = {name: float(np.mean(fit.range[f"covariates.{name}"])) for name in fit.law.covariates}
     found: list[style.Row] = []
-    for N in _spread(np.unique(seen.allocation.params), sizes):
-        told = fit.predict(Allocation(N, {seen.target: D}, {seen.target: U}))
+    for N in params:
+        told = fit.predict(Allocation(N, {target: D}, {target: U}, covariates))
         for k, tokens in enumerate(D):
             found.append(
                 {
@@ -123,25 +136,15 @@ def curve_rows(fit: "Fit", runs: Runs, *, sizes: int = 5, steps: int = 30) -> li
     return found
 
 
-def law_curves(fit: "Fit", runs: Runs) -> alt.TopLevelMixin:
+def law_curves(fit: "Fit", runs: Runs | None = None) -> alt.TopLevelMixin:
     """Loss against the target's own tokens for each size: the law with its 90 % band, and the monolingual runs.
 
     Beyond the largest run the curve is dashed: there the law extrapolates.
     """
     data = curve_rows(fit, runs)
-    seen = _observed(fit, runs)
+    target = _target(fit, runs)
     sizes = list(dict.fromkeys(str(row["size"]) for row in data))
-    alone = np.isclose(seen.allocation.D(seen.target), seen.allocation.total_tokens)
-    measured: list[style.Row] = [
-        {
-            "size": style.human(float(seen.allocation.params[k])),
-            "tokens": float(seen.allocation.D(seen.target)[k]),
-            "loss": float(seen.loss[k]),
-            "run": str(seen.run[k]),
-        }
-        for k in np.flatnonzero(alone)
-        if style.human(float(seen.allocation.params[k])) in sizes
-    ]
+    measured = [] if runs is None else _monolingual_rows(_observed(fit, runs), sizes)
     spans = [row[key] for row in data for key in ("low", "high") if np.isfinite(row[key])]
     colour = alt.Color(
         "size:N", title="parameters", sort=sizes, scale=alt.Scale(domain=sizes, range=style.PALETTE), legend=_SOLID
@@ -150,9 +153,9 @@ def law_curves(fit: "Fit", runs: Runs) -> alt.TopLevelMixin:
         "x": alt.X(
             "tokens:Q",
             scale=style.log_scale([1.0]),
-            axis=style.count_axis(f"tokens of {style.name(seen.target)}", [row["tokens"] for row in data]),
+            axis=style.count_axis(f"tokens of {style.name(target)}", [row["tokens"] for row in data]),
         ),
-        "y": alt.Y("loss:Q", scale=style.log_scale(spans), axis=style.loss_axis(seen.metric, spans)),
+        "y": alt.Y("loss:Q", scale=style.log_scale(spans), axis=style.loss_axis(fit.metric, spans)),
         "color": colour,
     }
     tips = [alt.Tooltip("size:N", title="parameters"), alt.Tooltip("tokens:Q", format=",.0f")]
@@ -168,12 +171,27 @@ def law_curves(fit: "Fit", runs: Runs) -> alt.TopLevelMixin:
         .mark_point(filled=True, size=45, opacity=1, stroke=style.INK, strokeWidth=0.5)
         .encode(**axes, tooltip=[alt.Tooltip("run:N"), *tips, alt.Tooltip("loss:Q", title="measured", format=".4f")])
     )
-    chart = alt.layer(band, inside, beyond, points).properties(width=310, height=230)
+    layers = [band, inside, beyond, *([points] if measured else [])]
+    chart = alt.layer(*layers).properties(width=310, height=230)
     description = (
-        f"Loss on {style.name(seen.target)} against its own tokens under the {fit.law.name} law for {len(sizes)} "
+        f"Loss on {style.name(target)} against its own tokens under the {fit.law.name} law for {len(sizes)} "
         f"sizes, with {len(measured)} measured monolingual runs; dashed beyond the largest run."
     )
-    return style.finish(chart, f"{style.name(seen.target)}: the {fit.law.name} law", description)
+    return style.finish(chart, f"{style.name(target)}: the {fit.law.name} law", description)
+
+
+def _monolingual_rows(seen: Observations, sizes: Sequence[str]) -> list[style.Row]:
+    alone = np.isclose(seen.allocation.D(seen.target), seen.allocation.total_tokens)
+    rows: list[style.Row] = [
+        {
+            "size": style.human(float(seen.allocation.params[k])),
+            "tokens": float(seen.allocation.D(seen.target)[k]),
+            "loss": float(seen.loss[k]),
+            "run": str(seen.run[k]),
+        }
+        for k in np.flatnonzero(alone)
+    ]
+    return [row for row in rows if row["size"] in sizes]
 
 
 def held_out(comparison: "Comparison") -> alt.TopLevelMixin:
@@ -287,6 +305,19 @@ def expanding(comparison: "Comparison") -> alt.TopLevelMixin:
         panels.append(alt.layer(line.encode(y=y), points).properties(width=240, height=210))
     description = f"Mean error of {len(forms)} laws on later runs, by the rung up to which they were fitted."
     return style.finish(alt.hconcat(*panels), "Expanding window: fitted on the small, asked for the large", description)
+
+
+def _target(fit: "Fit", runs: Runs | None) -> str:
+    """The language of a fit's curves.
+
+    Raises:
+        InputError: neither runs nor the range of the fit's own runs are known.
+    """
+    if runs is not None:
+        return runs.target(fit.target)
+    if not {"params", "tokens"} <= set(fit.range):
+        raise InputError("the range of the runs behind this fit is not known", hint="pass runs: fit.plot(runs)")
+    return fit.target or UNDETERMINED
 
 
 def _observed(fit: "Fit", runs: Runs) -> Observations:

@@ -1,7 +1,7 @@
 """Fitting: the optimum of a law on runs, its uncertainty, what the runs leave open, and which law to believe."""
 
 from babelscale.fitting.comparison import Comparison, compare
-from babelscale.fitting.estimate import Settings, fit, fit_observations
+from babelscale.fitting.estimate import FitSettings, fit, fit_observations
 from babelscale.fitting.many import fit_many
 from babelscale.fitting.profiles import Profile, profile
 from babelscale.fitting.result import Fit, Prediction
@@ -10,9 +10,9 @@ from babelscale.fitting.simulation import simulate
 __all__ = [
     "Comparison",
     "Fit",
+    "FitSettings",
     "Prediction",
     "Profile",
-    "Settings",
     "compare",
     "fit",
     "fit_many",

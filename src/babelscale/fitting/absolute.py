@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.fitting.objective import Array, Problem
+from babelscale.fitting.objective import Array, FitProblem
 
 _STEPS = 8
 _ZERO = 1e-11  # a log residual this small is met exactly
@@ -33,7 +33,7 @@ class _Guess:
 
 
 def polish(
-    problem: Problem, z: Array, weights: Array, delta: float, low: Array, high: Array
+    problem: FitProblem, z: Array, weights: Array, delta: float, low: Array, high: Array
 ) -> tuple[Array, NDArray[np.bool_]]:
     """From Huber's optima z (b, p) with a small delta to minima of sum w |r|, and which were proved."""
     found = [_polish(problem, z[at], weights[at], delta, low[at], high[at]) for at in problem.blocks(len(z))]
@@ -41,7 +41,7 @@ def polish(
 
 
 def _polish(
-    problem: Problem, z: Array, weights: Array, delta: float, low: Array, high: Array
+    problem: FitProblem, z: Array, weights: Array, delta: float, low: Array, high: Array
 ) -> tuple[Array, NDArray[np.bool_]]:
     residual = np.stack([problem.residual(one) for one in z])
     guess = _guess(z, residual, weights, delta, low, high)
@@ -67,7 +67,7 @@ def _guess(z: Array, residual: Array, weights: Array, delta: float, low: Array, 
 
 
 def _newton(
-    problem: Problem, z: Array, weights: Array, guess: _Guess, force: Array
+    problem: FitProblem, z: Array, weights: Array, guess: _Guess, force: Array
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """One Newton step: the move of z, the new multipliers, and where the minimum is one to second order."""
     b, size = z.shape
@@ -100,7 +100,7 @@ def _newton(
 
 
 def _proved(
-    problem: Problem, z: Array, weights: Array, guess: _Guess, force: Array, low: Array, high: Array
+    problem: FitProblem, z: Array, weights: Array, guess: _Guess, force: Array, low: Array, high: Array
 ) -> NDArray[np.bool_]:
     """First- and second-order conditions of a minimum, bounds included."""
     _, force, minimum = _newton(problem, z, weights, guess, force)

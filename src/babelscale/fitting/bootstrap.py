@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from babelscale.fitting.identifiability import flat
 from babelscale.fitting.newton import RESAMPLE, minimise
-from babelscale.fitting.objective import Array, Problem
+from babelscale.fitting.objective import Array, FitProblem
 
 Progress = Callable[[str, int, int], None]
 _CHUNK, _MOST = 256, 1 << 21  # resamples that are refitted together, and weights that are drawn at once (16 MB)
@@ -56,7 +56,7 @@ def run_weights(run: NDArray[np.str_], resamples: int, seed: int, free: int = 0)
 
 
 def draws(
-    problem: Problem, optimum: Array, weights: Weighing, delta: float, progress: Progress | None = None
+    problem: FitProblem, optimum: Array, weights: Weighing, delta: float, progress: Progress | None = None
 ) -> dict[str, Array]:
     """Refits from the optimum under each set of weights: every parameter in natural units, shape (resamples,).
 
@@ -78,4 +78,4 @@ def draws(
         done += len(part)
         if progress:
             progress("resamples", done, total)
-    return problem.natural(starts)
+    return problem.natural_parameters(starts)

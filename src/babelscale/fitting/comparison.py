@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from babelscale import laws
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.estimate import Objective, Settings, checked, fit_observations, subset
+from babelscale.fitting.estimate import FitSettings, Objective, checked, fit_observations, subset
 from babelscale.fitting.newton import QUICK
 from babelscale.laws import ScalingLaw
+from babelscale.result import JsonResult
 from babelscale.runs import Axis, Metric, Observations, Runs
 from babelscale.tables import LRState
 
@@ -40,8 +41,8 @@ ALONG: tuple[Along, ...] = get_args(Along)
 _SYMBOL = {"compute": "C", "params": "N", "tokens": "D"}
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(JsonResult):
     """How laws predict runs that their fit has not seen.
 
     `table`: one row a law, target and held-out axis. `expanding`: one row a law, target and rung, where the law was
@@ -61,12 +62,12 @@ class Comparison:
     expanding: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_EXPANDING))
 
     @property
-    def summary(self) -> pl.DataFrame:
+    def averages(self) -> pl.DataFrame:
         """Means over the targets that could be computed, how many `targets`, and `outside`: losses left out in all."""
         return _averages(self.table, "law", "axis")
 
     @property
-    def expanding_summary(self) -> pl.DataFrame:
+    def expanding_averages(self) -> pl.DataFrame:
         """The same by law, along, upto and reach."""
         return _averages(self.expanding, "law", "along", "upto")
 
@@ -75,26 +76,39 @@ class Comparison:
         return {
             "metric": self.metric,
             "rows": self.table.to_dicts(),
-            "summary": self.summary.to_dicts(),
+            "summary": self.averages.to_dicts(),
             "expanding": self.expanding.to_dicts(),
-            "expanding_summary": self.expanding_summary.to_dicts(),
+            "expanding_summary": self.expanding_averages.to_dicts(),
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_dict` described."""
-        table = pl.DataFrame(data["rows"], schema=_SCHEMA)
-        return cls(table, data["metric"], pl.DataFrame(data.get("expanding", []), schema=_EXPANDING))
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        expanding = _table({"expanding": [], **data}, "expanding", _EXPANDING)
+        return {"table": _table(data, "rows", _SCHEMA), "metric": data["metric"], "expanding": expanding}
 
-    def __str__(self) -> str:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Comparison) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    @property
+    def headline(self) -> str:
+        counts = {name: self.table[name].n_unique() for name in ("law", "target", "axis")}
+        return f"{counts['law']} laws compared on {counts['target']} targets along {counts['axis']} held-out axes"
+
+    def to_frame(self) -> pl.DataFrame:
+        """The table of scores, one row a law, target and held-out axis."""
+        return self.table
+
+    def summary(self) -> str:
         axes = list(dict.fromkeys(self.table["axis"]))
         lines = [
             f"R2 on held-out losses ({self.metric.replace('_', ' ')}), and in brackets the mean relative error; "
             "means over targets",
-            *_grid(self.summary, "axis", {axis: axis for axis in axes}),
+            *_grid(self.averages, "axis", {axis: axis for axis in axes}),
         ]
         for along in dict.fromkeys(self.expanding["along"]):
-            part = self.expanding_summary.filter(along=along)
+            part = self.expanding_averages.filter(along=along)
             columns = {upto: f"{_SYMBOL[along]} <= {upto:.3g}" for upto in part["upto"].unique().sort()}
             lines += [
                 f"\nfitted to the runs up to a rung of {along}, asked for every later one",
@@ -110,6 +124,17 @@ class Comparison:
             more = f" and {rows.height - 4} more" if rows.height > 4 else ""
             lines.append(f"  {who}{more}: {note[0]}")
         return "\n".join(lines)
+
+
+def _table(data: Mapping[str, Any], name: str, schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """One of the tables from its saved rows."""
+    try:
+        frame = pl.DataFrame(data[name], schema=schema)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise InputError(f"field {name}: {error}") from None
+    if frame.select("law", "target", "note").null_count().sum_horizontal()[0]:
+        raise InputError(f"field {name}: a row has no law, target or note")
+    return frame
 
 
 def _averages(frame: pl.DataFrame, *keys: str) -> pl.DataFrame:
@@ -177,7 +202,7 @@ def compare(
     metric = metric or runs.metric
     splits = [_Split({"axis": axis}, _held_out(runs, axis, share, seed)) for axis in axes]
     windows = [window for along in dict.fromkeys(expanding) for window in _windows(runs, along, rungs)]
-    settings = Settings(delta, resamples=0, seed=seed, effort=QUICK, objective=objective)
+    settings = FitSettings(delta, resamples=0, seed=seed, effort=QUICK, objective=objective)
     rows, later = [], []
     for done, target in enumerate(wanted):
         if progress:
@@ -241,7 +266,7 @@ def _observed(law: ScalingLaw, runs: Runs, target: str, metric: Metric, lr_state
 
 
 def _rows(
-    law: ScalingLaw, target: str, seen: Observations | str, splits: Sequence[_Split], settings: Settings
+    law: ScalingLaw, target: str, seen: Observations | str, splits: Sequence[_Split], settings: FitSettings
 ) -> list[dict[str, Any]]:
     """One row a split, scores left out where there are none."""
     rows = []
@@ -256,7 +281,9 @@ def _rows(
     return [dict.fromkeys((*_SCORES, "n_train", "n_test", "n_outside")) | row for row in rows]
 
 
-def _score(law: ScalingLaw, observations: Observations, train: Mask, test: Mask, settings: Settings) -> dict[str, Any]:
+def _score(
+    law: ScalingLaw, observations: Observations, train: Mask, test: Mask, settings: FitSettings
+) -> dict[str, Any]:
     counts = {"n_train": int(train.sum()), "n_test": int(test.sum()), "n_outside": 0}
     if not test.any():
         return counts | {"note": "it holds out no loss on this target"}

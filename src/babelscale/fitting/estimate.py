@@ -15,7 +15,7 @@ from babelscale import laws
 from babelscale.errors import InputError
 from babelscale.fitting import bootstrap, identifiability, newton, starts
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.objective import Array, Problem
+from babelscale.fitting.objective import Array, FitProblem
 from babelscale.fitting.result import Fit, ranges, unique_tokens
 from babelscale.intervals import interval
 from babelscale.laws import ScalingLaw
@@ -27,7 +27,7 @@ _AGREE = 1e-8  # relative difference of objectives that still counts as the same
 
 
 @dataclass(frozen=True)
-class Settings:
+class FitSettings:
     """How to fit.
 
     Huber's `delta` on log loss (infinite: least squares), bootstrap draws, seed, parameters held fixed, how hard to
@@ -95,7 +95,7 @@ def fit(
             hint=f"use bs.laws.by_name(name, target, runs) with one of {', '.join(laws.LAWS)}",
         )
     observations = runs.observations(law.target, metric=metric, lr_state=lr_state, start=law.starts)
-    settings = Settings(delta, resamples, seed, fixed, progress, objective=objective, start=start)
+    settings = FitSettings(delta, resamples, seed, fixed, progress, objective=objective, start=start)
     return fit_observations(law, observations, settings, origin(runs, observations, lr_state))
 
 
@@ -113,7 +113,7 @@ class Prepared:
 
     law: ScalingLaw
     observations: Observations
-    problem: Problem
+    problem: FitProblem
     notes: tuple[str, ...]
 
     @property
@@ -121,7 +121,7 @@ class Prepared:
         return len(set(self.observations.run))
 
 
-def prepare(law: ScalingLaw, observations: Observations, settings: Settings, shared: Sequence[str] = ()) -> Prepared:
+def prepare(law: ScalingLaw, observations: Observations, settings: FitSettings, shared: Sequence[str] = ()) -> Prepared:
     """Check the settings, leave out what the law cannot read, and hold what these runs cannot identify.
 
     `shared` parameters are free whatever these runs alone say of them: other targets' runs speak of them too.
@@ -130,8 +130,8 @@ def prepare(law: ScalingLaw, observations: Observations, settings: Settings, sha
     observations, notes = usable(law, observations)
     allocation = observations.allocation
     middle = {p.name: p.starts[0] for p in law.shape if p.name in shared}
-    held = identifiability.restrict(law, allocation, {**fixed, **middle})
-    own = Problem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
+    held = identifiability.constrain(law, allocation, {**fixed, **middle})
+    own = FitProblem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
     free = {name: value for name, value in held.fixed.items() if name not in middle}
     notes += [*identifiability.check_counts(own, len(set(observations.run))), *held.notes]
     notes += identifiability.notes_on_support(law, allocation, observations.run, [*free, *held.ties])
@@ -140,7 +140,7 @@ def prepare(law: ScalingLaw, observations: Observations, settings: Settings, sha
 
 
 def fit_observations(
-    law: ScalingLaw, observations: Observations, settings: Settings, provenance: Mapping[str, Any] | None = None
+    law: ScalingLaw, observations: Observations, settings: FitSettings, provenance: Mapping[str, Any] | None = None
 ) -> Fit:
     """`fit` on observations already taken from runs."""
     prepared = prepare(law, observations, settings)
@@ -155,7 +155,7 @@ def fit_observations(
 
 def finish(
     prepared: Prepared,
-    settings: Settings,
+    settings: FitSettings,
     z: Array,
     objective: float,
     residual: Array,
@@ -175,7 +175,7 @@ def finish(
     if columns is not None:
         drawn = np.stack([columns[name] for name in law.parameter_names], axis=1)
         intervals = {name: interval(columns[name]) for name in law.parameter_names if name not in problem.fixed}
-    parameters = {name: float(value[0]) for name, value in problem.natural(z[None]).items()}
+    parameters = {name: float(value[0]) for name, value in problem.natural_parameters(z[None]).items()}
     judged = replace(problem, fixed={**problem.fixed, **{name: parameters[name] for name in shared}})
     after = identifiability.notes_after(judged, np.delete(z, [problem.column[name] for name in shared]), intervals)
     return Fit(
@@ -209,7 +209,7 @@ def _versions() -> Mapping[str, str]:
     return {name: importlib.metadata.version(name) for name in ("babelscale", "numpy")}
 
 
-def checked(law: ScalingLaw, settings: Settings) -> dict[str, float]:
+def checked(law: ScalingLaw, settings: FitSettings) -> dict[str, float]:
     """The parameters to hold fixed, once the settings make sense."""
     if settings.objective not in get_args(Objective):
         raise InputError(f"no objective {settings.objective!r}", hint=f"objectives: {', '.join(get_args(Objective))}")
@@ -258,7 +258,7 @@ def subset(observations: Observations, keep: NDArray[np.bool_]) -> Observations:
     )
 
 
-def _optimum(problem: Problem, settings: Settings) -> tuple[Array, float, Array, str]:
+def _optimum(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, Array, str]:
     """The best of several starts: z, objective, residuals, and a sentence on how many agree."""
     unit = np.ones(len(problem.log_loss))
     if not problem.size:
@@ -281,7 +281,7 @@ def _optimum(problem: Problem, settings: Settings) -> tuple[Array, float, Array,
     return own.z[0], float(own.value[0]), problem.residual(own.z[0]), f"{sentence}."
 
 
-def search(problem: Problem, settings: Settings) -> tuple[Array, float, Array, str]:
+def search(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, Array, str]:
     """The best of several starts over the whole range: z, objective, residuals, and a sentence on how many agree."""
     unit = np.ones(len(problem.log_loss))
     delta = settings.threshold

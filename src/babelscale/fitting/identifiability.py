@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
-from babelscale.fitting.objective import Array, Problem
-from babelscale.laws import Parameter, Restriction, ScalingLaw
+from babelscale.fitting.objective import Array, FitProblem
+from babelscale.laws import IdentifiabilityConstraint, Parameter, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
 _DEAF = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
@@ -19,7 +19,7 @@ _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identi
 
 
 @dataclass(frozen=True)
-class Restrictions:
+class AppliedConstraints:
     """Parameters held at a value or tied to another, and the sentences that say why."""
 
     fixed: Mapping[str, float]
@@ -27,7 +27,7 @@ class Restrictions:
     notes: tuple[str, ...]
 
 
-def restrict(law: ScalingLaw, allocation: Allocation, given: Mapping[str, float]) -> Restrictions:
+def constrain(law: ScalingLaw, allocation: Allocation, given: Mapping[str, float]) -> AppliedConstraints:
     """What to hold fixed before a fit, beside what the caller has `given`.
 
     Raises:
@@ -39,7 +39,7 @@ def restrict(law: ScalingLaw, allocation: Allocation, given: Mapping[str, float]
         if name in fixed:
             fixed.setdefault(other, fixed[name])
     notes = []
-    for found in (*law.restrictions(allocation), *_exponents(law, allocation, fixed, ties)):
+    for found in (*law.constraints(allocation), *_exponents(law, allocation, fixed, ties)):
         if found.parameter in fixed or found.parameter in ties:
             continue
         notes.append(found.sentence)
@@ -48,12 +48,12 @@ def restrict(law: ScalingLaw, allocation: Allocation, given: Mapping[str, float]
         else:
             ties[found.parameter] = found.tie
     ties = {name: other for name, other in ties.items() if name not in fixed}
-    return Restrictions(fixed, ties, tuple(notes))
+    return AppliedConstraints(fixed, ties, tuple(notes))
 
 
 def _exponents(
     law: ScalingLaw, allocation: Allocation, fixed: Mapping[str, float], ties: Mapping[str, str]
-) -> list[Restriction]:
+) -> list[IdentifiabilityConstraint]:
     if law.exponents is None or not set(law.exponents) <= set(law.parameter_names):
         return []
     of_size, of_data = law.exponents
@@ -72,7 +72,7 @@ def _exponents(
     if len(free) == 2 and min(sizes, amounts) == 2:
         few = "sizes" if sizes == 2 else "token counts"
         found.append(
-            Restriction(
+            IdentifiabilityConstraint(
                 of_data,
                 f"{of_size} and {of_data} are tied, because two {few} cannot separate an exponent from E; "
                 f"runs with a third of the {few} would identify both.",
@@ -81,7 +81,7 @@ def _exponents(
         )
     if of_size in free and sizes == 2 and amounts == 2:
         found.append(
-            Restriction(
+            IdentifiabilityConstraint(
                 of_size,
                 f"the exponent is held at {_EXPONENT} (Chinchilla), because two sizes with two token counts cannot "
                 "separate it from E; runs of a third size or token count would identify it.",
@@ -91,7 +91,7 @@ def _exponents(
     return found
 
 
-def check_counts(problem: Problem, runs: int) -> list[str]:
+def check_counts(problem: FitProblem, runs: int) -> list[str]:
     """Whether there are enough observations.
 
     Raises:
@@ -120,7 +120,7 @@ def notes_before(law: ScalingLaw, allocation: Allocation) -> list[str]:
     ]
 
 
-def notes_after(problem: Problem, z: Array, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+def notes_after(problem: FitProblem, z: Array, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
     """What the optimum and its draws show."""
     linear = {parameter.name: parameter for parameter in problem.law.linear}
     notes = [
@@ -166,7 +166,7 @@ def _wide(parameter: Parameter, interval: tuple[float, float]) -> list[str]:
     return []
 
 
-def lost_direction(problem: Problem, z: Array) -> list[str]:
+def lost_direction(problem: FitProblem, z: Array) -> list[str]:
     """The parameters of a combination to which no observation responds, if there is one."""
     names = [*problem.coefficients, *(p.name for p in problem.free_shape)]
     if not names:
@@ -183,7 +183,7 @@ def lost_direction(problem: Problem, z: Array) -> list[str]:
     return [name for name, part in zip(names, share, strict=True) if part > 0.1 * share.max()]
 
 
-def flat(problem: Problem, z: Array) -> dict[str, int]:
+def flat(problem: FitProblem, z: Array) -> dict[str, int]:
     """The shape parameters that the losses leave anywhere in their range, and their columns of z.
 
     To first order: 90 % of sd (J J^T)^-1/2 is wider than the range. A resampled optimum stays where it started along

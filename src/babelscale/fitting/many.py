@@ -8,7 +8,7 @@ from babelscale import laws
 from babelscale.errors import BabelscaleError, InputError
 from babelscale.fitting import parallel
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.estimate import Objective, Settings, fit_observations, origin
+from babelscale.fitting.estimate import FitSettings, Objective, fit_observations, origin
 from babelscale.fitting.result import Fit
 from babelscale.fitting.shared import fit_jointly
 from babelscale.laws import ScalingLaw
@@ -54,7 +54,7 @@ def fit_many(
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}", hint="1 or more; leave it out for one a core")
     forms = _forms(law, runs, targets)
-    settings = Settings(delta, resamples, seed, fixed, None, objective=objective)
+    settings = FitSettings(delta, resamples, seed, fixed, None, objective=objective)
     taken = {
         target: runs.observations(target, metric=metric, lr_state=lr_state, start=form.starts)
         for target, form in forms.items()
@@ -96,7 +96,7 @@ def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], left: int, 
 
 
 def _job(
-    form: ScalingLaw, observations: Observations, settings: Settings, provenance: Mapping[str, Any]
+    form: ScalingLaw, observations: Observations, settings: FitSettings, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A fit as `worker` takes it."""
     given = {name: getattr(settings, name) for name in ("delta", "resamples", "seed", "objective")}

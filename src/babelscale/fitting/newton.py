@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.fitting.absolute import polish
-from babelscale.fitting.objective import Array, Evaluation, Problem
+from babelscale.fitting.objective import Array, Evaluation, FitProblem
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Optimum:
 
 
 def minimise(
-    problem: Problem,
+    problem: FitProblem,
     z: Array,
     weights: Array,
     delta: float,
@@ -78,7 +78,7 @@ def minimise(
     return Optimum(exact.z, exact.value, taken + exact.steps, exact.converged)
 
 
-def _absolute(problem: Problem, found: Optimum, weights: Array, low: Array, high: Array) -> Optimum:
+def _absolute(problem: FitProblem, found: Optimum, weights: Array, low: Array, high: Array) -> Optimum:
     """Least absolute deviation from a Huber optimum: delta falls until the rows inside it are those met exactly."""
     z, proved, taken = found.z.copy(), np.zeros(len(found.z), bool), found.steps
     best = int(np.argmin(np.where(np.isfinite(found.value), found.value, np.inf)))
@@ -97,7 +97,7 @@ def _absolute(problem: Problem, found: Optimum, weights: Array, low: Array, high
 
 
 def _descend(
-    problem: Problem, z: Array, weights: Array, delta: float, effort: Effort, low: Array, high: Array
+    problem: FitProblem, z: Array, weights: Array, delta: float, effort: Effort, low: Array, high: Array
 ) -> Optimum:
     z = z.copy()
     here = problem.evaluate(z, weights, delta)

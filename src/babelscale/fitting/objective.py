@@ -26,7 +26,7 @@ _LARGEST = 1e100  # a term over the loss, beyond which a point counts as outside
 
 
 @dataclass(frozen=True)
-class Problem:
+class FitProblem:
     """One design (law, allocations, losses) under which problems differ by their weights only.
 
     `fixed` holds parameters at a value, `ties` makes one parameter equal another; the rest are free.
@@ -100,7 +100,7 @@ class Problem:
             return np.full((len(z), 1), float(self.fixed[name]))
         return z[:, self.coefficients.index(name), None]
 
-    def natural(self, z: Array) -> dict[str, Array]:
+    def natural_parameters(self, z: Array) -> dict[str, Array]:
         """Every parameter of the law in natural units, shape (problems,)."""
         values = self.shape_values(z)
         found = {name: np.empty(len(z)) for name in (p.name for p in self.law.linear)}
@@ -112,18 +112,18 @@ class Problem:
                 column[at] = (self.coefficient(z[at], name) * centre)[:, 0]
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 
-    def placed(self, z: Array, values: Mapping[str, float]) -> Array:
+    def with_coefficients(self, z: Array, values: Mapping[str, float]) -> Array:
         """z with the coefficients named in `values`, natural units, put in at the shape parameters of z."""
         unit = z.copy()
         unit[:, : len(self.coefficients)] = 1.0
-        scale = self.natural(unit)  # what a centred coefficient of one is in natural units
+        scale = self.natural_parameters(unit)  # what a centred coefficient of one is in natural units
         z = z.copy()
         for k, name in enumerate(self.coefficients):
             if name in values:
                 z[:, k] = values[name] / scale[name]
         return z
 
-    def parts(self, z: Array, means: "Mapping[str, Derivatives] | None" = None) -> dict[str, "Part"]:
+    def terms(self, z: Array, means: "Mapping[str, Derivatives] | None" = None) -> dict[str, "EvaluatedTerm"]:
         """The centred terms at z, by the name of their coefficient; `means` over other rows than the problem's own."""
         raw = self._terms(z)
         means = self._means_of(raw) if means is None else means
@@ -131,12 +131,12 @@ class Problem:
 
     def means(self, z: Array) -> "dict[str, Derivatives]":
         """Of the logarithms of the terms with free coefficients, and of their derivatives, over all rows."""
-        if len(self.stretches) == 1:
+        if len(self.row_blocks) == 1:
             return self._means_of(self._terms(z))
         total: dict[str, Derivatives] = {}
-        for _, stretch in self.stretches:
-            share = len(stretch.log_loss) / len(self.log_loss)
-            for name, mean in stretch.means(z).items():
+        for _, block in self.row_blocks:
+            share = len(block.log_loss) / len(self.log_loss)
+            for name, mean in block.means(z).items():
                 total.setdefault(name, Derivatives(np.zeros((1, 1)))).add(mean, share)
         return total
 
@@ -144,7 +144,7 @@ class Problem:
         return {name: term.mean for name, term in raw.items() if name not in self.fixed}
 
     @cached_property
-    def stretches(self) -> "list[tuple[slice, Problem]]":
+    def row_blocks(self) -> "list[tuple[slice, FitProblem]]":
         """The rows in turn, few enough of them at once for the processor's cache."""
         rows = len(self.log_loss)
         if rows <= _ROWS:
@@ -184,12 +184,12 @@ class Problem:
             add(k, m, 2 * bend if k == m and a != b else bend)
         return found
 
-    def _part(self, z: Array, name: str, term: "Derivatives", mean: "Derivatives | None") -> "Part":
+    def _part(self, z: Array, name: str, term: "Derivatives", mean: "Derivatives | None") -> "EvaluatedTerm":
         """A term centred on its mean, or as it is where its coefficient is fixed and there is none."""
         centred = term if mean is None else term.less(mean)
         with np.errstate(over="ignore", invalid="ignore"):
             basis = np.exp(centred.value) + np.zeros((len(z), 1))
-        return Part(
+        return EvaluatedTerm(
             own=None if mean is None else self.coefficients.index(name),
             coefficient=self.coefficient(z, name),
             basis=basis,
@@ -208,7 +208,7 @@ class Problem:
 
     def jacobian(self, z: Array) -> Array:
         """d log L / dz at one point: z (size,), result (size, n)."""
-        parts = list(self.parts(z[None]).values())
+        parts = list(self.terms(z[None]).values())
         return _jacobian(self.size, parts, sum((part.coefficient * part.basis for part in parts), np.zeros(1)))[0]
 
     def evaluate(self, z: Array, weights: Array, delta: float) -> "Evaluation":
@@ -221,10 +221,10 @@ class Problem:
         return Evaluation.joined([self._evaluate(z[at], weights[at], delta) for at in self.blocks(len(z))])
 
     def _evaluate(self, z: Array, weights: Array, delta: float) -> "Evaluation":
-        means = self.means(z) if len(self.stretches) > 1 else None
-        return Evaluation.total([part._summed(z, weights[:, at], delta, means) for at, part in self.stretches])
+        means = self.means(z) if len(self.row_blocks) > 1 else None
+        return Evaluation.total([part._sum_over_rows(z, weights[:, at], delta, means) for at, part in self.row_blocks])
 
-    def _summed(
+    def _sum_over_rows(
         self, z: Array, weights: Array, delta: float, means: "Mapping[str, Derivatives] | None"
     ) -> "Evaluation":
         parts, loss, good = self._losses(z, means)
@@ -247,9 +247,9 @@ class Problem:
 
     def _losses(
         self, z: Array, means: "Mapping[str, Derivatives] | None" = None
-    ) -> tuple[list["Part"], Array, NDArray[np.bool_]]:
+    ) -> tuple[list["EvaluatedTerm"], Array, NDArray[np.bool_]]:
         """The parts, the losses (1 where there are none), and which problems are inside the law's domain."""
-        parts = list(self.parts(z, means).values())
+        parts = list(self.terms(z, means).values())
         loss = np.zeros((len(z), len(self.log_loss)))
         with np.errstate(invalid="ignore", over="ignore"):
             for part in parts:
@@ -279,7 +279,7 @@ class Derivatives:
             return Derivatives(_mean(self.value), first, {km: _mean(value) for km, value in self.second.items()})
 
     def less(self, mean: "Derivatives") -> "Derivatives":
-        """Centred. A stretch of rows can lack a derivative that others have: there it is zero."""
+        """Centred. A block of rows can lack a derivative that others have: there it is zero."""
         with np.errstate(invalid="ignore", over="ignore"):
             first = {k: self.first.get(k, 0.0) - value for k, value in mean.first.items()}
             second = {km: self.second.get(km, 0.0) - value for km, value in mean.second.items()}
@@ -295,7 +295,7 @@ class Derivatives:
 
 
 @dataclass
-class Part:
+class EvaluatedTerm:
     """One centred term: exp of it, and the derivatives of its logarithm by column of z."""
 
     own: int | None
@@ -323,7 +323,7 @@ class Evaluation:
 
     @classmethod
     def total(cls, parts: "list[Evaluation]") -> "Evaluation":
-        """Of problems over all their rows, from stretches of these; outside the domain if one of them is."""
+        """Of problems over all their rows, from row_blocks of these; outside the domain if one of them is."""
         if len(parts) == 1:
             return parts[0]
         names = ("value", "gradient", "hessian", "scale")
@@ -349,7 +349,7 @@ class Evaluation:
 
 
 def _assemble(
-    size: int, parts: list[Part], loss: Array, slope: Array, curve: Array, reweighted: Array
+    size: int, parts: list[EvaluatedTerm], loss: Array, slope: Array, curve: Array, reweighted: Array
 ) -> tuple[Array, Array, Array]:
     """Gradient, Hessian and scale of F.
 
@@ -381,7 +381,7 @@ def _assemble(
     return np.einsum("bpi,bi->bp", J, slope), H, np.einsum("bpi,bi->bp", J * J, reweighted)
 
 
-def _jacobian(size: int, parts: list[Part], loss: Array) -> Array:
+def _jacobian(size: int, parts: list[EvaluatedTerm], loss: Array) -> Array:
     J = np.zeros((len(loss), size, loss.shape[1]))
     for part in parts:
         relative = part.basis / loss

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
 from babelscale.fitting import bootstrap, identifiability, newton, starts
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.estimate import Objective, Settings, checked, search, usable
-from babelscale.fitting.objective import Array, Problem
+from babelscale.fitting.estimate import FitSettings, Objective, checked, search, usable
+from babelscale.fitting.objective import Array, FitProblem
 from babelscale.fitting.result import Fit
 from babelscale.laws import ScalingLaw
+from babelscale.result import JsonResult, Numbers
 from babelscale.runs import Metric, Runs
 from babelscale.tables import LRState
 
@@ -29,8 +31,8 @@ _ROUND = 1e-9  # share of the objective that rounding may add
 _SUMS = {"huber": "sum of Huber losses", "lad": "sum of absolute deviations", "squares": "half the sum of squares"}
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(JsonResult):
     """The objective along one parameter.
 
     Args:
@@ -49,9 +51,9 @@ class Profile:
     metric: str
     best: float
     minimum: float
-    values: NDArray[np.float64]
-    objective: NDArray[np.float64]
-    others: Mapping[str, NDArray[np.float64]]
+    values: Numbers
+    objective: Numbers
+    others: Mapping[str, Numbers]
     low: float | None
     high: float | None
     searched: tuple[float, float]
@@ -91,7 +93,7 @@ class Profile:
             "notes": list(self.notes),
         }
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         target = f" of {self.target}" if self.target else ""
         lines = [
             f"profile of {self.parameter}, {self.law}{target}, {self.measure} of log residuals",
@@ -105,6 +107,28 @@ class Profile:
             mark = "  inside" if self.inside[at] else ""
             lines.append(f"  {self.values[at]:>12.5g}{rise:>18.4g}{mark}")
         return "\n".join(lines + [f"  {note}" for note in self.notes])
+
+    @classmethod
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        low, high = data["interval"]
+        objective = [math.inf if value is None else value for value in data["objective"]]
+        return {**data, "low": low, "high": high, "objective": objective}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Profile) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    @property
+    def headline(self) -> str:
+        target = f" of {self.target}" if self.target else ""
+        ends = " to ".join(self._end(end, side) for end, side in ((self.low, "below"), (self.high, "above")))
+        return f"{self.parameter} of {self.law}{target}, best {self.best:.6g}, 90 % {ends}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a value: the objective, how far it lies above the least, and the other parameters refitted."""
+        columns = {"objective": self.objective, "above_least": self.objective - self.minimum, "inside": self.inside}
+        return pl.DataFrame({self.parameter: self.values, **columns, **self.others})
 
     def _spread(self) -> list[int]:
         """Places to print: those next to the optimum and to the interval's ends, and no crowds between."""
@@ -171,14 +195,14 @@ def profile(
         fixed = {name: value for name, value in given["fixed"].items() if name != parameter}
     if not isinstance(law, ScalingLaw):
         raise InputError(f"{law!r} is not a law or a fit", hint="use bs.laws.by_name(name, target, runs)")
-    settings = Settings(delta, resamples, seed, fixed, progress, _EFFORT, objective)
+    settings = FitSettings(delta, resamples, seed, fixed, progress, _EFFORT, objective)
     held_by_caller = checked(law, settings)
     _check_parameter(law, parameter, held_by_caller, values or ())
     if objective == "lad" and not resamples:
         raise InputError("least absolute deviation has no likelihood ratio", hint="resamples=200 is usual")
     observations, notes = usable(law, runs.observations(law.target, metric=metric, lr_state=lr_state, start=law.starts))
-    held = identifiability.restrict(law, observations.allocation, held_by_caller)
-    problem = Problem(law, observations.allocation, np.log(observations.loss), held.fixed, held.ties)
+    held = identifiability.constrain(law, observations.allocation, held_by_caller)
+    problem = FitProblem(law, observations.allocation, np.log(observations.loss), held.fixed, held.ties)
     notes += [*identifiability.check_counts(problem, len(set(observations.run))), *held.notes]
     line = _Line(problem, parameter, settings)
     threshold, why = line.threshold(observations.run)
@@ -202,15 +226,15 @@ def _check_parameter(law: ScalingLaw, parameter: str, fixed: Mapping[str, float]
 class _Line:
     """The objective as a function of u, the parameter on the scale it is searched on."""
 
-    problem: Problem
+    problem: FitProblem
     parameter: str
-    settings: Settings
+    settings: FitSettings
 
     def __post_init__(self) -> None:
         self.seen: dict[float, tuple[float, Array, dict[str, float]]] = {}
         z, self.found, residual, self.agreement = search(self.problem, self.settings)
         self.z, self.residual = z, residual
-        parameters = {name: float(value[0]) for name, value in self.problem.natural(z[None]).items()}
+        parameters = {name: float(value[0]) for name, value in self.problem.natural_parameters(z[None]).items()}
         self.best = parameters[self.parameter]
         form = next(p for p in self.problem.law.parameters if p.name == self.parameter)
         self.linear = form in self.problem.law.linear
@@ -231,7 +255,7 @@ class _Line:
     def value(self, u: float) -> float:
         return math.exp(u) if self.log else u
 
-    def at(self, value: float) -> Problem:
+    def at(self, value: float) -> FitProblem:
         """The problem with the parameter held."""
         name = self.parameter
         while name in self.problem.ties:
@@ -258,9 +282,9 @@ class _Line:
         found = newton.minimise(problem, z, unit, delta, _EFFORT)
         return self._keep(u, problem, found.z, found.value)
 
-    def _keep(self, u: float, problem: Problem, z: Array, values: Array) -> float:
+    def _keep(self, u: float, problem: FitProblem, z: Array, values: Array) -> float:
         k = int(np.argmin(values))
-        natural = {name: float(column[0]) for name, column in problem.natural(z[[k]]).items()}
+        natural = {name: float(column[0]) for name, column in problem.natural_parameters(z[[k]]).items()}
         value = float(values[k])
         self.seen[u] = (value, z[k] if math.isfinite(value) else np.empty(0), natural)
         return value
@@ -314,7 +338,7 @@ class _Line:
         return float(np.quantile(np.concatenate(rises), _CONFIDENCE))
 
     def ends(self, threshold: float) -> tuple[float | None, float | None]:
-        """The ends of the outermost stretch within the threshold, natural units; None where it reaches the range's."""
+        """The ends of the outermost block within the threshold, natural units; None where it reaches the range's."""
         low, high = self.span
         for u in np.linspace(low, high, _COARSE):
             self.objective(float(u))
@@ -373,7 +397,7 @@ class _Line:
                 said.append(f"these runs do not bound {self.parameter} {side}: no value searched there fits worse.")
         inside = [self.within(u, threshold) for u in sorted(self.seen)]
         if sum(a != b for a, b in itertools.pairwise(inside)) > 2 - inside[0] - inside[-1]:
-            said.append("the values within the threshold are not one stretch; the interval holds all of them.")
+            said.append("the values within the threshold are not one block; the interval holds all of them.")
         law = self.problem.law
         others = [name for name in law.parameter_names if name != self.parameter]
         blank = dict.fromkeys(others, math.nan)

@@ -3,19 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+from pydantic import InstanceOf
 
-from babelscale import files, laws
+from babelscale import laws
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.intervals import central, normal_points
 from babelscale.laws import ScalingLaw
+from babelscale.result import JsonResult, Numbers, read_json, to_number, to_numbers
 
 FORMAT = 1
 _UNITS = {"params": "parameters", "tokens": "target tokens", "total_tokens": "tokens", "compute": "FLOPs (6ND)"}
@@ -48,13 +51,13 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is not known is None."""
         numbers = {
-            name: _plain(getattr(self, name)) for name in ("loss", "low", "high", "confidence_low", "confidence_high")
+            name: _json(getattr(self, name)) for name in ("loss", "low", "high", "confidence_low", "confidence_high")
         }
         return {**numbers, "metric": self.metric, "extrapolation": self.extrapolation}
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(JsonResult):
     """A scaling law with its numbers.
 
     Args:
@@ -72,10 +75,10 @@ class Fit:
         provenance: hash of the runs, counts, settings and versions.
     """
 
-    law: ScalingLaw
+    law: InstanceOf[ScalingLaw]
     parameters: Mapping[str, float]
     objective: float | None = None
-    draws: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    draws: Numbers = field(default_factory=lambda: np.empty((0, 0)))
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     residual_sd: float | None = None
     range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -151,13 +154,13 @@ class Fit:
             "metric": self.metric,
             "parameters": dict(self.parameters),
             "objective": self.objective,
-            "intervals": {name: list(pair) for name, pair in self.intervals.items()},
+            "intervals": {name: [to_number(end) for end in pair] for name, pair in self.intervals.items()},
             "residual_sd": self.residual_sd,
             "range": {name: list(pair) for name, pair in self.range.items()},
             "unique_tokens": dict(self.unique_tokens),
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
-            "draws": self.draws.tolist(),
+            "draws": self.draws.tolist() if np.isfinite(self.draws).all() else to_numbers(self.draws),
         }
 
     @cached_property
@@ -165,53 +168,46 @@ class Fit:
         """SHA-256 of the fit as JSON: equal for equal fits, whichever objects hold them."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
-    def save(self, path: str | Path) -> Path:
-        """Write one JSON file, atomically."""
-        return files.write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
-
     @classmethod
-    def load(cls, path: str | Path, law: ScalingLaw | None = None) -> "Fit":
-        """Read what `save` wrote; a law of your own is passed as `law`.
+    def load(cls, path: str | Path, law: ScalingLaw | None = None) -> Self:
+        """Read what `save` wrote; a law that is not registered is passed as `law`.
 
         Raises:
             InputError: the file is no fit, naming the file and the field.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file", hint="name a fit written by Fit.save") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a fit ({error})", hint="name a fit written by Fit.save") from None
-        try:
-            return cls.from_dict(data, law)
-        except InputError as error:
-            hint = error.hint or "name a fit written by Fit.save"
-            raise InputError(f"{path}: not a fit: {error.message}", hint=hint) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{path}: not a fit: {what}", hint="name a fit written by Fit.save") from None
+        return cls.from_dict(read_json(path, "a file written by Fit.save"), str(path), law=law)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], law: ScalingLaw | None = None) -> "Fit":
+    def from_dict(cls, data: Mapping[str, Any], where: str | None = None, *, law: ScalingLaw | None = None) -> Self:
+        return super().from_dict(data if law is None else {**data, "law": law}, where)
+
+    @classmethod
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
         if data["format"] != FORMAT:
             raise InputError(f"format {data['format']!r}, this version reads {FORMAT}")
-        law = law or laws.from_dict(data["law"])
-        return cls(
-            law=law,
-            parameters=data["parameters"],
-            objective=data["objective"],
-            draws=np.array(data["draws"], np.float64).reshape(-1, len(law.parameter_names)),
-            intervals=data["intervals"],
-            residual_sd=data["residual_sd"],
-            range=data["range"],
-            unique_tokens=data["unique_tokens"],
-            metric=data["metric"],
-            target=data["target"],
-            notes=tuple(data["notes"]),
-            provenance=data["provenance"],
-        )
+        law = data["law"]
+        return {field.name: data[field.name] for field in fields(cls)} | {
+            "law": law if isinstance(law, ScalingLaw) else laws.from_dict(law)
+        }
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        target = f" of {self.target}" if self.target else ""
+        runs = f", fitted to {self.provenance['runs']} runs" if "runs" in self.provenance else ""
+        unit = self.metric.replace("_", " ") or "an unknown unit"
+        return f"{self.law.name}{target}, {len(self.parameters)} parameters, loss in {unit}{runs}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a parameter: its value, 90 % interval, and meaning."""
+        meaning = {parameter.name: parameter.meaning for parameter in self.law.parameters}
+        rows = [
+            (name, value, *self.intervals.get(name, (None, None)), meaning[name])
+            for name, value in self.parameters.items()
+        ]
+        columns = {"parameter": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+        return pl.DataFrame(rows, {**columns, "meaning": pl.String}, orient="row")
+
+    def summary(self) -> str:
         target = f" of {self.target}" if self.target else ""
         lines = [f"{self.law.name}{target}, loss in {self.metric.replace('_', ' ') or 'an unknown unit'}"]
         for name, value in self.parameters.items():
@@ -239,7 +235,7 @@ def unique_tokens(allocation: Allocation) -> dict[str, float]:
 NORMAL = normal_points(41)
 
 
-def _plain(values: NDArray[np.float64]) -> Any:
+def _json(values: NDArray[np.float64]) -> Any:
     """Nested lists for JSON, None for what is not finite."""
     plain = np.array(values, dtype=object)
     plain[~np.isfinite(values)] = None

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from babelscale.errors import InputError
 from babelscale.fitting import bootstrap, identifiability, newton, starts
 from babelscale.fitting.bootstrap import Progress
-from babelscale.fitting.estimate import Prepared, Settings, finish, fit_observations, prepare, search
+from babelscale.fitting.estimate import FitSettings, Prepared, finish, fit_observations, prepare, search
 from babelscale.fitting.newton import Effort
-from babelscale.fitting.objective import Array, Evaluation, Problem
+from babelscale.fitting.objective import Array, Evaluation, FitProblem
 from babelscale.fitting.result import Fit
 from babelscale.laws import ScalingLaw
 from babelscale.runs import Observations
@@ -31,7 +31,7 @@ def fit_jointly(
     forms: Mapping[str, ScalingLaw],
     observations: Mapping[str, Observations],
     shared: tuple[str, ...],
-    settings: Settings,
+    settings: FitSettings,
     provenance: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> dict[str, Fit]:
@@ -42,7 +42,7 @@ def fit_jointly(
     if not names:  # every target holds them at the same value, and says why
         return {t: fit_observations(form, observations[t], settings, provenance) for t, form in forms.items()}
     members = {t: prepare(form, observations[t], settings, names) for t, form in forms.items()}
-    group = Group.of([m.problem for m in members.values()], names)
+    group = JointProblem.of([m.problem for m in members.values()], names)
     z, values, sentence = _optimum(group, settings, progress)
     columns = _draws(group, list(members.values()), z, settings, progress)
     edges = group.edges(z)
@@ -76,7 +76,7 @@ def _names(
     forms: Mapping[str, ScalingLaw],
     observations: Mapping[str, Observations],
     shared: tuple[str, ...],
-    settings: Settings,
+    settings: FitSettings,
 ) -> tuple[str, ...]:
     """The shared parameters that the targets' runs identify together, tied ones by the name they follow."""
     names: dict[str, None] = {}
@@ -98,7 +98,7 @@ def _names(
 
 
 def _identified(
-    name: str, forms: Mapping[str, ScalingLaw], observations: Mapping[str, Observations], settings: Settings
+    name: str, forms: Mapping[str, ScalingLaw], observations: Mapping[str, Observations], settings: FitSettings
 ) -> bool:
     """Whether some target's own runs identify a parameter.
 
@@ -110,7 +110,7 @@ def _identified(
     for target in having:
         form, allocation = forms[target], observations[target].allocation
         try:
-            held = identifiability.restrict(form, allocation.at(form.defined(allocation)), settings.fixed or {})
+            held = identifiability.constrain(form, allocation.at(form.defined(allocation)), settings.fixed or {})
         except InputError as error:
             errors.append(error)
             continue
@@ -122,11 +122,11 @@ def _identified(
 
 
 @dataclass(frozen=True)
-class Group:
+class JointProblem:
     """Problems that meet in `names`: `columns[t]` are the places of the shared parameters in z of problem t (-1 where
     its law has none), `own[t]` the other places; `low` and `high` bound the shared ones."""
 
-    problems: list[Problem]
+    problems: list[FitProblem]
     names: tuple[str, ...]
     columns: list[NDArray[np.intp]]
     own: list[NDArray[np.intp]]
@@ -134,7 +134,7 @@ class Group:
     high: Array
 
     @classmethod
-    def of(cls, problems: list[Problem], names: tuple[str, ...]) -> "Group":
+    def of(cls, problems: list[FitProblem], names: tuple[str, ...]) -> "JointProblem":
         columns = [np.array([p.column.get(name, -1) for name in names], np.intp) for p in problems]
         own = [np.setdiff1d(np.arange(p.size), c) for p, c in zip(problems, columns, strict=True)]
         low, high = np.full(len(names), -np.inf), np.full(len(names), np.inf)
@@ -168,7 +168,7 @@ class Group:
 
 
 def minimise(
-    group: Group, z: list[Array], weights: Sequence[Array], delta: float, effort: Effort
+    group: JointProblem, z: list[Array], weights: Sequence[Array], delta: float, effort: Effort
 ) -> tuple[list[Array], Array, NDArray[np.bool_]]:
     """Joint minima: z by problem, each (b, p_t), the objectives (b, T), and which met the tolerance."""
     if np.isfinite(delta):
@@ -178,7 +178,7 @@ def minimise(
 
 
 def _descend(
-    group: Group, z: list[Array], weights: Sequence[Array], delta: float, effort: Effort
+    group: JointProblem, z: list[Array], weights: Sequence[Array], delta: float, effort: Effort
 ) -> tuple[list[Array], Array, NDArray[np.bool_]]:
     z = [np.clip(one, *problem.bounds) for one, problem in zip(z, group.problems, strict=True)]
     z = group.put(z, np.clip(group.take(z), group.low, group.high))
@@ -213,7 +213,7 @@ def _descend(
     return z, value, converged
 
 
-def _step(group: Group, z: list[Array], now: list[Evaluation], mu: Array) -> tuple[list[Array], Array]:
+def _step(group: JointProblem, z: list[Array], now: list[Evaluation], mu: Array) -> tuple[list[Array], Array]:
     """The damped Newton step inside the bounds, targets first and the shared parameters by Schur's complement.
 
     Both blocks are taken positive, as in `newton`, which leaves the whole matrix positive. Returns where it leads and
@@ -283,7 +283,7 @@ class _Block:
         return vectors @ ((vectors.transpose(0, 2, 1) @ right) / curved[:, :, None])
 
 
-def _optimum(group: Group, settings: Settings, progress: Progress | None) -> tuple[list[Array], Array, str]:
+def _optimum(group: JointProblem, settings: FitSettings, progress: Progress | None) -> tuple[list[Array], Array, str]:
     """The best of several joint starts: z by problem, objectives by problem, and how many starts agree."""
     alone = []
     for done, problem in enumerate(group.problems):
@@ -302,7 +302,7 @@ def _optimum(group: Group, settings: Settings, progress: Progress | None) -> tup
     return [one[best] for one in z], values[best], sentence
 
 
-def _joint_starts(group: Group, alone: list[Array]) -> list[Array]:
+def _joint_starts(group: JointProblem, alone: list[Array]) -> list[Array]:
     """From each target's own optimum: shared parameters at the targets' quantiles, the rest as it is or solved."""
     each = np.full((len(alone), len(group.names)), np.nan)
     for t, (z, at) in enumerate(zip(alone, group.columns, strict=True)):
@@ -317,7 +317,7 @@ def _joint_starts(group: Group, alone: list[Array]) -> list[Array]:
 
 
 def _draws(
-    group: Group, members: list[Prepared], z: list[Array], settings: Settings, progress: Progress | None
+    group: JointProblem, members: list[Prepared], z: list[Array], settings: FitSettings, progress: Progress | None
 ) -> list[Mapping[str, Array]] | None:
     """Parameters by name under resampled runs; a run weighs the same in every target it was measured on."""
     if not settings.resamples:
@@ -336,4 +336,7 @@ def _draws(
         done += len(every)
         if progress:
             progress("resamples", done, settings.resamples)
-    return [problem.natural(np.concatenate([chunk[t] for chunk in found])) for t, problem in enumerate(group.problems)]
+    return [
+        problem.natural_parameters(np.concatenate([chunk[t] for chunk in found]))
+        for t, problem in enumerate(group.problems)
+    ]

@@ -10,23 +10,23 @@ from collections.abc import Mapping
 import numpy as np
 
 from babelscale.errors import InputError
-from babelscale.fitting.objective import Array, Problem
+from babelscale.fitting.objective import Array, FitProblem
 
 
-def grid(problem: Problem) -> Array:
+def grid(problem: FitProblem) -> Array:
     """z at every grid point, coefficients solved, shape (points, size)."""
     return solved(problem, shape_grid(problem))
 
 
-def solved(problem: Problem, shape: Array) -> Array:
+def solved(problem: FitProblem, shape: Array) -> Array:
     """z from the free shape parameters (points, ...) with the coefficients solved; points without a loss left out."""
     return np.concatenate([_solved(problem, shape[at]) for at in problem.blocks(len(shape))])
 
 
-def _solved(problem: Problem, shape: Array) -> Array:
+def _solved(problem: FitProblem, shape: Array) -> Array:
     k = len(problem.coefficients)
     z = np.hstack([np.ones((len(shape), k)), shape])
-    parts = problem.parts(z)
+    parts = problem.terms(z)
     y = np.exp(problem.log_loss)
     wanted = np.ones((len(z), len(y)))
     columns = []
@@ -44,7 +44,7 @@ def _solved(problem: Problem, shape: Array) -> Array:
     return z
 
 
-def given(problem: Problem, values: Mapping[str, float]) -> Array:
+def given(problem: FitProblem, values: Mapping[str, float]) -> Array:
     """z of one point, shape (1, size), from parameters in natural units; coefficients not given are solved.
 
     Raises:
@@ -57,14 +57,14 @@ def given(problem: Problem, values: Mapping[str, float]) -> Array:
     z = solved(problem, shape)
     if not len(z):
         raise InputError(f"law {problem.law.name!r} has no loss at the start", hint=problem.law.domain)
-    return problem.placed(z, values)
+    return problem.with_coefficients(z, values)
 
 
-def shape_grid(problem: Problem) -> Array:
-    """The product of the free shape parameters' starts; those that go `together` move as one."""
+def shape_grid(problem: FitProblem) -> Array:
+    """The product of the free shape parameters' starts; those that go `grid_group` move as one."""
     groups: dict[str, list[int]] = {}
     for at, parameter in enumerate(problem.free_shape):
-        groups.setdefault(parameter.together or parameter.name, []).append(at)
+        groups.setdefault(parameter.grid_group or parameter.name, []).append(at)
     choices = [problem.free_shape[members[0]].starts for members in groups.values()]
     rows = list(itertools.product(*choices))
     values = np.empty((len(rows), len(problem.free_shape)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from babelscale import laws
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.fitting.estimate import Settings, fit_observations
+from babelscale.fitting.estimate import FitSettings, fit_observations
 from babelscale.runs import Runs
 
 
@@ -21,7 +21,7 @@ def answer(runs: Runs, job: dict[str, Any]) -> dict[str, Any]:
         observations = runs.observations(
             job["target"], metric=job["metric"], lr_state=job["lr_state"], start=law.starts
         )
-        return {"fit": fit_observations(law, observations, Settings(**job["settings"]), job["provenance"]).to_dict()}
+        return {"fit": fit_observations(law, observations, FitSettings(**job["settings"]), job["provenance"]).to_dict()}
     except BabelscaleError as error:
         return {"error": error.message, "hint": error.hint, "input": isinstance(error, InputError)}
 

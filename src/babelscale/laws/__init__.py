@@ -2,7 +2,7 @@
 
 from babelscale.laws import saturation
 from babelscale.laws.adaptive_transfer import AdaptiveTransfer
-from babelscale.laws.base import Parameter, Restriction, ScalingLaw, Support, Term
+from babelscale.laws.base import IdentifiabilityConstraint, Parameter, ScalingLaw, Support, Term
 from babelscale.laws.chinchilla import Chinchilla
 from babelscale.laws.coupled import Coupled, CoupledTransfer
 from babelscale.laws.crossover import Crossover
@@ -23,10 +23,10 @@ __all__ = [
     "Crossover",
     "DataConstrained",
     "Farseer",
+    "IdentifiabilityConstraint",
     "Multilingual",
     "Multilinguality",
     "Parameter",
-    "Restriction",
     "ScalingLaw",
     "SeparableForm",
     "Support",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Support, Term
+from babelscale.laws.base import ALPHA, BETA, Array, IdentifiabilityConstraint, Parameter, ScalingLaw, Support, Term
 from babelscale.laws.repeats import REPEATS, repeating
 from babelscale.laws.saturation import LAMBDA, decay, split
 from babelscale.laws.separable import Group, SeparableForm, plain
@@ -177,12 +177,12 @@ class AdaptiveTransfer(ScalingLaw):
             "B": Term(-beta * log_D, first, second),
         }
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         D, U = self.streams(allocation)
-        found: list[Restriction] = []
+        found: list[IdentifiabilityConstraint] = []
         if not any((d > u).any() for d, u in zip(D, U, strict=True)):
             found.append(
-                Restriction(
+                IdentifiabilityConstraint(
                     "lambda",
                     "lambda is not identified, because no run repeats its data; it is held at "
                     f"{LAMBDA:.3g} (1/R_D* of Muennighoff et al. 2023). Runs of several epochs on little unique data "
@@ -195,11 +195,13 @@ class AdaptiveTransfer(ScalingLaw):
             found += self._tau_restriction(name, d, D[0], kept)
         return tuple(found)
 
-    def _tau_restriction(self, name: str, d: Array, own: Array, kept: list[tuple[str, Array]]) -> list[Restriction]:
+    def _tau_restriction(
+        self, name: str, d: Array, own: Array, kept: list[tuple[str, Array]]
+    ) -> list[IdentifiabilityConstraint]:
         who = "any other language" if name == f"tau_{OTHER}" else name[4:]
         if not (d > 0).any():
             return [
-                Restriction(
+                IdentifiabilityConstraint(
                     name,
                     f"{name} is not identified, because no run trains {self.target} beside {who}; it is held at 0. "
                     f"A run that mixes the two would identify it.",
@@ -207,7 +209,7 @@ class AdaptiveTransfer(ScalingLaw):
             ]
         if _proportional(d, own):
             return [
-                Restriction(
+                IdentifiabilityConstraint(
                     name,
                     f"{name} is not identified, because {who} always comes in the same ratio to {self.target}; it is "
                     f"held at 0. A run with another ratio, or of {self.target} alone, would identify it.",
@@ -216,7 +218,7 @@ class AdaptiveTransfer(ScalingLaw):
         for earlier, other in kept:
             if _proportional(d, other):
                 return [
-                    Restriction(
+                    IdentifiabilityConstraint(
                         name,
                         f"{name} and {earlier} cannot be told apart, because their tokens always come in the same "
                         "ratio; they share one value. A run with only one of the two would tell them apart.",
@@ -265,7 +267,7 @@ def _tau(code: str) -> Parameter:
         -2.0,
         1.5,
         (0.0, 0.2),
-        together="tau",
+        grid_group="tau",
         default=0.05 if other else 0.1,
         identified_by=f"runs with more different amounts of {'other languages' if other else code}",
     )

@@ -29,7 +29,7 @@ class Parameter:
 
     `low` and `high` are part of the fit's statement (a parameter on a bound is reported). `starts` are the grid values
     of the search. `log`: searched on a logarithmic scale, for positive parameters known only to a factor.
-    `together` parameters share their grid value, so that the grid stays small.
+    `grid_group` parameters share their grid value, so that the grid stays small.
     `default` is a number to suppose before anything was trained (see `ScalingLaw.defaults`).
     `identified_by` names the runs that would identify the parameter. `at_zero` says of a coefficient what a zero means.
     """
@@ -40,7 +40,7 @@ class Parameter:
     high: float
     starts: tuple[float, ...] = ()
     log: bool = False
-    together: str | None = None
+    grid_group: str | None = None
     default: float | None = None
     identified_by: str = "more runs that vary what it acts on"
     at_zero: str = "its term is absent"
@@ -70,7 +70,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Restriction:
+class IdentifiabilityConstraint:
     """A parameter that certain runs cannot identify: held at `value` or equal to parameter `tie`, and why."""
 
     parameter: str
@@ -127,7 +127,7 @@ class ScalingLaw(ABC):
     `equation` and `latex` (texts), `covariates` (names that the law reads of an allocation beyond N, D and U),
     `exponents` (the parameters that are the exponents of a power of N and of D, or None), `repetition` (whether
     repeated tokens count for less), `prices_languages` (whether the law reads
-    E + A K^phi / N^alpha + B K^psi / D_t^beta for K languages), `languages`, `restrictions`, `supports`, `defaults`,
+    E + A K^phi / N^alpha + B K^psi / D_t^beta for K languages), `languages`, `constraints`, `supports`, `defaults`,
     `in_domain`, `falls_with` and `separable`.
     """
 
@@ -226,7 +226,7 @@ class ScalingLaw(ABC):
         """The languages that the law names, its target first."""
         return () if self.target is None else (self.target,)
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         """The parameters that runs with these allocations cannot identify, for reasons of this law."""
         return ()
 

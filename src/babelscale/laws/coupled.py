@@ -13,7 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from babelscale.allocation import Allocation
 from babelscale.laws.adaptive_transfer import AdaptiveTransfer
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Support, Term, logs
+from babelscale.laws.base import (
+    ALPHA,
+    BETA,
+    Array,
+    IdentifiabilityConstraint,
+    Parameter,
+    ScalingLaw,
+    Support,
+    Term,
+    logs,
+)
 
 if TYPE_CHECKING:
     from babelscale.runs import Runs
@@ -109,13 +119,13 @@ class Coupled(ScalingLaw):
             hessian[a, b] = both * beta**2 * first[a] * first[b] + by_D * bend
         return {"E": Term(0 * log_N, {}), "A": Term(k * log_u, gradient, hessian)}
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         sizes, amounts = (len(np.unique(np.round(100 * np.log(v)))) for v in (allocation.params, self.D(allocation)))
         if min(sizes, amounts) > 2:
             return ()
         few = "sizes" if sizes <= amounts else "token counts"
         return (
-            Restriction(
+            IdentifiabilityConstraint(
                 "k",
                 f"k is not identified, because fewer than three {few} do not tell how size and data combine; it is "
                 "held at 1, where they add. Runs of three sizes with three token counts would identify it.",
@@ -186,8 +196,8 @@ class CoupledTransfer(Coupled):
     def in_domain(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> NDArray[np.bool_]:
         return self.transfer.in_domain(parameters, allocation)
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
-        return (*super().restrictions(allocation), *self.transfer.restrictions(allocation))
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
+        return (*super().constraints(allocation), *self.transfer.constraints(allocation))
 
     def supports(self, allocation: Allocation) -> tuple[Support, ...]:
         return self.transfer.supports(allocation)

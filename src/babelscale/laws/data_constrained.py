@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from babelscale.allocation import Allocation
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Support, Term
+from babelscale.laws.base import ALPHA, BETA, Array, IdentifiabilityConstraint, Parameter, ScalingLaw, Support, Term
 from babelscale.laws.repeats import REPEATS, repeating
 from babelscale.laws.saturation import LAMBDA, decay, split
 from babelscale.laws.separable import SeparableForm, plain
@@ -102,12 +102,12 @@ class DataConstrained(ScalingLaw):
             "B": _term(shape, "beta", "R_D", repeats),
         }
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         (_, _, excess), (_, _, repeats) = self.prepare(allocation)
         found = []
         if not repeats.any():
             found.append(
-                Restriction(
+                IdentifiabilityConstraint(
                     "R_D",
                     f"R_D* is not identified, because no run repeats its data; it is held at {1 / LAMBDA:.4g} "
                     "(Muennighoff et al. 2023). Runs of several epochs on little unique data would identify it.",
@@ -116,7 +116,7 @@ class DataConstrained(ScalingLaw):
             )
         if self.sizes and not excess.any():
             found.append(
-                Restriction(
+                IdentifiabilityConstraint(
                     "R_N",
                     "R_N* is not identified, because no run is larger than its unique data warrant; it is held at "
                     "5.31 (Muennighoff et al. 2023). Larger models on the same data would identify it.",

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from babelscale.allocation import Allocation
-from babelscale.laws.base import AMOUNTS, SIZES, Array, Parameter, Restriction, ScalingLaw, Term, logs
+from babelscale.laws.base import AMOUNTS, SIZES, Array, IdentifiabilityConstraint, Parameter, ScalingLaw, Term, logs
 
 UNIT = 1e9
 _WHAT = {1: "exponent of the data", 2: "scale of the data", 3: "floor"}
@@ -26,7 +26,7 @@ def _slope(which: int, default: float) -> Parameter:
         5.0,
         starts,
         default=default,
-        together="slopes" if which < 3 else None,
+        grid_group="slopes" if which < 3 else None,
         identified_by=SIZES,
     )
 
@@ -38,7 +38,7 @@ def _power(name: str, which: int) -> Parameter:
         -0.5,
         0.5,
         (-0.3, -0.1, 0.2),
-        together="powers",
+        grid_group="powers",
         default=-0.1,
         identified_by=SIZES,
     )
@@ -115,7 +115,7 @@ class Farseer(ScalingLaw):
         falling = p["a3"] * p["gamma"] <= 0 and p["a2"] * p["beta"] <= 0 and p["a1"] * p["alpha"] >= 0
         return ("params", "tokens") if falling else ("tokens",)
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         sizes, amounts = (len(np.unique(np.round(100 * np.log(v)))) for v in (allocation.params, self.D(allocation)))
         defaults = {parameter.name: parameter.supposed for parameter in self.shape}
         held: dict[str, tuple[str, float]] = {}
@@ -127,7 +127,7 @@ class Farseer(ScalingLaw):
             held["b1"] = ("there are fewer than three token counts", defaults["b1"])
         more = {"b1": "token counts"}
         return tuple(
-            Restriction(
+            IdentifiabilityConstraint(
                 name,
                 f"{name} is not identified, because {why}; it is held at {value:g}. Runs of more "
                 f"{more.get(name, 'sizes')} would identify it.",

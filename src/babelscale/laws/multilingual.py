@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.allocation import Allocation
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term, logs
+from babelscale.laws.base import ALPHA, BETA, Array, IdentifiabilityConstraint, Parameter, ScalingLaw, Term, logs
 from babelscale.laws.separable import SeparableForm, plain
 
 
@@ -57,12 +57,12 @@ class Multilingual(ScalingLaw):
             "B": Term(price - shape["beta"] * log_D, {"gamma": -log_p, "beta": -log_D}),
         }
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         share = allocation.D(self.target) / allocation.total_tokens
         if np.ptp(share) > 1e-3 * share.max():
             return ()
         return (
-            Restriction(
+            IdentifiabilityConstraint(
                 "gamma",
                 f"gamma is not identified, because {self.target} has the same share in every run; it is held at 0. "
                 "Runs with another share would identify it.",

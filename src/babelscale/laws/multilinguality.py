@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from babelscale.allocation import Allocation
-from babelscale.laws.base import ALPHA, BETA, Array, Parameter, Restriction, ScalingLaw, Term, logs
+from babelscale.laws.base import ALPHA, BETA, Array, IdentifiabilityConstraint, Parameter, ScalingLaw, Term, logs
 from babelscale.laws.separable import SeparableForm, plain
 
 _COUNTS = "runs with more different numbers of languages"
@@ -67,14 +67,14 @@ class Multilinguality(ScalingLaw):
             "B": Term(shape["psi"] * log_K - shape["beta"] * log_D, {"psi": log_K, "beta": -log_D}),
         }
 
-    def restrictions(self, allocation: Allocation) -> tuple[Restriction, ...]:
+    def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         if np.ptp(self.K(allocation)) > 0:
             return ()
         sentence = (
             "{} is not identified, because every run has the same number of languages; it is held at 0. "
             "Runs with more or fewer languages would identify it."
         )
-        return tuple(Restriction(name, sentence.format(name)) for name in ("phi", "psi"))
+        return tuple(IdentifiabilityConstraint(name, sentence.format(name)) for name in ("phi", "psi"))
 
     def separable(
         self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]

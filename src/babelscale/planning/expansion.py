@@ -282,11 +282,11 @@ def _seeds(noise: float = 0.005, rise: float = 0.01) -> int:
 class Weighed(NamedTuple):
     """The law and w_N, the share of the reducible loss that is capacity's."""
 
-    law: published.Multilinguality
+    law: published.PrintedMultilinguality
     w_N: float
 
 
-def _weighed(law: published.Multilinguality) -> Weighed:
+def _weighed(law: published.PrintedMultilinguality) -> Weighed:
     return Weighed(law, law.beta / (law.alpha + law.beta))
 
 
@@ -313,10 +313,10 @@ def _fitted(fit: Fit, K: int, size: tuple[float, float] | None) -> list[Weighed]
     return found
 
 
-class _Exact(published.Multilinguality):
+class _Exact(published.PrintedMultilinguality):
     """The law with alpha and beta of its own: they do not follow where phi or psi is 0."""
 
-    def __init__(self, law: published.Multilinguality, alpha: float, beta: float) -> None:
+    def __init__(self, law: published.PrintedMultilinguality, alpha: float, beta: float) -> None:
         super().__init__(law.phi, law.psi, law.params_exponent, law.tokens_exponent)
         object.__setattr__(self, "_exact", (alpha, beta))
 
@@ -336,11 +336,11 @@ def _bounded(values: list[float], whole: bool) -> Bounded:
     return Bounded(values[0], float(min(low, values[0])), float(max(high, values[0])))
 
 
-def _corners(law: published.Multilinguality) -> Iterator[published.Multilinguality]:
+def _corners(law: published.PrintedMultilinguality) -> Iterator[published.PrintedMultilinguality]:
     """Every combination of the printed figures at the ends of their rounding."""
     ends = (-1, 1)
     for a, b, c, d in itertools.product(ends, repeat=4):
-        yield published.Multilinguality(
+        yield published.PrintedMultilinguality(
             phi=law.phi + a * law.phi_rounding,
             psi=law.psi + b * law.phi_rounding,
             params_exponent=law.params_exponent + c * law.exponent_rounding,
@@ -359,7 +359,7 @@ def _cheapest(weighed: Weighed, r: float) -> float:
     return power(r**law.phi * w_N * (law.alpha + law.beta) / law.beta, 1 / law.alpha)
 
 
-def tokens_multiplier(law: published.Multilinguality, r: float, s: float) -> float:
+def tokens_multiplier(law: published.PrintedMultilinguality, r: float, s: float) -> float:
     """D_tot'/D_tot that keeps the loss when N'/N = s; infinite where no amount of data would."""
     return _multiplier(_weighed(law), r, s)
 

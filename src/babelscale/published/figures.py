@@ -79,7 +79,7 @@ class Multipliers:
 
 
 @dataclass(frozen=True)
-class Multilinguality:
+class PrintedMultilinguality:
     """L(K, N, D_t) = L_inf + A K^phi / N^alpha + B K^psi / D_t^beta (the study, section on multilinguality).
 
     phi, psi and the two exponents of the multipliers are printed; alpha = phi / params_exponent and
@@ -126,9 +126,9 @@ def power(base: float, exponent: float) -> float:
         return math.inf
 
 
-def multilinguality() -> Multilinguality:
+def multilinguality() -> PrintedMultilinguality:
     """The study's printed multilinguality exponents."""
-    return Multilinguality()
+    return PrintedMultilinguality()
 
 
 # Printed multipliers by ratio of languages: (N, D_tot).
@@ -138,7 +138,7 @@ PRINTED_MULTIPLIERS: Mapping[int, tuple[float, float]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Crossover:
+class PrintedCrossover:
     """C = coefficient x N^exponent: new compute at which pretraining overtakes continuing from UniMax.
 
     The study prints the law three ways; this one agrees with its crossovers at 2B parameters. The compute that the
@@ -181,6 +181,6 @@ class Crossover:
 
 
 @functools.cache
-def crossover() -> Crossover:
+def crossover() -> PrintedCrossover:
     """The study's crossover law, with its crossovers at 2B parameters."""
-    return Crossover(MappingProxyType({row["language"]: float(row["tokens"]) for row in rows("crossover_2b")}))
+    return PrintedCrossover(MappingProxyType({row["language"]: float(row["tokens"]) for row in rows("crossover_2b")}))

@@ -11,9 +11,9 @@ from babelscale.runs import Runs
 from babelscale.transfer import Relations, TransferMatrix, analyse
 from babelscale.transfer.along import Along, along
 from babelscale.transfer.analysis import Analysis
-from babelscale.transfer.mixtures import FORMS, Estimate, estimate
-from babelscale.transfer.prediction import Prediction, predict
-from babelscale.transfer.readings import read
+from babelscale.transfer.mixture_observations import observe_mixtures
+from babelscale.transfer.mixtures import FORMS, MixtureEstimate, estimate
+from babelscale.transfer.prediction import MatrixPrediction, predict
 
 Progress = Callable[[str, int, int], None]
 Features = Callable[[Sequence[str]], Relations]
@@ -25,9 +25,9 @@ class Look:
 
     matrix: TransferMatrix
     analysis: Analysis | None = None
-    prediction: Prediction | None = None
+    prediction: MatrixPrediction | None = None
     along: Along | None = None
-    estimate: Estimate | None = None
+    estimate: MixtureEstimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The matrix alone as it is saved; with anything beside it, an object of all parts."""
@@ -100,7 +100,7 @@ def _read(runs: Runs | None, features: Features, mixtures: bool, anchor: float |
     assert runs is not None
     if not mixtures:
         return Look(TransferMatrix.from_runs(runs, params=params, anchor=0.4 if anchor is None else anchor))
-    readings = read(runs, params=params, anchor=anchor)
+    readings = observe_mixtures(runs, params=params, anchor=anchor)
     found = estimate(readings, features(readings.languages), forms=tuple(FORMS))
     return Look(found.matrix, estimate=found)
 

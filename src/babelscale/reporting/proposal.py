@@ -22,8 +22,8 @@ from babelscale.errors import InputError
 from babelscale.reporting.kinship import relations
 from babelscale.transfer.acquisition import balanced, propose
 from babelscale.transfer.measure import from_scratch, trained_on
-from babelscale.transfer.mixtures import Estimate, estimate
-from babelscale.transfer.readings import read
+from babelscale.transfer.mixture_observations import observe_mixtures
+from babelscale.transfer.mixtures import MixtureEstimate, estimate
 
 if TYPE_CHECKING:
     from babelscale.runs import Runs
@@ -260,12 +260,12 @@ def _asked(design: "Design", size: str) -> float | None:
     return max(lengths, default=None)
 
 
-def _estimate(study: "Study", runs: "Runs | None", params: int) -> Estimate | None:
+def _estimate(study: "Study", runs: "Runs | None", params: int) -> MixtureEstimate | None:
     """The gains as far as they are known, where there are readings enough of every language."""
     if runs is None:
         return None
     try:
-        readings = read(runs, params=params)
+        readings = observe_mixtures(runs, params=params)
         known = relations(study.folder, readings.languages)
         found = estimate(readings, known)
     except InputError:

@@ -17,7 +17,7 @@ from babelscale.reporting.result import Walk
 from babelscale.transfer import TransferMatrix, analyse
 from babelscale.transfer.along import Along, along
 from babelscale.transfer.analysis import Analysis, Gap
-from babelscale.transfer.prediction import Prediction
+from babelscale.transfer.prediction import MatrixPrediction
 
 # Fewer known scores than this make no ranking of sources, and no test.
 _FEW = 12
@@ -210,7 +210,7 @@ def moving(moves: Along) -> Figure:
     return Figure("transfer-along", charts.transfer_along(moves), reading, table)
 
 
-def foretold(prediction: Prediction) -> Section:
+def foretold(prediction: MatrixPrediction) -> Section:
     """How well predicted scores can be trusted: what leaving known ones out showed."""
     rows = [
         [

@@ -79,7 +79,7 @@ def verification(
     return _text(design, before, after, (shape, grown), advice, seeds, design.training_recipe(size))
 
 
-def _law(fit: Fit | None) -> published.Multilinguality:
+def _law(fit: Fit | None) -> published.PrintedMultilinguality:
     if fit is None:
         return published.multilinguality()
     if not fit.law.prices_languages:
@@ -95,7 +95,7 @@ def _law(fit: Fit | None) -> published.Multilinguality:
 
 
 def _tokens(
-    fit: Fit | None, law: published.Multilinguality, K: tuple[int, int], N: tuple[int, int], tokens: float
+    fit: Fit | None, law: published.PrintedMultilinguality, K: tuple[int, int], N: tuple[int, int], tokens: float
 ) -> float:
     """D' of all languages at equal loss for a model of N' parameters.
 

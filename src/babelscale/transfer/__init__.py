@@ -1,7 +1,7 @@
 """Cross-lingual transfer: scores from learning curves, the matrix of them, and what it says."""
 
 from babelscale.transfer.analysis import Analysis, analyse
-from babelscale.transfer.bts import Score, combine, from_gain, from_tau, score, to_gain, to_tau
+from babelscale.transfer.bts import TransferScore, combine, from_gain, from_tau, score, to_gain, to_tau
 from babelscale.transfer.curve import LearningCurve
 from babelscale.transfer.matrix import Helper, TransferMatrix
 from babelscale.transfer.relations import Relations, same
@@ -11,8 +11,8 @@ __all__ = [
     "Helper",
     "LearningCurve",
     "Relations",
-    "Score",
     "TransferMatrix",
+    "TransferScore",
     "analyse",
     "combine",
     "from_gain",

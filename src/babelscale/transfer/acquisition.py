@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from babelscale.errors import InputError
 from babelscale.transfer import mixed
-from babelscale.transfer.mixtures import FORMS, Estimate
+from babelscale.transfer.mixtures import FORMS, MixtureEstimate
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def balanced(languages: Sequence[str], width: int, count: int, seed: int = 0) ->
 
 
 def propose(
-    estimate: Estimate,
+    estimate: MixtureEstimate,
     widths: Sequence[int],
     *,
     noise: float | None = None,
@@ -107,7 +107,7 @@ def propose(
     return Proposal(tuple(chosen), tuple(sd))
 
 
-def _variance(estimate: Estimate, width: int, noise: float | None) -> float:
+def _variance(estimate: MixtureEstimate, width: int, noise: float | None) -> float:
     """Variance of a reading in an even mixture, where each source is given the weight 1.
 
     Forms weigh the sources of a mixture of k by w = (2 / k)^dilution and are rougher by (log 2/k)^2; a reading with

@@ -21,7 +21,7 @@ from babelscale.transfer.status import Status
 
 
 @dataclass(frozen=True)
-class Score:
+class TransferScore:
     """One transfer score.
 
     Attributes:
@@ -70,7 +70,9 @@ def from_gain(gain: ArrayLike) -> NDArray[np.float64]:
     return -2 * np.expm1(-np.asarray(gain, np.float64))
 
 
-def score(mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4, tokens: float | None = None) -> Score:
+def score(
+    mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4, tokens: float | None = None
+) -> TransferScore:
     """BTS from one monolingual and one 50/50 bilingual learning curve of the same target.
 
     Args:
@@ -100,10 +102,10 @@ def score(mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4,
     d_bi = bilingual.tokens_to(loss)
     if math.isinf(d_bi):
         high = 2 - float(bilingual.tokens[-1]) / d_mono
-        return Score(math.nan, -math.inf, high, "censored", d_mono, d_bi, "loss never reached")
+        return TransferScore(math.nan, -math.inf, high, "censored", d_mono, d_bi, "loss never reached")
     if d_bi == 0:
         low = 2 - float(bilingual.tokens[0]) / d_mono
-        return Score(math.nan, low, 2.0, "censored", d_mono, d_bi, "loss reached before the first checkpoint")
+        return TransferScore(math.nan, low, 2.0, "censored", d_mono, d_bi, "loss reached before the first checkpoint")
     noise = math.hypot(mono.noise(d_mono), bilingual.noise(d_bi))
     if math.isnan(noise):
         low, high, words = math.nan, math.nan, "too few checkpoints to know the noise"
@@ -111,7 +113,7 @@ def score(mono: LearningCurve, bilingual: LearningCurve, *, anchor: float = 0.4,
         # The noise in loss is carried through the bilingual curve itself, so a flat curve gives a wide interval.
         low, high = (2 - bilingual.tokens_to(loss * math.exp(shift)) / d_mono for shift in (-Z90 * noise, Z90 * noise))
         words = "checkpoint noise"
-    return Score(2 - d_bi / d_mono, low, high, "measured", d_mono, d_bi, words)
+    return TransferScore(2 - d_bi / d_mono, low, high, "measured", d_mono, d_bi, words)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class SeedNoise:
     degrees: int
 
     @classmethod
-    def pooled(cls, groups: Iterable[Sequence[Score]]) -> "SeedNoise | None":
+    def pooled(cls, groups: Iterable[Sequence[TransferScore]]) -> "SeedNoise | None":
         """From the scores of several pairs, censored ones left out; None where no pair has two."""
         total, degrees = 0.0, 0
         for scores in groups:
@@ -134,7 +136,7 @@ class SeedNoise:
         return cls(math.sqrt(total / degrees), degrees) if degrees else None
 
 
-def combine(scores: Sequence[Score], noise: SeedNoise | None = None) -> Score:
+def combine(scores: Sequence[TransferScore], noise: SeedNoise | None = None) -> TransferScore:
     """One score from several seeds: the mean of their gains, with the wider of Student's interval and that of
     checkpoint noise.
 
@@ -153,7 +155,9 @@ def combine(scores: Sequence[Score], noise: SeedNoise | None = None) -> Score:
         lows, highs = [each.low for each in scores], [each.high for each in scores]
         values = [each.value for each in scores if each.status != "censored"]
         low, high = np.nanmin([*lows, *values]), np.nanmax([*highs, *values])
-        return Score(math.nan, float(low), float(high), "censored", d_mono, d_bi, f"{len(scores)} seeds, some censored")
+        return TransferScore(
+            math.nan, float(low), float(high), "censored", d_mono, d_bi, f"{len(scores)} seeds, some censored"
+        )
     from scipy.special import stdtrit
 
     assert noise is not None
@@ -164,7 +168,7 @@ def combine(scores: Sequence[Score], noise: SeedNoise | None = None) -> Score:
     ends = (gains.mean() - max(half, below), gains.mean(), gains.mean() + max(half, above))
     low, mean, high = (float(end) for end in from_gain(ends))
     words = f"{n} seeds" if n > 1 else "1 seed, scatter of other pairs' seeds"
-    return Score(mean, low, high, "measured", d_mono, d_bi, words)
+    return TransferScore(mean, low, high, "measured", d_mono, d_bi, words)
 
 
 def _mean_of_known(gap: NDArray[np.float64]) -> float:

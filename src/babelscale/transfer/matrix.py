@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+from pydantic import PlainValidator
 
 from babelscale import files
 from babelscale.errors import InputError
 from babelscale.languages import is_well_formed
+from babelscale.result import JsonResult, Numbers, to_number, to_numbers
 from babelscale.transfer.status import Status
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("target", "source", "score", "low", "high", "status")
 _WIDEST = 14
+
+
+def _texts(values: Any) -> NDArray[np.str_]:
+    return np.asarray(values, np.str_)
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Helper:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON, as in `TransferMatrix.to_dict`."""
-        numbers = {name: _json_number(getattr(self, name)) for name in ("value", "low", "high")}
+        numbers = {name: to_number(getattr(self, name)) for name in ("value", "low", "high")}
         return {"source": self.source, **numbers, "status": self.status}
 
     def __str__(self) -> str:
@@ -55,8 +62,8 @@ class Synergy(NamedTuple):
     second_gains: float
 
 
-@dataclass(frozen=True)
-class TransferMatrix:
+@dataclass(frozen=True, eq=False, repr=False)
+class TransferMatrix(JsonResult):
     """Transfer scores (BTS), row = target, column = source.
 
     Args:
@@ -72,10 +79,10 @@ class TransferMatrix:
     """
 
     languages: tuple[str, ...]
-    values: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    status: NDArray[np.str_]
+    values: Numbers
+    low: Numbers
+    high: Numbers
+    status: Annotated[NDArray[np.str_], PlainValidator(_texts)]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,56 +186,57 @@ class TransferMatrix:
         return {
             "kind": "transfer-matrix",
             "languages": list(self.languages),
-            "values": _plain(self.values),
-            "low": _plain(self.low),
-            "high": _plain(self.high),
+            "values": to_numbers(self.values),
+            "low": to_numbers(self.low),
+            "high": to_numbers(self.high),
             "status": self.status.tolist(),
             "provenance": dict(self.provenance),
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], where: str = "transfer matrix") -> "TransferMatrix":
-        """The inverse of `to_dict`.
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        # A matrix without languages is saved as empty lists, which have lost their second axis.
+        grids = {} if data["languages"] else dict.fromkeys(("values", "low", "high", "status"), np.empty((0, 0)))
+        return {**data, **grids}
 
-        Raises:
-            InputError: a field is missing or has the wrong shape.
-        """
-        try:
-            grids = [np.array([[_number(cell) for cell in row] for row in data[name]]) for name in _COLUMNS_JSON]
-            n = len(data["languages"])
-            values, low, high = (grid.reshape(n, n) for grid in grids)
-            status = np.array(data["status"], np.str_).reshape(n, n)
-            return cls(tuple(data["languages"]), values, low, high, status, data.get("provenance", {}))
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{where}: not a transfer matrix ({type(error).__name__}: {error})") from None
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TransferMatrix) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    @property
+    def headline(self) -> str:
+        counts = {state: int((self.status == state).sum()) for state in get_args(Status)}
+        counts["missing"] -= len(self.languages)
+        parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0)
+        return f"transfer scores (BTS: 0 none, above 0 help, 1 as good as the target): {parts or 'none'}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a pair of languages: target, source, score, low, high, status."""
+        rows, columns = np.nonzero(~np.eye(len(self.languages), dtype=bool))
+        codes = np.array(self.languages, np.str_)
+        grids = {"score": self.values, "low": self.low, "high": self.high}
+        numbers = {name: grid[rows, columns] for name, grid in grids.items()}
+        frame = pl.DataFrame({"target": codes[rows], "source": codes[columns], **numbers})
+        return frame.with_columns(pl.col(*grids).fill_nan(None), pl.Series("status", self.status[rows, columns]))
 
     def save(self, path: str | Path) -> Path:
         """Write JSON, or CSV (one row a cell; no provenance) where the name ends in .csv. Written atomically."""
         path = Path(path)
-        if path.suffix.lower() == ".csv":
-            lines = [",".join(_COLUMNS)]
-            for target in self.languages:
-                for source in self.languages:
-                    cell = self.cell(target, source)
-                    numbers = ["" if math.isnan(x) else repr(x) for x in (cell.value, cell.low, cell.high)]
-                    lines.append(",".join([target, source, *numbers, cell.status]))
-            text = "\n".join(lines) + "\n"
-        else:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-        return files.write_text(path, text)
+        if path.suffix.lower() != ".csv":
+            return files.write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        lines = [",".join(_COLUMNS)]
+        for target in self.languages:
+            for source in self.languages:
+                cell = self.cell(target, source)
+                numbers = ["" if math.isnan(x) else repr(x) for x in (cell.value, cell.low, cell.high)]
+                lines.append(",".join([target, source, *numbers, cell.status]))
+        return files.write_text(path, "\n".join(lines) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "TransferMatrix":
         """Read what `save` wrote."""
-        path = Path(path)
-        if path.suffix.lower() == ".csv":
-            return cls.read(path)
-        try:
-            return cls.from_dict(json.loads(_text(path)), str(path))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: line {error.lineno} is not JSON ({error.msg})") from None
+        return cls.read(path) if Path(path).suffix.lower() == ".csv" else super().load(path)
 
     @classmethod
     def read(cls, path: str | Path, status: Status = "measured") -> "TransferMatrix":
@@ -247,16 +255,12 @@ class TransferMatrix:
         languages, grids, states, kind = read_csv(_text(Path(path)), str(path), status)
         return cls(languages, *grids, states, {"source": str(path), "layout": kind})
 
-    def __str__(self) -> str:
-        counts = {state: int((self.status == state).sum()) for state in get_args(Status)}
-        counts["missing"] -= len(self.languages)
-        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0)
-        head = f"transfer scores (BTS: 0 none, above 0 help, 1 as good as the target): {said or 'none'}"
+    def summary(self) -> str:
         body = self._square() if len(self.languages) <= _WIDEST else self._by_target()
         cut = self.provenance.get("on_part_of_the_text", [])
         few = f"{len(cut)} runs repeat part of the text that others read whole, and are left out: "
         told = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
-        return "\n".join([head, *body, *told])
+        return "\n".join([self.headline, *body, *told])
 
     def _square(self) -> list[str]:
         width = max([7, *(len(code) + 1 for code in self.languages)])
@@ -274,9 +278,6 @@ class TransferMatrix:
         return lines
 
 
-_COLUMNS_JSON = ("values", "low", "high")
-
-
 def _cell(value: float, low: float, high: float) -> str:
     if not math.isnan(value):
         return f"{value:+.2f}"
@@ -285,18 +286,6 @@ def _cell(value: float, low: float, high: float) -> str:
     if math.isfinite(high):
         return f"<{high:.2f}"
     return "."
-
-
-def _json_number(x: float) -> float | str | None:
-    return None if math.isnan(x) else x if math.isfinite(x) else ("inf" if x > 0 else "-inf")
-
-
-def _plain(grid: NDArray[np.float64]) -> list[list[float | str | None]]:
-    return [[_json_number(cell) for cell in row] for row in grid.tolist()]
-
-
-def _number(cell: float | str | None) -> float:
-    return math.nan if cell is None else float(cell)
 
 
 def _text(path: Path) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.tables import LRState
-from babelscale.transfer.bts import Score, SeedNoise, combine, score
+from babelscale.transfer.bts import SeedNoise, TransferScore, combine, score
 from babelscale.transfer.curve import LearningCurve
 from babelscale.transfer.matrix import TransferMatrix
 
@@ -58,7 +58,7 @@ def from_runs(
     scratch = from_scratch(runs)
     size = float(params) if params is not None else most_used_size(scratch, pairs=True)
     kinds = _sort(scratch, size)
-    scores: dict[tuple[str, str], list[Score]] = defaultdict(list)
+    scores: dict[tuple[str, str], list[TransferScore]] = defaultdict(list)
     curves: dict[tuple[str, str], LearningCurve | None] = {}
 
     def curve(names: list[str], language: str) -> LearningCurve | None:
@@ -103,7 +103,7 @@ def from_runs(
     )
 
 
-def _assemble(scores: Mapping[tuple[str, str], list[Score]], provenance: dict[str, Any]) -> TransferMatrix:
+def _assemble(scores: Mapping[tuple[str, str], list[TransferScore]], provenance: dict[str, Any]) -> TransferMatrix:
     languages = sorted({code for pair in scores for code in pair})
     n = len(languages)
     values, low, high = (np.full((n, n), np.nan) for _ in range(3))

@@ -32,7 +32,7 @@ _SWEEPS, _ROUNDS = 12, 3
 
 
 @dataclass(frozen=True)
-class Problem:
+class MixedProblem:
     """Observations and the effects they are made of.
 
     Args:
@@ -78,7 +78,7 @@ class Posterior:
         explained: N^-1 (y - X mean), N the covariance of d + e, shape (n,).
     """
 
-    problem: Problem
+    problem: MixedProblem
     mean: Array
     covariance: Array
     variances: Mapping[str, float]
@@ -107,7 +107,7 @@ class Posterior:
 class _Noise:
     """N = diag(v + s_e^2) + s_d^2 K, factored."""
 
-    def __init__(self, problem: Problem, variances: Mapping[str, float]) -> None:
+    def __init__(self, problem: MixedProblem, variances: Mapping[str, float]) -> None:
         from scipy.linalg import cho_factor
 
         self.shared = problem.shared
@@ -168,7 +168,7 @@ def one_thread() -> Any:
     return threadpool_limits(1, user_api="blas")
 
 
-def fit(problem: Problem) -> Posterior:
+def fit(problem: MixedProblem) -> Posterior:
     """Variances that maximise the marginal likelihood, and the effects under them.
 
     Observations with bounds only are left out first, and then enter by their stand-ins.
@@ -185,14 +185,14 @@ def fit(problem: Problem) -> Posterior:
     return condition(_propagate(problem, stood, variances), variances)
 
 
-def condition(problem: Problem, variances: Mapping[str, float]) -> Posterior:
+def condition(problem: MixedProblem, variances: Mapping[str, float]) -> Posterior:
     """The effects under given variances."""
     noise = _Noise(problem, variances)
     mean, C, explained, evidence = _solve(problem, noise, variances)
     return Posterior(problem, mean, C, dict(variances), evidence, explained, noise)
 
 
-def _rows(problem: Problem, kept: Rows) -> Problem:
+def _rows(problem: MixedProblem, kept: Rows) -> MixedProblem:
     """The same problem with some of its observations."""
     place = np.full(len(problem.y), -1)
     place[kept] = np.arange(len(kept))
@@ -206,7 +206,7 @@ def _rows(problem: Problem, kept: Rows) -> Problem:
     return replace(problem, X=problem.X[kept], y=y, noise=noise, low=low, high=high, shared=tuple(shared), rough=rough)
 
 
-def _solve(problem: Problem, noise: _Noise, variances: Mapping[str, float]) -> tuple[Array, Array, Array, float]:
+def _solve(problem: MixedProblem, noise: _Noise, variances: Mapping[str, float]) -> tuple[Array, Array, Array, float]:
     from scipy.linalg import cho_solve, cholesky
 
     X, y = problem.X, problem.y
@@ -222,7 +222,7 @@ def _solve(problem: Problem, noise: _Noise, variances: Mapping[str, float]) -> t
     return mean, C, explained, -0.5 * (quadratic + logs + len(y) * math.log(2 * math.pi))
 
 
-def _maximise(problem: Problem, start: Mapping[str, float] | None) -> dict[str, float]:
+def _maximise(problem: MixedProblem, start: Mapping[str, float] | None) -> dict[str, float]:
     from scipy.optimize import minimize
 
     free, given = problem.free, dict(problem.fixed or {})
@@ -240,7 +240,7 @@ def _maximise(problem: Problem, start: Mapping[str, float] | None) -> dict[str, 
     return dict(zip(free, np.exp(found.x).tolist(), strict=True)) | given
 
 
-def _slopes(problem: Problem, variances: Mapping[str, float]) -> tuple[float, Array]:
+def _slopes(problem: MixedProblem, variances: Mapping[str, float]) -> tuple[float, Array]:
     """Log marginal likelihood, and its slopes by the log variances of `problem.free`.
 
     by log s_k^2:  ((b_k'b_k + tr C_kk) / s_k^2 - p_k) / 2,   C the posterior covariance
@@ -273,7 +273,7 @@ def _slopes(problem: Problem, variances: Mapping[str, float]) -> tuple[float, Ar
     return evidence, np.array(slopes)
 
 
-def _propagate(problem: Problem, stood: Problem, variances: Mapping[str, float]) -> Problem:
+def _propagate(problem: MixedProblem, stood: MixedProblem, variances: Mapping[str, float]) -> MixedProblem:
     """Stand-ins for the observations with bounds only, given the variances; `stood` holds earlier ones or none."""
     from scipy.stats import truncnorm
 

@@ -34,15 +34,15 @@ from babelscale.intervals import Z90
 from babelscale.transfer import mixed
 from babelscale.transfer.bts import from_gain
 from babelscale.transfer.matrix import TransferMatrix
+from babelscale.transfer.mixture_observations import MixtureObservations
 from babelscale.transfer.prediction import Features
-from babelscale.transfer.readings import Readings
 from babelscale.transfer.relations import Relations
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Form:
+class MixtureForm:
     """How gains of several sources make up what a mixture does.
 
     Args:
@@ -56,21 +56,21 @@ class Form:
     width: bool = False
 
 
-FORMS: Mapping[str, Form] = MappingProxyType(
+FORMS: Mapping[str, MixtureForm] = MappingProxyType(
     {
-        "atlas": Form(1, 0),
-        "log": Form(0, 0),
-        "share": Form(0, 1),
-        "atlas, width": Form(1, 0, True),
-        "log, width": Form(0, 0, True),
-        "share, width": Form(0, 1, True),
+        "atlas": MixtureForm(1, 0),
+        "log": MixtureForm(0, 0),
+        "share": MixtureForm(0, 1),
+        "atlas, width": MixtureForm(1, 0, True),
+        "log, width": MixtureForm(0, 0, True),
+        "share, width": MixtureForm(0, 1, True),
     }
 )
 _WIDE = 10.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MixtureEstimate:
     """Gains of every pair, from mixtures.
 
     Attributes:
@@ -114,7 +114,9 @@ class Estimate:
         return "\n".join(lines)
 
 
-def estimate(readings: Readings, relations: Relations | None = None, *, forms: Sequence[str] = ("log",)) -> Estimate:
+def estimate(
+    readings: MixtureObservations, relations: Relations | None = None, *, forms: Sequence[str] = ("log",)
+) -> MixtureEstimate:
     """The matrix from mixtures.
 
     Args:
@@ -136,7 +138,7 @@ def estimate(readings: Readings, relations: Relations | None = None, *, forms: S
         return _best(readings, relations, ["log"] if np.ptp(readings.share) < 1e-6 else list(forms))
 
 
-def _best(readings: Readings, relations: Relations, tried: Sequence[str]) -> Estimate:
+def _best(readings: MixtureObservations, relations: Relations, tried: Sequence[str]) -> MixtureEstimate:
     """The form with the most evidence. Forms are compared by the readings with a number, as the stand-ins of bounds
     differ from form to form."""
     known = readings.at(np.isfinite(readings.worth)) if len(tried) > 1 else readings
@@ -147,7 +149,7 @@ def _best(readings: Readings, relations: Relations, tried: Sequence[str]) -> Est
     return _gains(readings, *fitted, best, evidence)
 
 
-def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features, mixed.Posterior]:
+def _fit(readings: MixtureObservations, relations: Relations, form: MixtureForm) -> tuple[Features, mixed.Posterior]:
     n = len(readings.languages)
     t, s = np.nonzero(~np.eye(n, dtype=bool))
     features = Features.of(relations, t, s)
@@ -179,7 +181,7 @@ def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features
     # A wrong baseline moves every reading of its target alike.
     fixed = {"mean": _WIDE, "baseline": max(float(np.mean(readings.base_noise)), 1e-8), "width": 1.0}
     slope = np.where(np.isfinite(slope), slope, 1.0)
-    problem = mixed.Problem(
+    problem = mixed.MixedProblem(
         np.hstack(parts),
         group,
         tuple(names),
@@ -194,7 +196,7 @@ def _fit(readings: Readings, relations: Relations, form: Form) -> tuple[Features
     return features, mixed.fit(problem)
 
 
-def weights_of(readings: Readings, form: Form) -> Array:
+def weights_of(readings: MixtureObservations, form: MixtureForm) -> Array:
     """Weight of each source in each reading, shape (m, n)."""
     return readings.ratio * (2 * readings.share[:, None]) ** form.dilution
 
@@ -211,14 +213,14 @@ def inverse(value: Array, power: int) -> Array:
         return np.where(value > -1, np.log1p(np.maximum(value, -1.0)), -math.inf) if power else value
 
 
-def _jacobian(readings: Readings, form: Form) -> float:
+def _jacobian(readings: MixtureObservations, form: MixtureForm) -> float:
     """log |d transformed / d y| over the readings with a number: what makes evidences of two forms comparable."""
     return float(form.power * np.nansum(readings.worth))
 
 
 def _gains(
-    readings: Readings, features: Features, found: mixed.Posterior, form: str, evidence: Mapping[str, float]
-) -> Estimate:
+    readings: MixtureObservations, features: Features, found: mixed.Posterior, form: str, evidence: Mapping[str, float]
+) -> MixtureEstimate:
     """Posterior of the gains, a target at a time.
 
     Given the effects b, the pairs' own parts d have mean G (y - X b), G = s_d^2 R' N^-1, and covariance
@@ -260,4 +262,4 @@ def _gains(
     spread = {name: math.sqrt(value) for name, value in found.variances.items() if name not in ("mean", "residual")}
     residual = found.variances[mixed.RESIDUAL]
     reading_sd = math.sqrt(residual + float(np.mean(readings.noise)))
-    return Estimate(matrix, gain, covariance, math.sqrt(residual), reading_sd, spread, form, evidence)
+    return MixtureEstimate(matrix, gain, covariance, math.sqrt(residual), reading_sd, spread, form, evidence)

@@ -76,7 +76,7 @@ def reciprocity_p(grids: Sequence[Array], rng: np.random.Generator, permutations
 
 
 @dataclass(frozen=True)
-class Term:
+class RegressionTerm:
     """One predictor of a regression: change of the score (BTS) per standard deviation of it, and its p-value."""
 
     name: str
@@ -95,7 +95,7 @@ class Regression:
         centred: whether target means were taken off first.
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[RegressionTerm, ...]
     R2: float
     scores: int
     centred: bool
@@ -157,7 +157,7 @@ def regress(
             trial = np.column_stack([part[np.ix_(order, order)][known], X[:, others]])
             values.append(abs(_t_values(trial, y)[1][0]))
         p = float(np.mean(np.array(values) >= values[0] - 1e-12))
-        terms.append(Term(name, float(weights[k]), p))
+        terms.append(RegressionTerm(name, float(weights[k]), p))
     residual = y - X @ weights
     return Regression(tuple(terms), 1 - float(residual @ residual) / float(y @ y), int(known.sum()), centred)
 

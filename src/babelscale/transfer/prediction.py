@@ -46,7 +46,7 @@ class Check:
         scores: how many were predicted.
         R2, spearman: over all of them, in BTS.
         within_target: Spearman correlation inside a target's row, averaged: does it rank the sources?
-        coverage: share inside the 90 % interval, before intervals are widened by `Prediction.widened`.
+        coverage: share inside the 90 % interval, before intervals are widened by `MatrixPrediction.widened`.
         means_R2, means_spearman: the same of a model that knows only the means of targets and sources.
     """
 
@@ -61,7 +61,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class MatrixPrediction:
     """A whole matrix: scores that were known as they were, the others predicted.
 
     Attributes:
@@ -117,7 +117,7 @@ def predict(
     relations: Relations | None = None,
     *,
     checks: bool = True,
-) -> Prediction:
+) -> MatrixPrediction:
     """Predict every score that is missing between `languages`.
 
     Args:
@@ -145,7 +145,7 @@ def predict(
         found = mixed.fit(problem_of(cells, features))
         checked, widened = _check(cells, found, features) if checks else ((), (1.0, 1.0))
         filled = _filled(matrix, codes, features, found, widened)
-    return Prediction(
+    return MatrixPrediction(
         filled,
         checked,
         {name: math.sqrt(variance) for name, variance in found.variances.items() if name != "mean"},
@@ -280,10 +280,12 @@ def _standard(values: Array, observed: NDArray[np.int64]) -> Array:
     return np.nan_to_num((values - seen.mean()) / seen.std(), nan=0.0)
 
 
-def problem_of(cells: Cells, features: Features) -> mixed.Problem:
+def problem_of(cells: Cells, features: Features) -> mixed.MixedProblem:
     """The model of known scores."""
     X, group = features.matrix(cells.target, cells.source)
-    return mixed.Problem(X, group, features.groups, cells.y, cells.noise, cells.low, cells.high, fixed={"mean": _WIDE})
+    return mixed.MixedProblem(
+        X, group, features.groups, cells.y, cells.noise, cells.low, cells.high, fixed={"mean": _WIDE}
+    )
 
 
 def _filled(
@@ -333,7 +335,7 @@ def _check(cells: Cells, found: mixed.Posterior, features: Features) -> tuple[tu
     return tuple(checks), (factors["pair"], factors["language"])
 
 
-def _means_only(problem: mixed.Problem, features: Features) -> mixed.Posterior:
+def _means_only(problem: mixed.MixedProblem, features: Features) -> mixed.Posterior:
     """The same scores with the means of targets and sources alone."""
     kept = np.isin(problem.group, [features.groups.index(name) for name in ("mean", "target", "source")])
     return mixed.fit(replace(problem, X=problem.X[:, kept], group=problem.group[kept], names=features.groups[:3]))

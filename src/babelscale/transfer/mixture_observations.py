@@ -1,4 +1,4 @@
-"""Readings: what each mixture of a table of runs says its languages' tokens were worth there, beside alone."""
+"""MixtureObservations: what the tokens of each language were worth in each mixture, compared with a monolingual run."""
 
 import math
 from collections import defaultdict
@@ -26,7 +26,7 @@ _MOST_SHORT = 0.5
 
 
 @dataclass(frozen=True)
-class Readings:
+class MixtureObservations:
     """What mixtures say: one entry a mixture and language in it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Readings:
         np.logical_or.at(seen, self.target, self.ratio > 0)
         return seen
 
-    def at(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "Readings":
+    def at(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "MixtureObservations":
         """Some of them."""
         arrays = ("target", "share", "ratio", "worth", "low", "high", "noise", "base", "base_noise", "run", "tokens")
         return replace(self, **{name: getattr(self, name)[kept] for name in arrays})
@@ -104,7 +104,7 @@ class _Entry:
         return self.shares[self.code]
 
 
-def read(
+def observe_mixtures(
     runs: Runs,
     *,
     params: float | None = None,
@@ -112,7 +112,7 @@ def read(
     at: At = "anchor",
     lr_state: LRState = "stable",
     split: str = "validation",
-) -> Readings:
+) -> MixtureObservations:
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
     A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so
@@ -195,14 +195,14 @@ def _longest(names: list[str], language: str, curves: Mapping[tuple[str, str], L
     return max((curves[name, language] for name in sorted(names)), key=lambda curve: curve.tokens[-1])
 
 
-def _assemble(entries: list[_Entry], reads: list[_Read], anchor: float | None) -> Readings:
+def _assemble(entries: list[_Entry], reads: list[_Read], anchor: float | None) -> MixtureObservations:
     codes = tuple(sorted({code for entry in entries for code in entry.shares}))
     ratio = np.zeros((len(entries), len(codes)))
     for row, entry in zip(ratio, entries, strict=True):
         for other, share in entry.shares.items():
             if other != entry.code:
                 row[codes.index(other)] = share / entry.share
-    return Readings(
+    return MixtureObservations(
         codes,
         target=np.array([codes.index(entry.code) for entry in entries]),
         share=np.array([entry.share for entry in entries]),
