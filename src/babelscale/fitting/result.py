@@ -185,10 +185,8 @@ class Fit(JsonResult):
     def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
         if data["format"] != FORMAT:
             raise InputError(f"format {data['format']!r}, this version reads {FORMAT}")
-        law = data["law"]
-        return {field.name: data[field.name] for field in fields(cls)} | {
-            "law": law if isinstance(law, ScalingLaw) else laws.from_dict(law)
-        }
+        law = data["law"] if isinstance(data["law"], ScalingLaw) else laws.from_dict(data["law"])
+        return {field.name: data[field.name] for field in fields(cls)} | {"law": law}
 
     @property
     def headline(self) -> str:
