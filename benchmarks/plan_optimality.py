@@ -15,16 +15,16 @@ import warnings
 import numpy as np
 from scipy.optimize import minimize
 
-from babelscale.planning.certificate import improved
-from babelscale.planning.problem import Problem
-from babelscale.planning.solve import solve
+from babelscale.planning.optimiser.certificate import improved
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.interior_point import solve
 
 COMPUTE = 1e21
 BOX = (1e3, COMPUTE / 6e3)
 WORSE = 1e-9
 
 
-def random_problem(seed: int, negative: bool = False, most: int = 50) -> Problem:
+def random_problem(seed: int, negative: bool = False, most: int = 50) -> LossEvaluator:
     """K languages, between one target and all of them, random laws, help, pooled streams and unique tokens."""
     rng = np.random.default_rng([seed, int(negative)])
     K = int(rng.integers(2, (8 if negative else most) + 1))
@@ -38,7 +38,7 @@ def random_problem(seed: int, negative: bool = False, most: int = 50) -> Problem
 
     weights = rng.dirichlet(np.ones(T))[None]
     pooled = numbers(0.0, 0.1) if rng.random() < 0.3 and K > 2 and not negative else np.zeros((1, T))
-    return Problem(
+    return LossEvaluator(
         languages=tuple(f"x-{k}" for k in range(K)),
         weights=weights,
         E=numbers(0.0, 1.2),
@@ -47,24 +47,24 @@ def random_problem(seed: int, negative: bool = False, most: int = 50) -> Problem
         B=np.exp(numbers(4, 10)),
         beta=numbers(0.2, 0.6),
         gamma=np.zeros((1, T)),
-        worth=worth,
-        pooled=pooled,
-        members=1.0 - np.eye(T, K),
-        pooled_unique=np.full(T, 1e12),
+        transfer_weight=worth,
+        group_weight=pooled,
+        group_members=1.0 - np.eye(T, K),
+        group_unique=np.full(T, 1e12),
         lam=numbers(0.03, 0.3),
         size_cap=np.full((1, T), np.inf),
         size_lam=np.zeros((1, T)),
         unique=10 ** rng.uniform(7, 12, K),
-        own=np.arange(T),
+        target_index=np.arange(T),
         compute=np.array([COMPUTE]),
-        offset=np.zeros((1, T)),
+        least_loss=np.zeros((1, T)),
     )
 
 
 class Mirror:
     """The same problem for SciPy: x = (shares, log N / 10), value and gradient."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: LossEvaluator) -> None:
         self.problem, self.K = problem, len(problem.languages)
         self.bounds = [(0.0, 1.0)] * self.K + [(np.log(BOX[0]) / 10, np.log(BOX[1]) / 10)]
         self.normal = np.append(np.ones(self.K), 0.0)

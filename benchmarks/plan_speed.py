@@ -21,8 +21,8 @@ from scipy.optimize import minimize
 import babelscale as bs
 from babelscale.fitting import Fit
 from babelscale.languages import table
-from babelscale.planning import terms
-from babelscale.planning.solve import solve
+from babelscale.planning.optimiser import setting as settings
+from babelscale.planning.optimiser.interior_point import solve
 
 KNOWN = [code for code, language in table().items() if language.unique_tokens]
 UNIQUE = {code: float(table()[code].unique_tokens or 0) for code in KNOWN}
@@ -110,11 +110,11 @@ def beside_slsqp() -> None:
     ours, exact, numerical, margins = [], [], [], []
     for seed in range(5):
         several = fits(50, 49, draws=0, seed=seed)
-        setting = terms.Setting(
+        setting = settings.Setting(
             tuple(KNOWN[:50]), dict.fromkeys(KNOWN[:50], 1 / 50), {c: UNIQUE[c] for c in KNOWN[:50]}, COMPUTE
         )
-        point = {f.target or "": terms.of_fit(f, setting, np.array([list(f.parameters.values())])) for f in several}
-        problem = terms.problem(point, setting)
+        point = {f.target or "": settings.of_fit(f, setting, np.array([list(f.parameters.values())])) for f in several}
+        problem = settings.problem(point, setting)
         start = time.process_time()
         found = solve(problem, BOX)
         ours.append(time.process_time() - start)

@@ -6,8 +6,8 @@ import numpy as np
 
 from babelscale.fitting import Fit
 from babelscale.laws import AdaptiveTransfer
-from babelscale.planning.limits import Limits
-from babelscale.planning.problem import Problem
+from babelscale.planning.optimiser.constraints import ConstraintSet
+from babelscale.planning.optimiser.evaluate import LossEvaluator
 
 COMPUTE = 1e21
 BOX = (1e3, COMPUTE / 6e3)
@@ -24,13 +24,13 @@ def random_problem(
     pool: bool = False,
     cap: bool = False,
     alone: bool = False,
-    limits: Limits | None = None,
-) -> Problem:
+    limits: ConstraintSet | None = None,
+) -> LossEvaluator:
     """R laws of T targets over K languages; `pool` adds a stream of the others, `price` a price on the share."""
     rng = np.random.default_rng(seed)
     worth = rng.uniform(low, 0.5, (R, T, K))
     worth[:, np.arange(T), np.arange(T)] = 1
-    found = Problem(
+    found = LossEvaluator(
         languages=tuple(f"x-{k}" for k in range(K)),
         weights=np.full((R, T), 1 / T),
         E=rng.uniform(0, 1, (R, T)),
@@ -39,19 +39,19 @@ def random_problem(
         B=np.exp(rng.uniform(6, 11, (R, T))),
         beta=rng.uniform(0.3, 0.6, (R, T)),
         gamma=rng.uniform(0, 0.2, (R, T)) if price else np.zeros((R, T)),
-        worth=worth[:, np.arange(T), np.arange(T)] if alone else worth,
-        pooled=rng.uniform(0.02, 0.1, (R, T)) if pool else np.zeros((R, T)),
-        members=1.0 - np.eye(T, K),
-        pooled_unique=np.full(T, 1e10),
+        transfer_weight=worth[:, np.arange(T), np.arange(T)] if alone else worth,
+        group_weight=rng.uniform(0.02, 0.1, (R, T)) if pool else np.zeros((R, T)),
+        group_members=1.0 - np.eye(T, K),
+        group_unique=np.full(T, 1e10),
         lam=rng.uniform(0.05, 0.3, (R, T)),
         size_cap=np.full((R, T), 1e9 if cap else np.inf),
         size_lam=rng.uniform(0.1, 0.3, (R, T)),
         unique=10 ** rng.uniform(8, 12, K),
-        own=np.arange(T),
+        target_index=np.arange(T),
         compute=np.full(R, COMPUTE),
-        offset=np.zeros((R, T)),
+        least_loss=np.zeros((R, T)),
     )
-    return found if limits is None else replace(found, limits=limits)
+    return found if limits is None else replace(found, constraints=limits)
 
 
 def transfer_fit(

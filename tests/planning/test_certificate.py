@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from planning_cases import BOX, random_problem
 
-from babelscale.planning.certificate import certify, improved
-from babelscale.planning.limits import Limits
-from babelscale.planning.problem import Problem
-from babelscale.planning.solve import solve
+from babelscale.planning.optimiser.certificate import certify, improved
+from babelscale.planning.optimiser.constraints import ConstraintSet
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.interior_point import solve
 
 
-def lowest_of_many(P: Problem, seed: int, near: tuple[np.ndarray, np.ndarray]) -> float:
+def lowest_of_many(P: LossEvaluator, seed: int, near: tuple[np.ndarray, np.ndarray]) -> float:
     """The lowest objective of many allocations, random ones and small steps from the plan."""
     rng = np.random.default_rng(seed)
     K, best = len(P.languages), math.inf
@@ -61,7 +61,7 @@ def test_a_worse_plan_has_a_larger_gap_and_the_bound_stays_true():
     assert worse.bound <= best
 
 
-def _moved(P: Problem, found, shares: np.ndarray):
+def _moved(P: LossEvaluator, found, shares: np.ndarray):
     return replace(found, shares=shares, objective=P.objective(shares, found.n))
 
 
@@ -75,8 +75,8 @@ def test_two_valleys_over_N_are_both_looked_into():
         B=np.array([[266.5103]]),
         beta=np.array([[0.5119]]),
         lam=np.array([[0.2403]]),
-        helps=None,
-        worth=np.array([[[1.0, 0.0283]]]),
+        transfer_mask=None,
+        transfer_weight=np.array([[[1.0, 0.0283]]]),
         unique=np.array([12796748.6863, np.inf]),
     )
     grid = np.linspace(*np.log(BOX), 400)[1:-1]
@@ -108,7 +108,7 @@ def test_negative_transfer_has_no_bound_and_says_how_it_was_searched():
 def test_the_bound_holds_within_constraints(spare: bool):
     K = 4 + spare
     high = np.array([2e10, np.inf, np.inf, np.inf, np.inf])[:K]
-    limits = Limits(
+    limits = ConstraintSet(
         np.array([0, 1e9, 0, 0, 0.0])[:K],
         high if spare else np.full(K, np.inf),
         np.array([0, 0, 0.1, 0, 0.0])[:K],
@@ -116,9 +116,9 @@ def test_the_bound_holds_within_constraints(spare: bool):
         spare,
     )
     P = random_problem(4, K=K, R=1, limits=limits)
-    worth = P.worth.copy()
+    worth = P.transfer_weight.copy()
     worth[:, :, 4:] = 0
-    P = replace(P, worth=worth, members=np.ones_like(P.members), helps=None)
+    P = replace(P, transfer_weight=worth, group_members=np.ones_like(P.group_members), transfer_mask=None)
     found = solve(P, BOX)
     assert found is not None
     found, certificate = improved(P, found, BOX)

@@ -7,26 +7,26 @@ import pytest
 from planning_cases import BOX, random_problem, transfer_fit
 
 import babelscale as bs
-from babelscale.planning import solve as solving
-from babelscale.planning import streams
-from babelscale.planning.limits import Limits
-from babelscale.planning.nearby import near, suits
-from babelscale.planning.newton import Box, barriered
-from babelscale.planning.outer import Outer
-from babelscale.planning.problem import Problem
-from babelscale.planning.solve import Solution, Solved, losses_at, solve, solve_near
-from babelscale.planning.streams import Streams
-from babelscale.planning.tokens_step import advance
+from babelscale.planning.optimiser import interior_point as solving
+from babelscale.planning.optimiser import streams
+from babelscale.planning.optimiser.active_set import near, suits
+from babelscale.planning.optimiser.constraints import ConstraintSet
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.interior_point import Solution, Solved, losses_at, solve, solve_near
+from babelscale.planning.optimiser.newton import Box, barriered
+from babelscale.planning.optimiser.risk import RiskMeasure
+from babelscale.planning.optimiser.streams import PairEvaluator
+from babelscale.planning.optimiser.token_space_newton import advance
 
 
-def scattered(P: Problem, rows: int, noise: float, seed: int) -> Problem:
-    """Draws around a problem of one row."""
+def scattered(P: LossEvaluator, rows: int, noise: float, seed: int) -> LossEvaluator:
+    """SeparableForm around a problem of one row."""
     rng, many = np.random.default_rng(seed), P.at(np.zeros(rows, np.intp))
-    drawn = {name: getattr(many, name) for name in ("A", "B", "worth", "pooled", "lam")}
+    drawn = {name: getattr(many, name) for name in ("A", "B", "transfer_weight", "group_weight", "lam")}
     return replace(many, **{name: v * np.exp(noise * rng.standard_normal(v.shape)) for name, v in drawn.items()})
 
 
-def solved(P: Problem) -> Solution:
+def solved(P: LossEvaluator) -> Solution:
     found = solve(P, BOX)
     assert found is not None
     return found
@@ -43,7 +43,7 @@ def test_slopes_by_pairs_are_the_problems(kind: dict, lam: float | None, sparse:
     if lam is not None:
         P = replace(P, lam=np.full_like(P.lam, lam))
     p, n = rng.dirichlet(np.ones(len(P.languages)), P.draws), np.log(10 ** rng.uniform(8, 10, P.draws))
-    part, s = Streams.of(P), P.slopes(p, n, np.ones(P.draws))
+    part, s = PairEvaluator.of(P), P.slopes(p, n, np.ones(P.draws))
     at = part.point(p, n)
     H, border, corner = part.hessian(at, p, n)
     np.testing.assert_allclose(part.losses(p, n), P.losses(p, n), rtol=1e-11)
@@ -80,7 +80,7 @@ def test_most_draws_take_newton_steps_alone_and_the_same_bytes_come_again():
 def test_rows_that_newton_hands_back_follow_the_path(monkeypatch):
     P = random_problem(5, K=8, T=4, R=1, pool=True)
     many, point = scattered(P, 20, 0.05, 5), solved(P)
-    monkeypatch.setattr("babelscale.planning.nearby._STEPS", 0)
+    monkeypatch.setattr("babelscale.planning.optimiser.active_set._STEPS", 0)
     quick, slow = solve_near(many, BOX, Solved(P, BOX, point)), solved(many)
     assert quick is not None
     assert np.abs(quick.shares - slow.shares).max() < 2e-3
@@ -100,16 +100,16 @@ def test_what_newton_cannot_judge_is_left_to_the_path():
     assert suits(random_problem(0, alone=True))
     assert not suits(random_problem(0, low=-0.2))
     assert not suits(random_problem(0, price=True))
-    assert not suits(replace(random_problem(0), outer=Outer(np.arange(2), 2.0)))
+    assert not suits(replace(random_problem(0), risk=RiskMeasure(np.arange(2), 2.0)))
     four, free = np.zeros(4), np.ones(4)
-    assert not suits(random_problem(0, limits=Limits(four, np.full(4, 1e12), four, free)))
+    assert not suits(random_problem(0, limits=ConstraintSet(four, np.full(4, 1e12), four, free)))
 
 
 def test_a_language_comes_back_from_nothing_and_another_leaves():
     P = random_problem(9, K=4, T=2, R=1)
-    dear, cheap = P.worth.copy(), P.worth.copy()
+    dear, cheap = P.transfer_weight.copy(), P.transfer_weight.copy()
     dear[..., 2], cheap[..., 2] = 0.0, 5.0
-    without, with_it = replace(P, worth=dear), replace(P, worth=cheap)
+    without, with_it = replace(P, transfer_weight=dear), replace(P, transfer_weight=cheap)
     for start, end in ((without, with_it), (with_it, without)):
         found, best = solve_near(end, BOX, Solved(start, BOX, solved(start))), solved(end)
         assert found is not None
@@ -123,7 +123,7 @@ def test_the_barrier_in_tokens_is_the_one_its_gradient_belongs_to(by_share: bool
     free, none = np.ones(4), np.zeros(4)
     shares = (np.full(4, 0.02), np.full(4, 0.9)) if by_share else (none, free)
     tokens = (none, np.full(4, np.inf)) if by_share else (np.full(4, 1e6), np.full(4, np.inf))
-    P = random_problem(4, R=1, limits=Limits(*tokens, *shares))
+    P = random_problem(4, R=1, limits=ConstraintSet(*tokens, *shares))
     box, mu = Box(np.array([np.log(BOX[0])]), np.array([np.log(BOX[1])])), np.array([0.1])
     p, n, delta = np.array([[0.1, 0.2, 0.3, 0.4]]), np.array([21.0]), np.array([[0.3, -0.2, 0.1, 0.5]])
 
@@ -134,7 +134,7 @@ def test_the_barrier_in_tokens_is_the_one_its_gradient_belongs_to(by_share: bool
     g_n = s.by_n + mu * (1 / (box.high - n) - 1 / (n - box.low))
     q = s.by_p * p
     g = q - (q.sum(1) + X / a * g_n)[:, None] * p - mu
-    for k, slack, sign, _, _, share in P.limits.slacks(p, X):
+    for k, slack, sign, _, _, share in P.constraints.slacks(p, X):
         pull = mu / slack * sign
         g[:, k] -= pull * p[:, k]
         if share is not None:
@@ -146,7 +146,7 @@ def test_the_barrier_in_tokens_is_the_one_its_gradient_belongs_to(by_share: bool
 @pytest.mark.parametrize("kappa", [2.0, 0.5, 0.05])
 @pytest.mark.parametrize("mu", [1e-2, 1e-6, 1e-10])
 def test_weights_of_the_tail_sum_to_one(kappa: float, mu: float):
-    outer, f = Outer(np.arange(40), kappa), np.random.default_rng(0).uniform(0.5, 3, (30, 40))
+    outer, f = RiskMeasure(np.arange(40), kappa), np.random.default_rng(0).uniform(0.5, 3, (30, 40))
     z = outer._z(f, np.full(30, mu))
     q, _ = outer._q(f - z[:, None], np.full((30, 1), mu))
     np.testing.assert_allclose(q.sum(1), 1, rtol=1e-5)

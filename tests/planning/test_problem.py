@@ -7,9 +7,9 @@ import pytest
 from planning_cases import BOX, random_problem
 
 from babelscale.laws import effective_tokens
-from babelscale.planning.outer import Outer
-from babelscale.planning.problem import Problem, saturated
-from babelscale.planning.solve import Solved, solve, solve_near
+from babelscale.planning.optimiser.evaluate import LossEvaluator, saturated
+from babelscale.planning.optimiser.interior_point import Solved, solve, solve_near
+from babelscale.planning.optimiser.risk import RiskMeasure
 
 KINDS = [
     {"price": True, "cap": True},
@@ -20,12 +20,12 @@ KINDS = [
 ]
 
 
-def shares_and_sizes(P: Problem, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def shares_and_sizes(P: LossEvaluator, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.dirichlet(np.ones(len(P.languages)), P.draws), np.log(10 ** rng.uniform(8, 10, P.draws))
 
 
-def whole_hessian(P: Problem, p: np.ndarray, n: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def whole_hessian(P: LossEvaluator, p: np.ndarray, n: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     s, K = P.slopes(p, n, mu), p.shape[1]
     H = np.zeros((len(n), K + 1, K + 1))
     if s.dense is not None:
@@ -41,7 +41,7 @@ def whole_hessian(P: Problem, p: np.ndarray, n: np.ndarray, mu: np.ndarray) -> t
 def test_derivatives(kind: dict, tail: float | None):
     P = random_problem(1, **kind)
     if tail is not None:
-        P = replace(P, outer=Outer(np.arange(len(P.own)), tail), weights=np.ones_like(P.weights))
+        P = replace(P, risk=RiskMeasure(np.arange(len(P.target_index)), tail), weights=np.ones_like(P.weights))
     mu = np.full(P.draws, 0.05)
     p, n = shares_and_sizes(P, 1)
     gradient, hessian = whole_hessian(P, p, n, mu)
@@ -65,7 +65,7 @@ def test_saturation_is_the_laws():
 
 def test_alone_is_the_dense_problem_without_help():
     alone = random_problem(3, K=4, T=4, alone=True)
-    dense = replace(alone, worth=np.repeat(np.eye(4)[None], 3, 0), helps=None)
+    dense = replace(alone, transfer_weight=np.repeat(np.eye(4)[None], 3, 0), transfer_mask=None)
     p, n = shares_and_sizes(alone, 3)
     np.testing.assert_allclose(alone.losses(p, n), dense.losses(p, n), rtol=1e-14)
     one, two = solve(alone, BOX), solve(dense, BOX)

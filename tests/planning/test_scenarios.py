@@ -9,7 +9,7 @@ from planning_cases import random_problem, transfer_fit
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.planning import plan
-from babelscale.planning.outer import Outer
+from babelscale.planning.optimiser.risk import RiskMeasure
 
 UNIQUE = {"sw": 5e8, "en": 1e12}
 FITS = [
@@ -63,9 +63,9 @@ def test_a_robust_plan_is_the_best_for_what_it_is_robust_to():
 def test_the_tail_is_what_it_says():
     values = np.random.default_rng(0).normal(size=(3, 20))
     weights = np.ones((3, 20))
-    outer = Outer(np.arange(20), 1 / (0.2 * 20))
+    outer = RiskMeasure(np.arange(20), 1 / (0.2 * 20))
     np.testing.assert_allclose(outer.value(weights, values), np.sort(values)[:, -4:].mean(1))
-    np.testing.assert_allclose(Outer(np.arange(20), 2.0).value(weights, values), values.max(1))
+    np.testing.assert_allclose(RiskMeasure(np.arange(20), 2.0).value(weights, values), values.max(1))
     # The smooth one tends to it, and its multipliers are the dual's: they sum to one and lie under kappa.
     smooth = outer.value(weights, values, np.full(3, 1e-9))
     np.testing.assert_allclose(smooth, outer.value(weights, values), atol=1e-6)

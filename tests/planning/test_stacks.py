@@ -5,9 +5,10 @@ import pytest
 
 from babelscale.fitting import Fit
 from babelscale.laws import AdaptiveTransfer
-from babelscale.planning import plan, stacks
-from babelscale.planning.basis import Fitted
-from babelscale.planning.terms import Setting
+from babelscale.planning import plan
+from babelscale.planning.law_source import FittedLaws
+from babelscale.planning.optimiser import problem_cache
+from babelscale.planning.optimiser.setting import Setting
 
 
 def made(seed: int) -> list[Fit]:
@@ -24,17 +25,17 @@ def made(seed: int) -> list[Fit]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    stacks._kept.clear()
+    problem_cache._kept.clear()
     yield
-    stacks._kept.clear()
+    problem_cache._kept.clear()
 
 
 def test_a_kept_stack_gives_the_same_plan_at_any_budget() -> None:
     fits = made(0)
     first = [plan(fits, compute=C, draws=40).to_dict() for C in (1e18, 1e20)]
-    assert stacks._kept
+    assert problem_cache._kept
     assert [plan(fits, compute=C, draws=40).to_dict() for C in (1e18, 1e20)] == first
-    stacks._kept.clear()
+    problem_cache._kept.clear()
     assert plan(fits, compute=1e20, draws=40).to_dict() == first[1]
 
 
@@ -55,15 +56,15 @@ def test_other_laws_weights_and_unique_tokens_are_other_stacks() -> None:
 def test_what_is_kept_is_bounded_and_cannot_be_written() -> None:
     for seed in range(12):
         plan(made(seed), compute=1e19, draws=10, baselines=False)
-    assert len(stacks._kept) <= stacks._KEPT
+    assert len(problem_cache._kept) <= problem_cache._KEPT
     setting = Setting(("sw", "yo"), {"sw": 0.5, "yo": 0.5}, {}, 1e19)
-    one = stacks.at_draws(Fitted.of(made(0)), setting, 10, 0)
+    one = problem_cache.at_draws(FittedLaws.of(made(0)), setting, 10, 0)
     assert one is not None
     with pytest.raises(ValueError, match="read-only"):
         one.A[0, 0] = 1.0
 
 
 def test_large_stacks_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "_LARGEST", 8)
+    monkeypatch.setattr(problem_cache, "_LARGEST", 8)
     plan(made(0), compute=1e19, draws=10, baselines=False)
-    assert not stacks._kept
+    assert not problem_cache._kept

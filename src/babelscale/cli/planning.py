@@ -94,7 +94,7 @@ def plan(
     ladder
         Sizes to choose from: atlas for the study's twenty, or 1e8,3e8,1e9.
     draws
-        Draws of the laws, each planned anew for the intervals.
+        SeparableForm of the laws, each planned anew for the intervals.
     baselines
         Compare with simpler mixtures.
     chart

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from babelscale import mixture as mixtures
 from babelscale.intervals import interval
-from babelscale.planning.basis import Basis
 from babelscale.planning.budget import Budget
-from babelscale.planning.problem import saturated
-from babelscale.planning.solvers import AnyProblem, losses_at
-from babelscale.planning.terms import UNSPENT, Draws, Setting
+from babelscale.planning.law_source import LawSource
+from babelscale.planning.optimiser.evaluate import saturated
+from babelscale.planning.optimiser.setting import UNSPENT, SeparableForm, Setting
+from babelscale.planning.optimiser.solver import PlanProblem, losses_at
 
 Array = NDArray[np.float64]
 TEMPERATURE, EPOCHS = 10 / 3, 10.0
@@ -48,8 +48,8 @@ class Reference:
 
     shares: Array
     n: float
-    point: AnyProblem
-    drawn: AnyProblem | None
+    point: PlanProblem
+    drawn: PlanProblem | None
     budget: Budget
     setting: Setting
 
@@ -60,7 +60,7 @@ class Reference:
         return _value(self.point, self.shares, self.n), drawn
 
 
-def compare(reference: Reference, basis: Basis, count: int, seed: int) -> tuple[Baseline, ...]:
+def compare(reference: Reference, basis: LawSource, count: int, seed: int) -> tuple[Baseline, ...]:
     """Every baseline that these languages and unique tokens allow."""
     found = []
     X = float(reference.point.budget(np.array([reference.n]))[0][0])
@@ -92,11 +92,11 @@ def _mixtures(setting: Setting, budget: float) -> dict[str, Mapping[str, float]]
     return found
 
 
-def _value(many: AnyProblem, p: Array, n: float) -> Array:
+def _value(many: PlanProblem, p: Array, n: float) -> Array:
     return _over(many, losses_at(many, p[None], np.array([n])))
 
 
-def best_sizes(one: AnyProblem, shares: Array, budget: Budget) -> Array:
+def best_sizes(one: PlanProblem, shares: Array, budget: Budget) -> Array:
     """log N (M,) of the least objective for each of M mixtures, shares (M, K), among what the question allows."""
     every = np.arange(len(shares))
     fixed = budget.fixed(one.compute)
@@ -132,7 +132,7 @@ def _told(
     return Baseline(name, params, dict(tokens), float(value[0]), (at, min(low, at), max(high, at)))
 
 
-def _monolingual(reference: Reference, basis: Basis, count: int, seed: int) -> Baseline | None:
+def _monolingual(reference: Reference, basis: LawSource, count: int, seed: int) -> Baseline | None:
     """One model a target, each on its own tokens with an even part of the compute; nothing is shared."""
     targets, setting = basis.targets, reference.setting
     if len(targets) < 2 or not basis.separable(setting):
@@ -168,7 +168,7 @@ class Alone:
     served: float
 
     @classmethod
-    def of(cls, laws: Mapping[str, Draws], setting: Setting) -> "Alone":
+    def of(cls, laws: Mapping[str, SeparableForm], setting: Setting) -> "Alone":
         names = ("E", "A", "alpha", "B", "beta", "lam", "size_cap", "size_lam")
         numbers = {name: np.stack([getattr(law, name) for law in laws.values()], axis=1) for name in names}
         worth = np.stack([sum(law.worth.values(), np.zeros_like(law.E)) for law in laws.values()], axis=1)
@@ -204,7 +204,7 @@ def _sizes(one: Alone, budget: Budget) -> Array:
     return best
 
 
-def _over(many: AnyProblem, losses: Array) -> Array:
+def _over(many: PlanProblem, losses: Array) -> Array:
     """The objective of losses by target, shape (R, T)."""
     rows = len(losses), losses.shape[1]
-    return many.outer.value(np.broadcast_to(many.weights, rows), losses - many.offset)
+    return many.risk.value(np.broadcast_to(many.weights, rows), losses - many.least_loss)

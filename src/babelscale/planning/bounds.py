@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from babelscale.errors import InputError
 from babelscale.planning.budget import SMALLEST, Budget
-from babelscale.planning.terms import Bounds, Setting
+from babelscale.planning.optimiser.setting import Bounds, Setting
 
 Given = Mapping[str, float] | float | None
 
@@ -109,15 +109,15 @@ def check(setting: Setting, budget: Budget) -> None:
                 hint=f"the nearest feasible compute is {needed * 1.001:.4g} FLOPs, or min_tokens of "
                 f"{(budget.compute / (6 * N) - budget.served / 3):.4g} in all",
             )
-    where = setting.limits
+    where = setting.constraints
     if setting.shares and budget.compute is not None:
         N = budget.params or (min(budget.rungs) if budget.rungs else SMALLEST)
         X = budget.compute / (6 * N) - budget.served / 3
         if where.inside(X) is None:
             _, low, high = where.room(X)
+            unshared = replace(setting, shares={}).constraints.inside(X) is not None
             raise InputError(
                 "bounds on tokens and shares contradict each other: at the most that can be spent they ask for "
                 f"{low:.4g} of the budget and allow {high:.4g}",
-                hint="loosen min_share or max_tokens; without the shares "
-                f"{'a plan exists' if replace(setting, shares={}).limits.inside(X) is not None else 'none exists'}",
+                hint=f"loosen min_share or max_tokens; without the shares {'a plan' if unshared else 'none'} exists",
             )

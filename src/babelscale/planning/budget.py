@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from babelscale import published
 from babelscale.errors import InputError
-from babelscale.planning.newton import Box
-from babelscale.planning.solve import Solution
-from babelscale.planning.solvers import AnyProblem, Known, solve, solve_near
+from babelscale.planning.optimiser.interior_point import Solution
+from babelscale.planning.optimiser.newton import Box
+from babelscale.planning.optimiser.solver import PlanProblem, SolvedProblem, solve, solve_near
 from babelscale.planning.wording import count
 
 Array = NDArray[np.float64]
@@ -151,7 +151,12 @@ def _rungs(ladder: bool | tuple[float, ...] | list[float], high: float) -> tuple
 
 
 def optimum(
-    problem: AnyProblem, budget: Budget, *, start: Solution | None = None, seed: int = 0, known: Known | None = None
+    problem: PlanProblem,
+    budget: Budget,
+    *,
+    start: Solution | None = None,
+    seed: int = 0,
+    known: SolvedProblem | None = None,
 ) -> Solution | None:
     """The best shares and N at the compute of each row.
 
@@ -174,18 +179,18 @@ def optimum(
     return _on_ladder(problem, budget.rungs, found, box, known, seed)
 
 
-def _boxes(problem: AnyProblem, budget: Budget) -> Box:
+def _boxes(problem: PlanProblem, budget: Budget) -> Box:
     """Rows of different compute: each has a box of its own."""
     high = np.minimum(problem.compute / (6 * SMALLEST + 2 * budget.served), budget.high)
     return Box(np.full(len(high), math.log(budget.low)), np.log(high))
 
 
 def _on_ladder(
-    problem: AnyProblem,
+    problem: PlanProblem,
     rungs: tuple[float, ...],
     found: Solution,
     box: tuple[float, float],
-    known: Known | None,
+    known: SolvedProblem | None,
     seed: int,
 ) -> Solution:
     """The best rung: all of them for one row, the two around the free optimum of each draw."""
@@ -216,11 +221,11 @@ def _on_ladder(
 class Found:
     """A solution and the problem, with its compute, that it solves."""
 
-    problem: AnyProblem
+    problem: PlanProblem
     solution: Solution
 
 
-def solve_budget(problem: AnyProblem, budget: Budget, seed: int = 0, start: Solution | None = None) -> Found | None:
+def solve_budget(problem: PlanProblem, budget: Budget, seed: int = 0, start: Solution | None = None) -> Found | None:
     """The plan of a problem of one row; its compute is searched, from `start`, where the question leaves it open."""
     C = _given_compute(budget)
     if C is not None:
@@ -244,12 +249,12 @@ def solve_budget(problem: AnyProblem, budget: Budget, seed: int = 0, start: Solu
     return None if solution is None else Found(one, solution)
 
 
-def solve_draws(problem: AnyProblem, budget: Budget, point: Found, seed: int = 0) -> Found | None:
+def solve_draws(problem: PlanProblem, budget: Budget, point: Found, seed: int = 0) -> Found | None:
     """The same question for every row of `problem`, from the answer for the fit."""
     R, C = problem.draws, float(point.problem.compute[0])
     free = budget.free and not budget.rungs
     box = budget.box(C) if budget.free else None
-    known = Known(point.problem, box, point.solution)
+    known = SolvedProblem(point.problem, box, point.solution)
     if _given_compute(budget) is not None:
         many = replace(problem, compute=np.full(R, C))
         solution = optimum(many, budget, seed=seed, known=known)
@@ -282,7 +287,7 @@ def solve_draws(problem: AnyProblem, budget: Budget, point: Found, seed: int = 0
     return Found(replace(problem, compute=C_rows), solution)
 
 
-def _rung_rows(problem: AnyProblem, budget: Budget, known: Known) -> Solution | None:
+def _rung_rows(problem: PlanProblem, budget: Budget, known: SolvedProblem) -> Solution | None:
     """Draws at different compute on a ladder: every rung, the best of them."""
     sizes = np.log(budget.rungs)
     rows = np.repeat(np.arange(problem.draws), len(sizes))
@@ -323,7 +328,7 @@ def _root(
     start: Array,
     tolerance: float,
     budget: Budget,
-    problem: AnyProblem,
+    problem: PlanProblem,
     seed: int,
     steps: int = 60,
 ) -> Array:
@@ -364,7 +369,7 @@ def _root(
     return np.where(lost, np.inf, x)
 
 
-def _unreached(budget: Budget, problem: AnyProblem, excess: float, seed: int) -> None:
+def _unreached(budget: Budget, problem: PlanProblem, excess: float, seed: int) -> None:
     if budget.loss is None:
         raise InputError(f"no compute makes {budget.kind} {budget.params or budget.tokens:.3g} the best choice")
     least = budget.loss * (1 + excess)

@@ -22,11 +22,11 @@ from babelscale import languages as language_table
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.intervals import interval
-from babelscale.planning import blocks, planner
-from babelscale.planning.basis import Basis, Fitted
-from babelscale.planning.blocks import Block, Shop
+from babelscale.planning import group_models, planner
 from babelscale.planning.budget import BYTES_PER_PARAM, Budget, optimum
-from babelscale.planning.terms import Setting, problem
+from babelscale.planning.group_models import GroupModel, ModelCache
+from babelscale.planning.law_source import FittedLaws, LawSource
+from babelscale.planning.optimiser.setting import Setting, problem
 from babelscale.planning.wording import columns, count, plain, save_json
 from babelscale.transfer import TransferMatrix
 
@@ -140,10 +140,10 @@ def partition_models(
 
         if fits is not None:
             raise InputError("both fits and published=True", hint="plan from your fits or from the printed figures")
-        basis: Basis = PublishedLaws.of(languages, None, unique_tokens)
+        basis: LawSource = PublishedLaws.of(languages, None, unique_tokens)
         matrix = matrix or figures.transfer_matrix()
     else:
-        basis = Fitted.of(fits)
+        basis = FittedLaws.of(fits)
     codes = language_table.check(dict.fromkeys(languages or basis.languages()), "languages")
     targets = basis.targets
     if len(targets) < 2:
@@ -158,7 +158,7 @@ def partition_models(
         raise InputError(f"pivot {pivot!r} is not a target", hint=f"targets: {', '.join(targets)}")
     shares = planner.check_weights(weights, targets)
     unique = basis.unique(codes) | planner.check_unique(unique_tokens, codes)
-    shop = Shop(basis, shares, unique, [code for code in codes if code not in targets])
+    shop = ModelCache(basis, shares, unique, [code for code in codes if code not in targets])
     whole = shop(frozenset(targets))
     if whole is None:
         raise InputError(
@@ -196,17 +196,17 @@ def _translated(targets: Sequence[str], pivot: str, split: Split) -> tuple[froze
     return (frozenset([pivot]), frozenset(targets))
 
 
-def _cost(made: Sequence[Block], compute: float, room: float | None) -> float:
+def _cost(made: Sequence[GroupModel], compute: float, room: float | None) -> float:
     """The objective of several models from the tables, their compute divided as best it can be."""
     if room is None:
-        parts = blocks.split(made, compute)
-        return math.fsum(blocks.value(b, float(C))[0] for b, C in zip(made, parts, strict=True))
-    C, n = blocks.split_with_memory(made, compute, room)
+        parts = group_models.split(made, compute)
+        return math.fsum(group_models.value(b, float(C))[0] for b, C in zip(made, parts, strict=True))
+    C, n = group_models.split_with_memory(made, compute, room)
     x = np.log(C / 6) - n
     return math.fsum(float((b.cap(n[i : i + 1]) + b.h(x[i : i + 1]))[0]) for i, b in enumerate(made))
 
 
-def _exact(basis: Basis, block: Block, compute: float, n: float | None, budget: Budget, seed: int) -> Part:
+def _exact(basis: LawSource, block: GroupModel, compute: float, n: float | None, budget: Budget, seed: int) -> Part:
     """A block's own plan, solved and not read from tables."""
     setting = replace(block.setting, compute=compute)
     one = problem(basis.only(block.codes).point(setting), setting)
@@ -227,10 +227,10 @@ def _exact(basis: Basis, block: Block, compute: float, n: float | None, budget: 
 
 
 def _judged(
-    basis: Basis,
-    shop: Shop,
+    basis: LawSource,
+    shop: ModelCache,
     budget: Budget,
-    made: Sequence[Block],
+    made: Sequence[GroupModel],
     one: Part,
     room: float | None,
     tried: tuple[int, bool],
@@ -241,10 +241,10 @@ def _judged(
 ) -> ModelPartition:
     compute, targets = budget.compute or 0.0, basis.targets
     if room is None:
-        C = blocks.split(made, compute)
+        C = group_models.split(made, compute)
         parts = [_exact(basis, b, float(c), None, budget, seed) for b, c in zip(made, C, strict=True)]
     else:
-        C, n = blocks.split_with_memory(made, compute, room)
+        C, n = group_models.split_with_memory(made, compute, room)
         parts = [_exact(basis, b, float(c), float(m), budget, seed) for b, c, m in zip(made, C, n, strict=True)]
     weights = shop.weights
     losses = {code: (one.losses[code], _of(parts, code, pivot, split)) for code in targets}
@@ -277,8 +277,8 @@ def _of(parts: Sequence[Part], code: str, pivot: str | None, split: str | None) 
 
 
 def _interval(
-    basis: Basis,
-    shop: Shop,
+    basis: LawSource,
+    shop: ModelCache,
     one: Part,
     parts: Sequence[Part],
     how: tuple[str | None, str | None],
@@ -311,7 +311,7 @@ def _interval(
 
 
 def _notes(
-    basis: Basis, tried: tuple[int, bool], room: float | None, split: str | None, pivot: str | None, K: int
+    basis: LawSource, tried: tuple[int, bool], room: float | None, split: str | None, pivot: str | None, K: int
 ) -> list[str]:
     notes = []
     if split == "hub":

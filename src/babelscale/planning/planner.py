@@ -16,15 +16,16 @@ from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.planning import baselines, bounds, scenarios, stacks
-from babelscale.planning.basis import Basis, Fitted
+from babelscale.planning import baselines, bounds
 from babelscale.planning.budget import BYTES_PER_PARAM, Budget, Found, optimum, solve_budget, solve_draws
-from babelscale.planning.certificate import Certificate
+from babelscale.planning.law_source import FittedLaws, LawSource
+from babelscale.planning.optimiser import problem_cache, scenarios
+from babelscale.planning.optimiser.certificate import Certificate
+from babelscale.planning.optimiser.scenarios import Objective, Robust
+from babelscale.planning.optimiser.setting import Setting
+from babelscale.planning.optimiser.solver import PlanProblem, improved
+from babelscale.planning.plan_intervals import PlanIntervals
 from babelscale.planning.result import Expected, Plan
-from babelscale.planning.scenarios import Objective, Robust
-from babelscale.planning.solvers import AnyProblem, improved
-from babelscale.planning.spread import Spread
-from babelscale.planning.terms import Setting
 
 Array = NDArray[np.float64]
 DRAWS = 200
@@ -114,7 +115,7 @@ def plan(
         return _with_helpers(basis, budget, limits, want, weights, unique_tokens)
     if helpers:
         raise InputError("helpers are for published=True", hint="name them among the languages")
-    return _planned(Fitted.of(fits), budget, limits, want, languages, weights, unique_tokens)
+    return _planned(FittedLaws.of(fits), budget, limits, want, languages, weights, unique_tokens)
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _with_helpers(
 
 
 def _planned(
-    basis: Basis,
+    basis: LawSource,
     budget: Budget,
     limits: "bounds.Asked",
     want: Wish,
@@ -194,7 +195,7 @@ def _planned(
     start = budget.compute or 1e20
     setting = Setting(codes, shares, unique, start, budget.served, tokens, parts, basis.covariates(want.covariates))
     bounds.check(setting, budget)
-    point = stacks.at_optimum(basis, setting)
+    point = problem_cache.at_optimum(basis, setting)
     drawn = _drawn(basis, setting, want)
     meant = _meant(point, drawn, budget, want)
     found = solve_budget(meant, budget, want.seed)
@@ -208,11 +209,11 @@ def _planned(
     found = replace(found, solution=solution)
     again = _again(drawn, budget, found, want)
     setting = replace(setting, compute=C)
-    point = replace(point, compute=np.array([C]), offset=_offset(found.problem, point, want))
+    point = replace(point, compute=np.array([C]), least_loss=_offset(found.problem, point, want))
     simpler = ()
     if want.baselines:
         drawn_here = None if drawn is None else replace(drawn, compute=np.full(drawn.draws, C))
-        judged = [None if one is None else _judged(one, point.offset, want) for one in (point, drawn_here)]
+        judged = [None if one is None else _judged(one, point.least_loss, want) for one in (point, drawn_here)]
         assert judged[0] is not None
         simpler = baselines.compare(
             baselines.Reference(
@@ -226,15 +227,15 @@ def _planned(
     return _assemble(basis, setting, budget, want, found, certificate, again, simpler, notes)
 
 
-def _drawn(basis: Basis, setting: Setting, want: Wish) -> AnyProblem | None:
+def _drawn(basis: LawSource, setting: Setting, want: Wish) -> PlanProblem | None:
     count = want.draws
     costly = want.objective != "mean" or (want.robust is not None and len(basis.targets) > 20)
     if costly or not basis.separable(setting):
         count = min(count, _FEW)
-    return stacks.at_draws(basis, setting, count, want.seed)
+    return problem_cache.at_draws(basis, setting, count, want.seed)
 
 
-def _meant(point: AnyProblem, drawn: AnyProblem | None, budget: Budget, want: Wish) -> AnyProblem:
+def _meant(point: PlanProblem, drawn: PlanProblem | None, budget: Budget, want: Wish) -> PlanProblem:
     """The problem that the wish is about: the fit's own, or its draws' as scenarios; and what its objective is."""
     if want.objective == "regret":
         if budget.loss is not None or budget.compute is None:
@@ -245,11 +246,11 @@ def _meant(point: AnyProblem, drawn: AnyProblem | None, budget: Budget, want: Wi
     if drawn is None:
         raise InputError("a robust plan needs draws of the fits", hint="fit with resamples, or leave out robust")
     if want.objective == "regret":
-        drawn = replace(drawn, offset=np.repeat(point.offset, drawn.draws, 0))
+        drawn = replace(drawn, least_loss=np.repeat(point.least_loss, drawn.draws, 0))
     return scenarios.scenarios(drawn, want.robust, want.tail, want.objective)
 
 
-def _with_regrets(problem: AnyProblem, budget: Budget, seed: int) -> AnyProblem:
+def _with_regrets(problem: PlanProblem, budget: Budget, seed: int) -> PlanProblem:
     """The problem with each target's least loss as its offset, shape (R, T).
 
     Raises:
@@ -261,35 +262,35 @@ def _with_regrets(problem: AnyProblem, budget: Budget, seed: int) -> AnyProblem:
     found = optimum(alone, budget, seed=seed)
     if found is None or not np.isfinite(found.objective).all():
         raise InputError("the least loss of a target alone was not found", hint='plan with objective="worst"')
-    return replace(problem, offset=found.objective.reshape(R, T))
+    return replace(problem, least_loss=found.objective.reshape(R, T))
 
 
-def _offset(solved: AnyProblem, point: AnyProblem, want: Wish) -> Array:
+def _offset(solved: PlanProblem, point: PlanProblem, want: Wish) -> Array:
     """Each target's least loss, where regrets are planned."""
-    return solved.offset[:, : point.weights.shape[1]] if want.objective == "regret" else point.offset
+    return solved.least_loss[:, : point.weights.shape[1]] if want.objective == "regret" else point.least_loss
 
 
-def _judged(one: AnyProblem, offset: Array, want: Wish) -> AnyProblem:
+def _judged(one: PlanProblem, offset: Array, want: Wish) -> PlanProblem:
     """The fit's or the draws' problem under the wish's objective, without its robustness."""
-    one = replace(one, offset=np.broadcast_to(offset, one.weights.shape))
+    one = replace(one, least_loss=np.broadcast_to(offset, one.weights.shape))
     return one if want.objective == "mean" else scenarios.worst(one)
 
 
-def _searched(budget: Budget, solved: AnyProblem) -> tuple[float, float] | None:
+def _searched(budget: Budget, solved: PlanProblem) -> tuple[float, float] | None:
     return budget.box(float(solved.compute[0])) if budget.free and not budget.rungs else None
 
 
-def _again(drawn: AnyProblem | None, budget: Budget, found: Found, want: Wish) -> Found | None:
+def _again(drawn: PlanProblem | None, budget: Budget, found: Found, want: Wish) -> Found | None:
     """Every draw planned anew; None for a robust plan, which is one plan for all of them."""
     if drawn is None or want.robust is not None:
         return None
-    offset = found.problem.offset
-    many = replace(drawn, offset=np.broadcast_to(offset, drawn.weights.shape))
+    offset = found.problem.least_loss
+    many = replace(drawn, least_loss=np.broadcast_to(offset, drawn.weights.shape))
     return solve_draws(many if want.objective == "mean" else scenarios.worst(many), budget, found, want.seed)
 
 
-def _nowhere(setting: Setting, point: AnyProblem, budget: Budget) -> InputError:
-    if setting.limits.any:
+def _nowhere(setting: Setting, point: PlanProblem, budget: Budget) -> InputError:
+    if setting.constraints.any:
         return InputError(
             "no allocation within the constraints lies in the domain of every law",
             hint="loosen the bounds on the languages that interfere",
@@ -331,7 +332,7 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
 
 
 def _assemble(
-    basis: Basis,
+    basis: LawSource,
     setting: Setting,
     budget: Budget,
     want: Wish,
@@ -348,7 +349,7 @@ def _assemble(
     unique = {code: setting.unique_tokens.get(code, math.inf) for code in setting.languages}
     allocation = Allocation(N, tokens, unique, setting.covariates)
     losses = {t: Expected(*each) for t, each in basis.expected(setting, allocation, want.seed).items()}
-    spread = Spread.of(again, found, setting.languages)
+    spread = PlanIntervals.of(again, found, setting.languages)
     spent = 6 * N * sum(tokens.values()) + 2 * N * budget.served
     value = float(best.objective[0])
     if want.objective == "mean" and want.robust is None:

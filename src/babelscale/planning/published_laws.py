@@ -25,10 +25,10 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.intervals import central
 from babelscale.laws.separable import Group
-from babelscale.planning import stacks
-from babelscale.planning.basis import Expectations
-from babelscale.planning.solvers import losses_at
-from babelscale.planning.terms import Draws, Setting
+from babelscale.planning.law_source import Expectations
+from babelscale.planning.optimiser import problem_cache
+from babelscale.planning.optimiser.setting import SeparableForm, Setting
+from babelscale.planning.optimiser.solver import losses_at
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 
 Array = NDArray[np.float64]
@@ -123,15 +123,15 @@ class PublishedLaws:
     def rows(self, count: int, seed: int) -> None:
         return None
 
-    def point(self, setting: Setting) -> dict[str, Draws]:
+    def point(self, setting: Setting) -> dict[str, SeparableForm]:
         curse = published.multilinguality()
         return {
             code: _draws(code, _printed(code), setting, np.array([curse.phi]), np.array([curse.psi]), self._worth(code))
             for code in self.targets
         }
 
-    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
-        """Draws: the rounding of the print, and for a pooled language one of the rows at random."""
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None:
+        """SeparableForm: the rounding of the print, and for a pooled language one of the rows at random."""
         if not count:
             return None
         curse = published.multilinguality()
@@ -155,7 +155,7 @@ class PublishedLaws:
             found[code] = _draws(code, numbers, setting, phi, psi, worth)
         return found
 
-    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, Draws]:
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
         # How many languages there are is all that the printed law of one reads of the others.
         own = replace(setting, languages=self.targets[:1])
         return self.drawn(own, count, seed) or self.point(own)
@@ -172,8 +172,8 @@ class PublishedLaws:
         )
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
-        value = stacks.at_optimum(self, one).losses(shares, n)[0]
-        drawn = stacks.at_draws(self, one, _DRAWS, seed)
+        value = problem_cache.at_optimum(self, one).losses(shares, n)[0]
+        drawn = problem_cache.at_draws(self, one, _DRAWS, seed)
         assert drawn is not None
         spread = losses_at(drawn, shares, n)
         low, high = central(spread, rule="nearest")
@@ -263,11 +263,11 @@ def _printed(code: str) -> _Numbers:
 
 def _draws(
     code: str, numbers: _Numbers, setting: Setting, phi: Array, psi: Array, helpers: Mapping[str, Array]
-) -> Draws:
+) -> SeparableForm:
     K, one = len(setting.languages), np.ones_like(numbers.E)
     worth: dict[Group, Array] = {frozenset([code]): one}
     worth |= {frozenset([helper]): tau for helper, tau in helpers.items() if helper in setting.languages}
-    return Draws(
+    return SeparableForm(
         E=numbers.E,
         A=np.exp(numbers.log_A) * K**phi,
         alpha=numbers.alpha,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from babelscale.allocation import Allocation
 from babelscale.planning.baselines import Baseline
-from babelscale.planning.certificate import Certificate
+from babelscale.planning.optimiser.certificate import Certificate
 from babelscale.planning.wording import between, columns, count, plain, save_json
 
 Interval = tuple[float, float]

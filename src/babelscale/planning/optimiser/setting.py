@@ -1,4 +1,4 @@
-"""Fitted laws as one planning problem: the numbers of each law's equation in the arrays that `Problem` reads."""
+"""Fitted laws as one planning problem: the numbers of each law's equation in the arrays that `LossEvaluator` reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.fitting import Fit
-from babelscale.laws.separable import SeparableForm as Draws
-from babelscale.planning.limits import Limits
-from babelscale.planning.problem import Problem
+from babelscale.laws.separable import SeparableForm
+from babelscale.planning.optimiser.constraints import ConstraintSet
+from babelscale.planning.optimiser.evaluate import LossEvaluator
 
 Array = NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -33,10 +33,10 @@ class Setting:
     covariates: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def limits(self) -> Limits:
+    def constraints(self) -> ConstraintSet:
         """The bounds as arrays, with a last column for budget that they leave unspent."""
         if not (self.tokens or self.shares):
-            return Limits()
+            return ConstraintSet()
         bounds = [self.tokens.get(code, (0.0, np.inf)) for code in self.languages]
         shares = [self.shares.get(code, (0.0, 1.0)) for code in self.languages]
         spare = any(high < np.inf for _, high in bounds)
@@ -45,12 +45,12 @@ class Setting:
         tokens = np.array(bounds + more) * [1 - _WIDTH, 1 + _WIDTH]
         parts = np.array(shares + [(0.0, 1.0)] * len(more)) * [1 - _WIDTH, 1.0]
         parts[:, 1] = np.where(parts[:, 1] < 1, parts[:, 1] * (1 + _WIDTH), 1.0)
-        return Limits(tokens[:, 0], tokens[:, 1], parts[:, 0], parts[:, 1], spare)
+        return ConstraintSet(tokens[:, 0], tokens[:, 1], parts[:, 0], parts[:, 1], spare)
 
 
-def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
+def problem(laws: Mapping[str, SeparableForm], setting: Setting) -> LossEvaluator:
     """Stack the laws of all targets into one problem."""
-    targets, limits = list(laws), setting.limits
+    targets, limits = list(laws), setting.constraints
     codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
     column = {code: k for k, code in enumerate(codes)}
     rows, T, K = len(next(iter(laws.values())).E), len(targets), len(codes)
@@ -75,20 +75,20 @@ def problem(laws: Mapping[str, Draws], setting: Setting) -> Problem:
     def stacked(name: str) -> Array:
         return np.stack([getattr(law, name) for law in laws.values()], axis=1)
 
-    return Problem(
+    return LossEvaluator(
         languages=codes,
         weights=np.tile([setting.weights[target] for target in targets], (rows, 1)),
         **{name: stacked(name) for name in _NUMBERS},  # pyright: ignore[reportArgumentType]
-        worth=_alone(worth, own) if alone else worth,
-        pooled=pooled,
-        members=members,
-        pooled_unique=np.where(members.any(1), np.where(members > 0, unique, 0.0).sum(1), np.inf),
+        transfer_weight=_alone(worth, own) if alone else worth,
+        group_weight=pooled,
+        group_members=members,
+        group_unique=np.where(members.any(1), np.where(members > 0, unique, 0.0).sum(1), np.inf),
         unique=unique,
-        own=own,
+        target_index=own,
         compute=np.full(rows, setting.compute),
-        offset=np.zeros((rows, T)),
+        least_loss=np.zeros((rows, T)),
         served=setting.served,
-        limits=limits,
+        constraints=limits,
     )
 
 
@@ -97,7 +97,7 @@ def _alone(worth: Array, own: NDArray[np.intp]) -> Array:
     return worth[:, :, 0] if worth.shape[2] == 1 else worth[:, np.arange(len(own)), own]
 
 
-def of_fit(fit: Fit, setting: Setting, values: Array) -> Draws | None:
+def of_fit(fit: Fit, setting: Setting, values: Array) -> SeparableForm | None:
     """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`; None where the
     law has no separable form."""
     p = dict(zip(fit.law.parameter_names, np.asarray(values, np.float64).T, strict=True))

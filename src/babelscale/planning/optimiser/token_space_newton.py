@@ -14,12 +14,12 @@ p'' = 2 p (sigma^2 - delta sigma), n'' = r^2 sigma^2; the chain rule turns the H
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.problem import Problem
+from babelscale.planning.optimiser.evaluate import LossEvaluator
 
 Array = NDArray[np.float64]
 
 
-def advance(problem: Problem, p: Array, n: Array, delta: Array, t: Array) -> tuple[Array, Array]:
+def advance(problem: LossEvaluator, p: Array, n: Array, delta: Array, t: Array) -> tuple[Array, Array]:
     """Shares and n after D (1 + t delta)."""
     X, a = problem.budget(n)
     D = p * (1 + t[:, None] * delta)
@@ -30,7 +30,7 @@ def advance(problem: Problem, p: Array, n: Array, delta: Array, t: Array) -> tup
 
 
 def direction(
-    problem: Problem,
+    problem: LossEvaluator,
     p: Array,
     n: Array,
     z: Array,
@@ -56,7 +56,7 @@ def direction(
     g = q - (q.sum(1) + r * g_n)[:, None] * p - mu[:, None]
     stiff = diagonal + p * z
     rows: list[Array] = []
-    for k, slack, sign, _, _, share in problem.limits.slacks(p, X):
+    for k, slack, sign, _, _, share in problem.constraints.slacks(p, X):
         pull = mu[:, None] / slack
         g[:, k] -= sign * pull * p[:, k]
         if share is None:
@@ -64,7 +64,7 @@ def direction(
             continue
         # slack = sign (D_l - share u): every trained language moves u.
         trained = p.copy()
-        if problem.limits.spare:
+        if problem.constraints.spare:
             trained[:, -1] = 0.0
         slopes = -sign * share[None, :, None] * trained[:, None, :]
         slopes[:, np.arange(len(k)), k] += sign * p[:, k]

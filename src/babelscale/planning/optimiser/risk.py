@@ -1,4 +1,4 @@
-"""Outer: how the losses of many targets become one objective: their weighted mean, the worst, or the worst tail.
+"""RiskMeasure: how the losses of many targets become one objective: their weighted mean, the worst, or the worst tail.
 
 With f_j = sum of the weighted losses of scenario j, and kappa = 1 / (tail J) over J scenarios,
 
@@ -23,7 +23,7 @@ _ROUNDING = 5e-16
 
 
 @dataclass(frozen=True)
-class Outer:
+class RiskMeasure:
     """The objective as a function of the losses.
 
     Args:
@@ -127,4 +127,4 @@ class Outer:
         return z
 
 
-MEAN = Outer()
+MEAN = RiskMeasure()

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.basis import Basis
-from babelscale.planning.problem import Problem, saturated_size
-from babelscale.planning.solve import COLD, solve
-from babelscale.planning.terms import Setting, problem
+from babelscale.planning.law_source import LawSource
+from babelscale.planning.optimiser.evaluate import LossEvaluator, saturated_size
+from babelscale.planning.optimiser.interior_point import COLD, solve
+from babelscale.planning.optimiser.setting import Setting, problem
 
 Array = NDArray[np.float64]
 Code = frozenset[str]
@@ -27,11 +27,11 @@ _N = np.linspace(math.log(1e3), math.log(1e15), 140)
 
 
 @dataclass(frozen=True)
-class Block:
+class GroupModel:
     """The languages of one model: the problem at one row, h and its slope by log X on the grid `_X`."""
 
     codes: tuple[str, ...]
-    problem: Problem
+    problem: LossEvaluator
     setting: Setting
     data: Array
     slope: Array
@@ -58,14 +58,16 @@ def hermite(x: Array, grid: Array, value: Array, slope: Array) -> Array:
     return inside + np.where(x < grid[0], slope[0] * (x - grid[0]), 0.0)
 
 
-class Shop:
+class ModelCache:
     """Blocks made once and kept."""
 
-    def __init__(self, basis: Basis, weights: Mapping[str, float], unique: Mapping[str, float], helpers: Sequence[str]):
+    def __init__(
+        self, basis: LawSource, weights: Mapping[str, float], unique: Mapping[str, float], helpers: Sequence[str]
+    ):
         self.basis, self.weights, self.unique, self.helpers = basis, weights, unique, tuple(helpers)
-        self._made: dict[Code, Block | None] = {}
+        self._made: dict[Code, GroupModel | None] = {}
 
-    def __call__(self, codes: Code) -> Block | None:
+    def __call__(self, codes: Code) -> GroupModel | None:
         """The block of some targets; None where no mixture lies in the domain of their laws."""
         if codes not in self._made:
             self._made[codes] = self._make(tuple(sorted(codes)))
@@ -75,7 +77,7 @@ class Shop:
     def made(self) -> int:
         return len(self._made)
 
-    def _make(self, codes: tuple[str, ...]) -> Block | None:
+    def _make(self, codes: tuple[str, ...]) -> GroupModel | None:
         setting = Setting((*codes, *self.helpers), self.weights, self.unique, 1e20)
         one = problem(self.basis.only(codes).point(setting), setting)
         rows = np.zeros(len(_X), np.intp)
@@ -97,11 +99,11 @@ class Shop:
         data[last + 1 :], slope[last + 1 :] = data[last], 0.0
         if not inside[first : last + 1].all():
             return None
-        block = Block(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
+        block = GroupModel(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
         return replace(block, curve=_curve(block))
 
 
-def _curve(block: Block) -> tuple[Array, Array]:
+def _curve(block: GroupModel) -> tuple[Array, Array]:
     """V(C) at N's grid spread over compute, and log of the marginal -dV/dC; both falling."""
     log_C = np.linspace(math.log(1e12), math.log(1e30), 160)
     n = _N[None, :] + 0 * log_C[:, None]
@@ -115,7 +117,7 @@ def _curve(block: Block) -> tuple[Array, Array]:
     return log_C, np.minimum.accumulate(marginal)
 
 
-def split(blocks: Sequence[Block], compute: float) -> Array:
+def split(blocks: Sequence[GroupModel], compute: float) -> Array:
     """C_b of each block: one marginal for all, by bisection."""
     low, high = -200.0, 50.0
     log_C = np.zeros(len(blocks))
@@ -127,7 +129,7 @@ def split(blocks: Sequence[Block], compute: float) -> Array:
     return C / C.sum() * compute
 
 
-def value(block: Block, compute: float) -> tuple[float, float]:
+def value(block: GroupModel, compute: float) -> tuple[float, float]:
     """V(C) from the tables, and log N there."""
     n = _N
     total = block.cap(n) + block.h(math.log(compute / 6) - n)
@@ -137,7 +139,7 @@ def value(block: Block, compute: float) -> tuple[float, float]:
     return float(total.min()), float(fine[total.argmin()])
 
 
-def split_with_memory(blocks: Sequence[Block], compute: float, memory: float) -> tuple[Array, Array]:
+def split_with_memory(blocks: Sequence[GroupModel], compute: float, memory: float) -> tuple[Array, Array]:
     """C_b and log N_b of each block where sum N_b is bounded too (in parameters), by SLSQP on the tables."""
     from scipy.optimize import minimize
 

@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
-from babelscale.planning.outer import Outer
-from babelscale.planning.solvers import AnyProblem
+from babelscale.planning.optimiser.risk import RiskMeasure
+from babelscale.planning.optimiser.solver import PlanProblem
 
 Array = NDArray[np.float64]
 Objective = Literal["mean", "worst", "regret"]
 Robust = Literal["mean", "cvar"]
 
 
-def worst(problem: AnyProblem) -> AnyProblem:
+def worst(problem: PlanProblem) -> PlanProblem:
     """The same problem with the largest loss (less its offset) of any target as its objective."""
     targets = np.arange(problem.weights.shape[1])
-    return replace(problem, weights=np.ones_like(problem.weights), outer=Outer(targets, 2.0))
+    return replace(problem, weights=np.ones_like(problem.weights), risk=RiskMeasure(targets, 2.0))
 
 
-def scenarios(drawn: AnyProblem, robust: Robust, tail: float, objective: Objective) -> AnyProblem:
+def scenarios(drawn: PlanProblem, robust: Robust, tail: float, objective: Objective) -> PlanProblem:
     """All draws of a problem as the targets of one row.
 
     Raises:
@@ -37,11 +37,11 @@ def scenarios(drawn: AnyProblem, robust: Robust, tail: float, objective: Objecti
         raise InputError(f"robust='cvar' with objective={objective!r}", hint="take robust='mean', or objective='mean'")
     if not 0 < tail <= 1:
         raise InputError(f"tail is {tail}", hint="a share of the draws, such as 0.1 for the worst tenth")
-    weights, outer = drawn.weights.reshape(1, S * T), Outer()
+    weights, outer = drawn.weights.reshape(1, S * T), RiskMeasure()
     if robust == "cvar":
-        outer = Outer(np.repeat(np.arange(S), T), 1 / (tail * S))
+        outer = RiskMeasure(np.repeat(np.arange(S), T), 1 / (tail * S))
     elif objective == "mean":
         weights = weights / S
     else:
-        weights, outer = np.full((1, S * T), 1 / S), Outer(np.tile(np.arange(T), S), 2.0)
-    return replace(drawn, **drawn.as_scenarios(), weights=weights, outer=outer)
+        weights, outer = np.full((1, S * T), 1 / S), RiskMeasure(np.tile(np.arange(T), S), 2.0)
+    return replace(drawn, **drawn.as_scenarios(), weights=weights, risk=outer)

@@ -27,8 +27,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.problem import Problem, saturated_size
-from babelscale.planning.solve import Solution, Solved, solve, solve_near
+from babelscale.planning.optimiser.evaluate import LossEvaluator, saturated_size
+from babelscale.planning.optimiser.interior_point import Solution, Solved, solve, solve_near
 
 Array = NDArray[np.float64]
 Kind = Literal["global", "shares", "local", "search"]
@@ -89,7 +89,7 @@ class _Cut:
     X: float
 
 
-def improved(problem: Problem, found: Solution, box: tuple[float, float] | None) -> tuple[Solution, Certificate]:
+def improved(problem: LossEvaluator, found: Solution, box: tuple[float, float] | None) -> tuple[Solution, Certificate]:
     """A solution and its certificate; where a cut at another N shows a better plan, that one, solved from there.
 
     For fixed N the problem is convex, over N it may have several valleys where languages help each other.
@@ -104,20 +104,20 @@ def improved(problem: Problem, found: Solution, box: tuple[float, float] | None)
     return found, certificate
 
 
-def certify(problem: Problem, found: Solution, box: tuple[float, float] | None) -> Certificate:
+def certify(problem: LossEvaluator, found: Solution, box: tuple[float, float] | None) -> Certificate:
     """The certificate of a solved problem of one row; `box` is the interval of N searched, None where N is given."""
     return _certified(problem, found, box)[0]
 
 
 def _certified(
-    problem: Problem, found: Solution, box: tuple[float, float] | None
+    problem: LossEvaluator, found: Solution, box: tuple[float, float] | None
 ) -> tuple[Certificate, Solution | None]:
     """The certificate, and a better point that its cuts came across."""
     q, n = found.weights, found.n
     gains, _ = problem.gradient(found.shares, n, q)
     residual = _residual(problem, found, gains[0], box is None or bool(found.at_edge[0]))
-    losses = problem.losses(found.shares, n) - problem.offset
-    scale = float((problem.weights * (losses + problem.offset)).sum() / problem.weights.sum())
+    losses = problem.losses(found.shares, n) - problem.least_loss
+    scale = float((problem.weights * (losses + problem.least_loss)).sum() / problem.weights.sum())
     value = float(problem.objective(found.shares, n)[0])
     if not problem.convex:
         return Certificate(np.nan, -np.inf, residual, "local", found.starts), None
@@ -127,11 +127,11 @@ def _certified(
         bound = float((q * losses).sum()) - first.gap
         return Certificate((value - bound) / scale, bound, residual, "shares", found.starts), None
     low, high = np.log(box[0]), np.log(box[1])
-    needed = float(problem.limits.tokens_low.sum()) if problem.limits.any else 0.0
+    needed = float(problem.constraints.tokens_low.sum()) if problem.constraints.any else 0.0
     if needed + problem.served > 0:
         high = min(high, float(np.log(problem.compute[0] / (6 * needed + 2 * problem.served))) - 1e-12)
     cuts = [_cut(problem, found, q)]
-    base = -float((q * problem.offset).sum())
+    base = -float((q * problem.least_loss).sum())
     bound = -np.inf
     for turn in range(_ROUNDS):
         least, where = _least(problem, q, cuts, low, high, value - base, scale)
@@ -154,7 +154,7 @@ def _certified(
     return Certificate((value - bound) / scale, bound, residual, "global", found.starts), None
 
 
-def _residual(problem: Problem, found: Solution, gains: Array, fixed: bool) -> float:
+def _residual(problem: LossEvaluator, found: Solution, gains: Array, fixed: bool) -> float:
     """Largest relative violation of stationarity in the shares (token for token), and in N where it is free.
 
     Bounds on tokens and shares are not read here; the gap covers them.
@@ -165,7 +165,7 @@ def _residual(problem: Problem, found: Solution, gains: Array, fixed: bool) -> f
     if not worth > 0:
         return np.nan
     violation = 0.0
-    if not problem.limits.any:
+    if not problem.constraints.any:
         violation = max(float(np.abs(gains[trained] / worth - 1).max()), float((gains / worth).max() - 1))
     if fixed or problem.gamma.any():
         return violation
@@ -175,19 +175,19 @@ def _residual(problem: Problem, found: Solution, gains: Array, fixed: bool) -> f
     return max(violation, abs(pull - push) / max(pull, push)) if X > 0 else violation
 
 
-def _cut(problem: Problem, found: Solution, q: Array) -> _Cut:
+def _cut(problem: LossEvaluator, found: Solution, q: Array) -> _Cut:
     gains, each = problem.gradient(found.shares, found.n, q)
     X = float(problem.budget(found.n)[0][0])
     most, nu = best_use(problem, gains[0], X)
     spent = float(gains[0] @ found.shares[0]) * X
     s = problem.state(found.shares, found.n)
-    c = spent if problem.separable and not problem.pooled.any() else float(each[0])
+    c = spent if problem.separable and not problem.group_weight.any() else float(each[0])
     return _Cut(float((q * s.data).sum()), c, max(most - spent, 0.0), nu, X)
 
 
-def best_use(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
+def best_use(problem: LossEvaluator, gains: Array, X: float) -> tuple[float, float]:
     """The largest sum gains D over D >= 0 within the bounds that spend at most X, and its slope by X."""
-    limits = problem.limits
+    limits = problem.constraints
     if not limits.any:
         most = float(gains.max())
         return float(most * X), most
@@ -205,10 +205,10 @@ def best_use(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
     return float(value), slope
 
 
-def _program(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
+def _program(problem: LossEvaluator, gains: Array, X: float) -> tuple[float, float]:
     from scipy.optimize import linprog
 
-    limits, K = problem.limits, len(gains) - int(problem.limits.spare)
+    limits, K = problem.constraints, len(gains) - int(problem.constraints.spare)
     # In units of X: D = X d. share_low u <= d_l <= share_high u with u = sum d.
     rows, right = [np.ones(K)], [1.0]
     for k in range(K):
@@ -230,7 +230,7 @@ def _program(problem: Problem, gains: Array, X: float) -> tuple[float, float]:
     return -float(solved.fun) * unit * X, nu * unit
 
 
-def _capacity(problem: Problem, q: Array, n: Array) -> Array:
+def _capacity(problem: LossEvaluator, q: Array, n: Array) -> Array:
     """sum_t q_t (E_t + A_t / S(N)^alpha_t) at each n of a vector."""
     many = np.broadcast_to(problem.size_cap, (len(n), problem.size_cap.shape[1]))
     N = saturated_size(n, many, problem.size_lam)[0]
@@ -238,7 +238,7 @@ def _capacity(problem: Problem, q: Array, n: Array) -> Array:
 
 
 def _least(
-    problem: Problem, q: Array, cuts: list[_Cut], low: float, high: float, value: float, scale: float
+    problem: LossEvaluator, q: Array, cuts: list[_Cut], low: float, high: float, value: float, scale: float
 ) -> tuple[float, list[float]]:
     """A rigorous least value over n of the highest cut, and up to a few n where it is too low to be of use.
 
@@ -281,7 +281,7 @@ def _least(
     return least, _spread_out(points) if len(points) else []
 
 
-def _data(problem: Problem, cut: _Cut, n: Array) -> tuple[Array, Array]:
+def _data(problem: LossEvaluator, cut: _Cut, n: Array) -> tuple[Array, Array]:
     """The cut of the data's part at each n, and its elasticity r by the budget."""
     a = problem.compute[0] / 6 * np.exp(-n)
     inside = np.maximum(1 + (cut.gap + cut.nu * (a - problem.served / 3 - cut.X)) / cut.c, 1e-300)
@@ -300,10 +300,12 @@ def _spread_out(points: Array) -> list[float]:
     return chosen
 
 
-def _nearby(problem: Problem, found: Solution, q: Array, where: list[float]) -> tuple[list[_Cut], Solution | None]:
+def _nearby(
+    problem: LossEvaluator, found: Solution, q: Array, where: list[float]
+) -> tuple[list[_Cut], Solution | None]:
     """Cuts at other sizes, each from the best shares there, and those."""
     rows = np.zeros(len(where), np.intp)
-    many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), outer=type(problem.outer)())
+    many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), risk=type(problem.risk)())
     solved = solve_near(many, None, Solved(problem, None, found), n=np.array(where), exact=True)
     if solved is None:
         return [], None

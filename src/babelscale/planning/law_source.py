@@ -1,4 +1,4 @@
-"""Basis: the laws that a plan rests on, fitted or printed, in one shape for the planner."""
+"""Law source: the laws that a plan rests on, fitted or printed, in one shape for the planner."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,16 +14,16 @@ from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
 from babelscale.laws import ScalingLaw
-from babelscale.planning import stacks
-from babelscale.planning.solvers import losses_at
-from babelscale.planning.terms import Draws, Setting, languages_of, of_fit
+from babelscale.planning.optimiser import problem_cache
+from babelscale.planning.optimiser.setting import SeparableForm, Setting, languages_of, of_fit
+from babelscale.planning.optimiser.solver import losses_at
 
 Array = NDArray[np.float64]
 _MANY = 6
 Expectations = Mapping[str, tuple[float, float, float]]
 
 
-class Basis(Protocol):
+class LawSource(Protocol):
     """What the planner asks of laws; `targets` are the languages whose losses they give."""
 
     @property
@@ -51,7 +51,7 @@ class Basis(Protocol):
         """The covariates that the laws read, held at the given values or at the only one of the fitted runs."""
         ...
 
-    def only(self, targets: Sequence[str]) -> "Basis":
+    def only(self, targets: Sequence[str]) -> "LawSource":
         """The laws of some targets."""
         ...
 
@@ -63,15 +63,15 @@ class Basis(Protocol):
         """Every target's law with rows of its parameters: `count` draws, with 0 the optimum; None without draws."""
         ...
 
-    def point(self, setting: Setting) -> dict[str, Draws]:
+    def point(self, setting: Setting) -> dict[str, SeparableForm]:
         """Every target's law, one row."""
         ...
 
-    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None:
         """Every target's law at `count` draws; None where nothing is known of the uncertainty."""
         ...
 
-    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, Draws]:
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
         """Every target's law in a model of its own, at so many of its draws, or with count 0 at the fit itself."""
         ...
 
@@ -84,13 +84,13 @@ class Basis(Protocol):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedLaws:
     """Fits of one's own, one a target."""
 
     fits: Mapping[str, Fit]
 
     @classmethod
-    def of(cls, fits: Fit | Sequence[Fit] | None) -> "Fitted":
+    def of(cls, fits: Fit | Sequence[Fit] | None) -> "FittedLaws":
         """Fits by target, checked to be of one loss, one vocabulary and different languages.
 
         Raises:
@@ -155,8 +155,8 @@ class Fitted:
             found.setdefault(name, low)
         return found
 
-    def only(self, targets: Sequence[str]) -> "Fitted":
-        return Fitted({target: self.fits[target] for target in targets})
+    def only(self, targets: Sequence[str]) -> "FittedLaws":
+        return FittedLaws({target: self.fits[target] for target in targets})
 
     def separable(self, setting: Setting) -> bool:
         return all(of_fit(fit, setting, _optimum(fit)) is not None for fit in self.fits.values())
@@ -166,21 +166,21 @@ class Fitted:
             return None
         return {t: (fit.law, self._rows(t, count, seed) if count else _optimum(fit)) for t, fit in self.fits.items()}
 
-    def point(self, setting: Setting) -> dict[str, Draws]:
+    def point(self, setting: Setting) -> dict[str, SeparableForm]:
         return {target: _separable(fit, setting, _optimum(fit)) for target, fit in self.fits.items()}
 
-    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None:
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None:
         if not all(len(fit.draws) for fit in self.fits.values()) or not count:
             return None
         return {t: _separable(fit, setting, self._rows(t, count, seed)) for t, fit in self.fits.items()}
 
     def _rows(self, target: str, count: int, seed: int) -> Array:
-        """Draws of different targets are independent; each target's are taken in an order of their own."""
+        """SeparableForm of different targets are independent; each target's are taken in an order of their own."""
         draws = self.fits[target].draws
         rng = np.random.default_rng([seed, *target.encode()])
         return draws[rng.permutation(len(draws))[np.arange(count) % len(draws)]]
 
-    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, Draws]:
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
         found = {}
         for target, fit in self.fits.items():
             own = replace(setting, languages=(target,))
@@ -202,9 +202,9 @@ class Fitted:
         one = replace(setting, compute=C, tokens={}, shares={})
         shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
         n = np.log(np.array([float(allocation.params)]))
-        value = stacks.at_optimum(self, one).losses(shares, n)[0]
+        value = problem_cache.at_optimum(self, one).losses(shares, n)[0]
         # Every draw once, each target's in an order of its own, which quantiles do not see.
-        drawn = stacks.at_draws(self, one, counts.pop(), seed)
+        drawn = problem_cache.at_draws(self, one, counts.pop(), seed)
         assert drawn is not None
         drawn_losses = losses_at(drawn, shares, n)
         noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
@@ -247,7 +247,7 @@ class Fitted:
         return tuple(notes)
 
 
-def _separable(fit: Fit, setting: Setting, values: Array) -> Draws:
+def _separable(fit: Fit, setting: Setting, values: Array) -> SeparableForm:
     """The fit's separable form at rows of parameters.
 
     Raises:

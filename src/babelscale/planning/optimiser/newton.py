@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.problem import Problem, Slopes
-from babelscale.planning.tokens_step import advance, direction
+from babelscale.planning.optimiser.evaluate import LossEvaluator, Slopes
+from babelscale.planning.optimiser.token_space_newton import advance, direction
 
 Array = NDArray[np.float64]
 _BACKTRACKS = 40
@@ -47,7 +47,7 @@ class System(NamedTuple):
 
 
 def follow(
-    problem: Problem, p: Array, n: Array, z: Array, box: Box | None, mu: Array, steps: int, exact: bool
+    problem: LossEvaluator, p: Array, n: Array, z: Array, box: Box | None, mu: Array, steps: int, exact: bool
 ) -> tuple[Array, Array, Array]:
     """Newton's method at one weight of the barrier, from an interior point; p, n and z there. `mu` (R,), `z` (R, K)."""
     p, n, z = p.copy(), n.copy(), z.copy()
@@ -59,7 +59,7 @@ def follow(
         part = problem if whole else problem.at(active)
         edges = None if box is None else box.at(active)
         m, old = mu[active], p[active]
-        if edges is None or not part.limits.any:
+        if edges is None or not part.constraints.any:
             step_p, step_n, decrement = _step(part, old, n[active], z[active], m, edges)
         else:
             step_p, step_n, decrement = _tokens_step(part, old, n[active], z[active], m, edges)
@@ -80,18 +80,18 @@ def _multipliers(z: Array, p: Array, step: Array, p_new: Array, mu: Array) -> Ar
     return np.clip(mu[:, None] / p - z * step / p, middle / _BAND, middle * _BAND)
 
 
-def barriered(problem: Problem, p: Array, n: Array, mu: Array, box: Box | None) -> Array:
+def barriered(problem: LossEvaluator, p: Array, n: Array, mu: Array, box: Box | None) -> Array:
     """The barrier problem's value, shape (R,); infinite outside."""
     with np.errstate(divide="ignore", invalid="ignore"):
         barrier = np.log(p).sum(1)
         if box is not None:
             barrier = barrier + np.log(n - box.low) + np.log(box.high - n)
-        if problem.limits.any:
+        if problem.constraints.any:
             X = problem.budget(n)[0]
-            barrier = barrier + problem.limits.barrier(p, X)
+            barrier = barrier + problem.constraints.barrier(p, X)
             if box is not None:
                 # Steps are in tokens there: the barrier is on log D and on slacks in tokens.
-                barrier = barrier + (p.shape[1] + problem.limits.count) * np.log(X)
+                barrier = barrier + (p.shape[1] + problem.constraints.count) * np.log(X)
         inside = np.isfinite(barrier) & (problem.budget(n)[0] > 0)
         value = np.full(len(n), np.inf)
         if inside.all():
@@ -102,12 +102,12 @@ def barriered(problem: Problem, p: Array, n: Array, mu: Array, box: Box | None) 
     return np.where(np.isfinite(value), value, np.inf)
 
 
-def system(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box | None) -> System:
+def system(problem: LossEvaluator, p: Array, n: Array, z: Array, mu: Array, box: Box | None) -> System:
     """Scaled gradient and Hessian at interior points."""
     s = problem.slopes(p, n, mu)
     by_p, by_n, diagonal, border, corner = s.by_p.copy(), s.by_n.copy(), s.diagonal, s.border, s.corner.copy()
     dense = s.dense
-    if problem.limits.any:
+    if problem.constraints.any:
         by_p, by_n, diagonal, dense, border, corner = _limited(problem, p, n, mu, s)
     g = by_p * p - mu[:, None]
     if box is not None:
@@ -116,15 +116,15 @@ def system(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box |
     return System(g, by_n, diagonal * p**2 + p * z, dense, border * p, corner)
 
 
-def _limited(problem: Problem, p: Array, n: Array, mu: Array, s: Slopes) -> tuple:
+def _limited(problem: LossEvaluator, p: Array, n: Array, mu: Array, s: Slopes) -> tuple:
     """Add -mu sum log slack: slack = sign (p_l - ...) + over / X(n) + last p_last."""
     by_p, by_n, corner = s.by_p.copy(), s.by_n.copy(), s.corner.copy()
     diagonal, border, dense = s.diagonal.copy(), s.border.copy(), s.dense
     X, a = problem.budget(n)
     first, second = a / X**2, 2 * a**2 / X**3 - a / X**2  # derivatives of 1 / X by n
-    if problem.limits.spare and problem.limits.by_share and dense is None:
+    if problem.constraints.spare and problem.constraints.by_share and dense is None:
         dense = np.zeros((*p.shape, p.shape[1]))
-    for k, slack, sign, over, last, _ in problem.limits.slacks(p, X):
+    for k, slack, sign, over, last, _ in problem.constraints.slacks(p, X):
         pull, stiff = mu[:, None] / slack, mu[:, None] / slack**2
         by_p[:, k] -= sign * pull
         diagonal[:, k] += stiff
@@ -141,7 +141,9 @@ def _limited(problem: Problem, p: Array, n: Array, mu: Array, s: Slopes) -> tupl
     return by_p, by_n, diagonal, dense, border, corner
 
 
-def _step(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box | None) -> tuple[Array, Array, Array]:
+def _step(
+    problem: LossEvaluator, p: Array, n: Array, z: Array, mu: Array, box: Box | None
+) -> tuple[Array, Array, Array]:
     """A descent direction with sum(dp) = 0, and the decrease it promises at first order."""
     s = system(problem, p, n, z, mu, box)
     y, dn = _bordered(s, p, box is None) if s.dense is None else _full(s, p, box is None)
@@ -154,7 +156,9 @@ def _step(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box | 
     return y * p, dn, np.maximum(descent, 0.0)
 
 
-def _tokens_step(problem: Problem, p: Array, n: Array, z: Array, mu: Array, box: Box) -> tuple[Array, None, Array]:
+def _tokens_step(
+    problem: LossEvaluator, p: Array, n: Array, z: Array, mu: Array, box: Box
+) -> tuple[Array, None, Array]:
     """A descent direction in tokens, times p, and the decrease it promises."""
     s = problem.slopes(p, n, mu)
     g_n = s.by_n + mu * (1 / (box.high - n) - 1 / (n - box.low))
@@ -223,7 +227,7 @@ def _saddle_free(s: System, p: Array, box: Box | None) -> tuple[Array, Array]:
 
 
 def _search(
-    problem: Problem,
+    problem: LossEvaluator,
     now: tuple[Array, Array, Array],
     step: tuple[Array, Array | None, Array],
     mu: Array,

@@ -1,4 +1,4 @@
-"""Streams: value, slopes and curvature of the mean loss, pair by pair of a target and a language that counts for it.
+"""Value, slopes and curvature of the mean loss, pair by pair of a target and a language that counts for it.
 
     f(p, n) = sum_t q_t (E_t + A_t / S(N)^alpha_t + B_t D_eff,t^-beta_t),    D = p X(n)
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.problem import SMALL_LAMBDA, Problem, saturated, saturated_size
+from babelscale.planning.optimiser.evaluate import SMALL_LAMBDA, LossEvaluator, saturated, saturated_size
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp] | slice
@@ -26,7 +26,7 @@ Rows = NDArray[np.intp] | slice
 _SPARSE = 0.1
 
 
-class Point(NamedTuple):
+class LossDerivatives(NamedTuple):
     """Value (R,) and gradient (R, K), (R,) at shares and n, and what the Hessian needs of that point.
 
     `v` are the slopes of D_eff by pairs; `second` (R, T) f''; `bent` (R, K) the diagonal of H_D; `pool_slope` and
@@ -45,111 +45,111 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Streams:
+class PairEvaluator:
     """R rows of a problem. Numbers of pairs are (R, T, K), or (R, M) for the M pairs `target`, `language`."""
 
-    problem: Problem
-    worth: Array
+    problem: LossEvaluator
+    transfer_weight: Array
     target: NDArray[np.intp]
     language: NDArray[np.intp]
 
     @classmethod
-    def of(cls, problem: Problem) -> "Streams":
-        helps = np.asarray(problem.helps)
+    def of(cls, problem: LossEvaluator) -> "PairEvaluator":
+        helps = np.asarray(problem.transfer_mask)
         target, language = np.nonzero(helps)
         if problem.separable:
-            return cls(problem, problem.worth, np.arange(len(problem.own)), problem.own)
+            return cls(problem, problem.transfer_weight, np.arange(len(problem.target_index)), problem.target_index)
         if len(target) > _SPARSE * helps.size:
-            return cls(problem, problem.worth, target, language)
-        return cls(problem, problem.worth[:, target, language], target, language)
+            return cls(problem, problem.transfer_weight, target, language)
+        return cls(problem, problem.transfer_weight[:, target, language], target, language)
 
-    def at(self, rows: Rows) -> "Streams":
-        return replace(self, problem=self.problem.at(rows), worth=self.worth[rows])
+    def at(self, rows: Rows) -> "PairEvaluator":
+        return replace(self, problem=self.problem.at(rows), transfer_weight=self.transfer_weight[rows])
 
     @property
     def dense(self) -> bool:
-        return self.worth.ndim == 3
+        return self.transfer_weight.ndim == 3
 
     @property
     def diagonal(self) -> bool:
         """Whether no language's worth depends on another's tokens."""
-        return self.problem.separable and not self.problem.pooled.any()
+        return self.problem.separable and not self.problem.group_weight.any()
 
     def losses(self, p: Array, n: Array) -> Array:
         """Loss by target, shape (R, T); infinite outside a law's domain."""
         one = self.problem
         D = p * one.budget(n)[0][:, None]
-        effective = self._effective(D)[1] + one.pooled * self._pools(D)[0]
+        effective = self._effective(D)[1] + one.group_weight * self._pools(D)[0]
         N = saturated_size(n, one.size_cap, one.size_lam)[0]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             found = one.E + one.A * np.exp(-one.alpha * np.log(N)) + one.B * np.exp(-one.beta * np.log(effective))
         return np.where((effective > 0) & np.isfinite(found), found, np.inf)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def point(self, p: Array, n: Array) -> Point:
+    def point(self, p: Array, n: Array) -> LossDerivatives:
         """Value and derivatives; rows outside the laws' domain have an infinite value and no meaning else."""
         one = self.problem
         X, a = one.budget(n)
         D = p * X[:, None]
         v, effective, over = self._effective(D)
         pool, pool_slope, pool_curve = self._pools(D)
-        effective = effective + one.pooled * pool
+        effective = effective + one.group_weight * pool
         inside = (effective > 0).all(1) & (X > 0)
         effective = np.where(effective > 0, effective, 1.0)
         data = one.weights * one.B * np.exp(-one.beta * np.log(effective))
         N, N_slope, N_curve = saturated_size(n, one.size_cap, one.size_lam)
         capacity = one.weights * one.A * np.exp(-one.alpha * np.log(N))
-        value = (one.weights * (one.E - one.offset) + capacity + data).sum(1)
+        value = (one.weights * (one.E - one.least_loss) + capacity + data).sum(1)
         first = -one.beta * data / effective
         second = -first * (one.beta + 1) / effective
         by_D, bent = self._by_language(first, v), np.zeros_like(D)
         if over.any():
             bent = np.where(over, -self._by_language(first * one.lam, v) / one.unique, 0.0)
-        if one.pooled.any():
-            by_D = by_D + (first * one.pooled * pool_slope) @ one.members
+        if one.group_weight.any():
+            by_D = by_D + (first * one.group_weight * pool_slope) @ one.group_members
         along, rate = (by_D * p).sum(1), N_slope / N
         size_n = -(one.alpha * capacity * rate).sum(1)
         size_nn = (one.alpha * capacity * ((one.alpha + 1) * rate**2 - N_curve / N)).sum(1)
-        return Point(
+        return LossDerivatives(
             np.where(inside & np.isfinite(value), value, np.inf),
             X[:, None] * by_D,
             size_n - a * along,
             v,
             second,
             bent,
-            one.pooled * pool_slope,
-            first * one.pooled * pool_curve,
+            one.group_weight * pool_slope,
+            first * one.group_weight * pool_curve,
             size_nn + a * along,
         )
 
     def _pools(self, D: Array) -> tuple[Array, Array, Array]:
         """S, S' and S'' of the pooled streams, shape (R, T)."""
         one = self.problem
-        if not one.pooled.any():
-            nothing = np.zeros_like(one.pooled)
+        if not one.group_weight.any():
+            nothing = np.zeros_like(one.group_weight)
             return nothing, nothing, nothing
-        return saturated(D @ one.members.T, one.pooled_unique, one.lam)
+        return saturated(D @ one.group_members.T, one.group_unique, one.lam)
 
     def _effective(self, D: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         """v by pairs, D_eff of single streams (R, T), and which tokens repeat (R, K)."""
         U, lam = self.problem.unique, self.problem.lam
         over = U < D
         if not over.any():
-            return self.worth, self._by_target(self.worth, D), over
+            return self.transfer_weight, self._by_target(self.transfer_weight, D), over
         repeats, held = np.where(over, D / U - 1, 0.0), np.where(over, U, 0.0)
         v = self._outer(lam, -repeats)
         if lam.min() < SMALL_LAMBDA:
             more = np.where(v < 0, np.expm1(v) / self._outer(-np.where(lam > 0, lam, 1.0), np.ones_like(D)), 0.0)
             more = np.where(self._outer(lam, np.ones_like(D)) > 0, more, self._outer(np.ones_like(lam), repeats))
-            again = self._by_target(self.worth * more, held)
-            v = self.worth * np.exp(v)
+            again = self._by_target(self.transfer_weight * more, held)
+            v = self.transfer_weight * np.exp(v)
         else:
             np.exp(v, out=v)
-            v *= self.worth
-            again = (self._by_target(self.worth, held) - self._by_target(v, held)) / lam
-        return v, self._by_target(self.worth, np.minimum(D, U)) + again, over
+            v *= self.transfer_weight
+            again = (self._by_target(self.transfer_weight, held) - self._by_target(v, held)) / lam
+        return v, self._by_target(self.transfer_weight, np.minimum(D, U)) + again, over
 
-    def hessian(self, at: Point, p: Array, n: Array) -> tuple[Array, Array, Array]:
+    def hessian(self, at: LossDerivatives, p: Array, n: Array) -> tuple[Array, Array, Array]:
         """By the shares (R, K, K), or (R, K) where it is a diagonal; between them and n (R, K), and by n (R,)."""
         one, K = self.problem, p.shape[1]
         X, a = one.budget(n)
@@ -165,11 +165,11 @@ class Streams:
             J = np.zeros((*root.shape, K))
             J[:, self.target, self.language] = root[:, self.target] * at.v
         if at.pool_slope.any():
-            J += (root * at.pool_slope)[:, :, None] * one.members
+            J += (root * at.pool_slope)[:, :, None] * one.group_members
         H = np.matmul(J.swapaxes(1, 2), J)
         if at.pool_bent.any():
-            bent = one.members * (X[:, None] ** 2 * at.pool_bent)[:, :, None]
-            H += np.matmul(bent.swapaxes(1, 2), one.members)
+            bent = one.group_members * (X[:, None] ** 2 * at.pool_bent)[:, :, None]
+            H += np.matmul(bent.swapaxes(1, 2), one.group_members)
         k = np.arange(K)
         H[:, k, k] += X[:, None] ** 2 * at.bent
         Hp = np.matmul(H, p[:, :, None])[:, :, 0]
@@ -184,7 +184,7 @@ class Streams:
         if self.dense:
             return np.matmul(values, x[:, :, None])[:, :, 0]
         t, starts = np.unique(self.target, return_index=True)
-        found = np.zeros((len(x), len(self.problem.own)))
+        found = np.zeros((len(x), len(self.problem.target_index)))
         found[:, t] = np.add.reduceat(values * x[:, self.language], starts, axis=1) if len(t) else 0.0
         return found
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.laws import ScalingLaw
-from babelscale.planning.problem import Problem
-from babelscale.planning.searched import SearchedProblem
-from babelscale.planning.solvers import AnyProblem
-from babelscale.planning.terms import Draws, Setting, problem
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.general_search import GeneralProblem
+from babelscale.planning.optimiser.setting import SeparableForm, Setting, problem
+from babelscale.planning.optimiser.solver import PlanProblem
 
 Array = NDArray[np.float64]
 # Problems that are kept, and the bytes of the largest array of one.
@@ -30,37 +30,37 @@ class Laws(Protocol):
     def key(self) -> Hashable: ...
     def separable(self, setting: Setting) -> bool: ...
     def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None: ...
-    def point(self, setting: Setting) -> dict[str, Draws]: ...
-    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, Draws] | None: ...
+    def point(self, setting: Setting) -> dict[str, SeparableForm]: ...
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None: ...
 
 
 # By key: the laws, held so that no other object takes their identity, and their problem.
-_kept: OrderedDict[Hashable, tuple[Laws, Problem]] = OrderedDict()
+_kept: OrderedDict[Hashable, tuple[Laws, LossEvaluator]] = OrderedDict()
 _lock = threading.Lock()
 
 
-def at_optimum(laws: Laws, setting: Setting) -> AnyProblem:
+def at_optimum(laws: Laws, setting: Setting) -> PlanProblem:
     """The laws themselves, one row."""
     if not laws.separable(setting):
         rows = laws.rows(0, 0)
         assert rows is not None
-        return SearchedProblem.of(rows, setting)
+        return GeneralProblem.of(rows, setting)
     found = _stacked(laws, setting, (), lambda: laws.point(setting))
     assert found is not None
     return found
 
 
-def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> AnyProblem | None:
+def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> PlanProblem | None:
     """The laws at `count` draws; None where nothing is known of the uncertainty."""
     if not laws.separable(setting):
         rows = laws.rows(count, seed) if count else None
-        return None if rows is None else SearchedProblem.of(rows, setting)
+        return None if rows is None else GeneralProblem.of(rows, setting)
     return _stacked(laws, setting, (count, seed), lambda: laws.drawn(setting, count, seed))
 
 
 def _stacked(
-    laws: Laws, setting: Setting, which: tuple[int, ...], make: Callable[[], Mapping[str, Draws] | None]
-) -> Problem | None:
+    laws: Laws, setting: Setting, which: tuple[int, ...], make: Callable[[], Mapping[str, SeparableForm] | None]
+) -> LossEvaluator | None:
     by_language = (setting.weights, setting.unique_tokens, setting.tokens, setting.shares)
     key = (laws.key, which, setting.languages, setting.served, *(tuple(each.items()) for each in by_language))
     with _lock:
@@ -76,7 +76,7 @@ def _stacked(
     return replace(held[1], compute=np.full(held[1].draws, setting.compute))
 
 
-def _keep(key: Hashable, laws: Laws, made: Problem) -> None:
+def _keep(key: Hashable, laws: Laws, made: LossEvaluator) -> None:
     arrays = [value for each in fields(made) if isinstance(value := getattr(made, each.name), np.ndarray)]
     # Several plans read them.
     for array in arrays:

@@ -1,4 +1,4 @@
-"""Spread: how far a plan's size, compute, tokens and shares move when every draw of the laws is planned anew."""
+"""PlanIntervals: how far a plan's size, compute, tokens and shares move when every draw of the laws is planned anew."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from babelscale.planning.budget import Found
 
 
 @dataclass(frozen=True)
-class Spread:
+class PlanIntervals:
     """90 % intervals over replanned draws; the plan itself always lies inside."""
 
     params: tuple[float, float] | None
@@ -19,7 +19,7 @@ class Spread:
     shares: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, again: Found | None, found: Found, codes: Sequence[str]) -> "Spread":
+    def of(cls, again: Found | None, found: Found, codes: Sequence[str]) -> "PlanIntervals":
         if again is None:
             return cls(None, None, {}, {})
         s = again.solution

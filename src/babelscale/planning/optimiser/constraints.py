@@ -1,4 +1,4 @@
-"""Limits: bounds on the tokens and the share of each language, as a barrier, and where they leave room.
+"""ConstraintSet: bounds on the tokens and the share of each language, as a barrier, and where they leave room.
 
     tokens_low <= D_l <= tokens_high,    share_low u <= p_l <= share_high u,    u the part of the budget that is spent
 
@@ -31,7 +31,7 @@ class Slack(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConstraintSet:
     """Bounds by language, shape (K,); empty arrays mean none. `spare`: the last column is budget left unspent."""
 
     tokens_low: Array = field(default_factory=_none)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.newton import Box
-from babelscale.planning.problem import Problem
-from babelscale.planning.streams import Point, Streams
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.newton import Box
+from babelscale.planning.optimiser.streams import LossDerivatives, PairEvaluator
 
 Array = NDArray[np.float64]
 _STEPS, _TRIES = 15, 5
@@ -38,12 +38,12 @@ class Near(NamedTuple):
     solved: NDArray[np.bool_]
 
 
-def suits(problem: Problem) -> bool:
+def suits(problem: LossEvaluator) -> bool:
     """Whether the method holds: a convex mean of losses, without bounds or a price on the share."""
-    return problem.convex and problem.outer.scenario is None and not problem.limits.any and not problem.gamma.any()
+    return problem.convex and problem.risk.scenario is None and not problem.constraints.any and not problem.gamma.any()
 
 
-def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float, gap: float = np.inf) -> Near:
+def near(problem: LossEvaluator, p: Array, n: Array, box: Box | None, short: float, gap: float = np.inf) -> Near:
     """Follow every row from shares and n nearby.
 
     Args:
@@ -51,7 +51,7 @@ def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float, ga
         short: the last step's largest change of a share (and of n).
         gap: max_k(nu - g_k), which bounds what any mixture at this n could gain (see `certificate`), relative.
     """
-    every = Streams.of(problem)
+    every = PairEvaluator.of(problem)
     p, n = p.copy(), n.copy()
     solved, value = np.zeros(len(n), bool), np.full(len(n), np.inf)
     rows, part = np.arange(len(n)), every
@@ -68,17 +68,17 @@ def near(problem: Problem, p: Array, n: Array, box: Box | None, short: float, ga
             break
         if not left.all():
             rows, part = rows[left], part.at(np.flatnonzero(left))
-            at = Point(*(each[left] for each in at))
+            at = LossDerivatives(*(each[left] for each in at))
     if box is not None:
         solved &= (n > box.low + 1e-3) & (n < box.high - 1e-3)
     return Near(p, n, value, solved & np.isfinite(value))
 
 
-def _gap(at: Point, p: Array) -> Array:
+def _gap(at: LossDerivatives, p: Array) -> Array:
     return (at.by_p * p).sum(1) - at.by_p.min(1)
 
 
-def _direction(part: Streams, at: Point, p: Array, n: Array, free: bool) -> tuple[Array, Array]:
+def _direction(part: PairEvaluator, at: LossDerivatives, p: Array, n: Array, free: bool) -> tuple[Array, Array]:
     """The Newton step of shares and n that stays within 0 and `_ceiling`; NaN where there is none or it goes uphill."""
     H, border, corner = part.hessian(at, p, n)
     # Less nu, which the sum of the step multiplies by nothing: rounding then matters less.
@@ -147,14 +147,14 @@ def _solved_diagonal(s: _System, held: NDArray[np.bool_], dp: Array) -> tuple[Ar
         return np.where(held, dp, -w * (s.g + b * dn[:, None] + nu[:, None])), dn
 
 
-def _ceiling(problem: Problem, p: Array, n: Array) -> Array:
+def _ceiling(problem: LossEvaluator, p: Array, n: Array) -> Array:
     """How far a share may grow in a step: below its unique tokens a language's curvature does not tell of repeats."""
     return np.maximum(_GROW * p, _EPOCHS * problem.unique / problem.budget(n)[0][:, None])
 
 
 def _moved(
-    part: Streams, at: Point, p: Array, n: Array, dp: Array, dn: Array
-) -> tuple[Array, Array, Point, NDArray[np.bool_]]:
+    part: PairEvaluator, at: LossDerivatives, p: Array, n: Array, dp: Array, dn: Array
+) -> tuple[Array, Array, LossDerivatives, NDArray[np.bool_]]:
     """Shares and n after the step, or the part of it that does not raise the value; where that was all of it."""
     t, floor = np.minimum(1.0, _REACH / np.maximum(np.abs(dn), 1e-300)), np.zeros_like(p)
     whole, worse = t == 1, np.ones(len(n), bool)

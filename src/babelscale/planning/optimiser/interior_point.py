@@ -15,10 +15,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.nearby import Near, near, suits
-from babelscale.planning.newton import Box, barriered, follow
-from babelscale.planning.problem import Problem
-from babelscale.planning.streams import Streams
+from babelscale.planning.optimiser.active_set import Near, near, suits
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.newton import Box, barriered, follow
+from babelscale.planning.optimiser.streams import PairEvaluator
 
 Array = NDArray[np.float64]
 Part = TypeVar("Part")
@@ -76,7 +76,7 @@ class Solution:
 
 
 def solve(
-    problem: Problem,
+    problem: LossEvaluator,
     box: tuple[float, float] | Box | None,
     *,
     n: Array | None = None,
@@ -117,7 +117,7 @@ def solve(
 class Solved:
     """A solved problem of one row, from which its draws and its other sizes are reached. `box` None: N was given."""
 
-    problem: Problem
+    problem: LossEvaluator
     box: tuple[float, float] | None
     solution: Solution
 
@@ -130,7 +130,7 @@ class Solved:
 
 
 def solve_near(
-    problem: Problem,
+    problem: LossEvaluator,
     box: tuple[float, float] | Box | None,
     known: Solved,
     *,
@@ -169,7 +169,7 @@ def solve_near(
 
 
 def _by_newton(
-    problem: Problem, box: Box | None, p: Array, n: Array, short: float, gap: float
+    problem: LossEvaluator, box: Box | None, p: Array, n: Array, short: float, gap: float
 ) -> tuple[Solution, NDArray[np.bool_]]:
     """Rows solved by `nearby`, and which they are."""
 
@@ -185,15 +185,15 @@ def _by_newton(
 
 
 def _from_centre(
-    problem: Problem, box: Box | None, p: Array, n: Array, free: bool, levels: tuple[float, ...]
+    problem: LossEvaluator, box: Box | None, p: Array, n: Array, free: bool, levels: tuple[float, ...]
 ) -> Solution | None:
     """Rows from the point's centre; those that lie outside there start anew."""
-    if problem.limits.any or not free:
+    if problem.constraints.any or not free:
         p, n = _interior(problem, p, n, box)
 
     def part(rows: slice) -> Solution:
         edges = None if box is None else box.at(rows)
-        quick = not problem.limits.any
+        quick = not problem.constraints.any
         how = levels if quick else BOUNDED
         some = problem.at(rows)
         return _finish(some, p[rows], n[rows], edges, how, 1, levels is NEAR, quick=quick) or _blank(some)
@@ -203,7 +203,7 @@ def _from_centre(
     return replace(parts[0], **whole) if np.isfinite(whole["objective"]).any() else None
 
 
-def _in_pieces(problem: Problem, work: Callable[[slice], Part], threads: int) -> list[Part]:
+def _in_pieces(problem: LossEvaluator, work: Callable[[slice], Part], threads: int) -> list[Part]:
     """Work done on few enough rows at a time that their matrices stay in the caches, in threads where it is much; never
     by the number of cores, so that a plan has the same bytes on every machine of a kind."""
     (R, T), K = problem.weights.shape, len(problem.languages)
@@ -216,16 +216,16 @@ def _in_pieces(problem: Problem, work: Callable[[slice], Part], threads: int) ->
         return list(pool.map(work, chunks))
 
 
-def losses_at(problem: Problem, shares: Array, n: Array) -> Array:
+def losses_at(problem: LossEvaluator, shares: Array, n: Array) -> Array:
     """Losses of every row at one allocation, or of one row at several; `shares` (1, K) or (R, K), `n` alike."""
 
-    def losses(some: Problem, rows: slice) -> Array:
+    def losses(some: LossEvaluator, rows: slice) -> Array:
         at = shares[rows if len(n) > 1 else slice(1)], n[rows if len(n) > 1 else slice(1)]
         if some.gamma.any():
             R = max(some.draws, len(at[1]))
             same = some if some.draws == R else some.at(np.zeros(R, np.intp))
             return same.losses(np.broadcast_to(at[0], (R, shares.shape[1])), np.broadcast_to(at[1], R))
-        return Streams.of(some).losses(*at)
+        return PairEvaluator.of(some).losses(*at)
 
     if problem.draws == 1:
         return losses(problem, slice(None))
@@ -239,14 +239,14 @@ def _wide(box: tuple[float, float] | Box | None, R: int) -> Box | None:
     return Box(np.full(R, np.log(box[0])), np.full(R, np.log(box[1])))
 
 
-def _threads(problem: Problem) -> int:
-    """Draws are independent, and NumPy's loops let go of the interpreter: large problems use every core."""
+def _threads(problem: LossEvaluator) -> int:
+    """SeparableForm are independent, and NumPy's loops let go of the interpreter: large problems use every core."""
     K = len(problem.languages)
     large = problem.draws >= 16 and problem.draws * (K if problem.separable else K**2) > _LARGE
     return min(os.cpu_count() or 1, 8) if large else 1
 
 
-def _blank(problem: Problem) -> Solution:
+def _blank(problem: LossEvaluator) -> Solution:
     R, K = problem.draws, len(problem.languages)
     nothing = np.full(R, np.nan)
     weights = np.full(problem.weights.shape, np.nan)
@@ -254,7 +254,7 @@ def _blank(problem: Problem) -> Solution:
 
 
 def _finish(
-    problem: Problem,
+    problem: LossEvaluator,
     p: Array,
     n: Array,
     box: Box | None,
@@ -285,20 +285,20 @@ def _finish(
         p_end, n_end, z = follow(part, p_end, n_end, z, edges, level * scale, steps, last and not quick)
     end = _value(part, p_end, n_end)
     # The dual's weights are read off differences as small as mu, which cleaning would drown.
-    losses = part.losses(p_end, n_end) - part.offset
+    losses = part.losses(p_end, n_end) - part.least_loss
     if clean:
         p_end = _cleaned(part, p_end, n_end, end, scale)
         end = _value(part, p_end, n_end)
     shares, found_n, best, weights, _, _ = vars(_blank(problem)).values()
     shares[rows], found_n[rows], best[rows] = p_end, n_end, end
-    weights[rows] = part.outer.multipliers(part.weights, losses, levels[-1] * scale)
+    weights[rows] = part.risk.multipliers(part.weights, losses, levels[-1] * scale)
     edge = np.zeros(len(n), bool)
     if box is not None:
         edge = (found_n < box.low + 1e-3) | (found_n > box.high - 1e-3)
     return Solution(shares, found_n, best, weights, starts, edge)
 
 
-def _value(problem: Problem, p: Array, n: Array) -> Array:
+def _value(problem: LossEvaluator, p: Array, n: Array) -> Array:
     """The objective, infinite where the budget buys nothing, outside the domain, or where there is no interior."""
     inside = np.isfinite(p).all(1) & np.isfinite(n)
     value = np.full(len(n), np.inf)
@@ -311,24 +311,24 @@ def _value(problem: Problem, p: Array, n: Array) -> Array:
     return np.where(np.isnan(value), np.inf, value)
 
 
-def _starts(problem: Problem, seed: int) -> Array:
+def _starts(problem: LossEvaluator, seed: int) -> Array:
     """Even shares; where transfer may be negative also the targets alone and random shares. Shape (starts, K)."""
     K = len(problem.languages)
     even = np.full(K, 1 / K)
     if problem.convex or K == 1:
         return even[None]
     own = np.zeros(K)
-    own[problem.own] = 1 / len(set(problem.own.tolist()))
+    own[problem.target_index] = 1 / len(set(problem.target_index.tolist()))
     rng = np.random.default_rng(seed)
     random = []
     for i in range(STARTS):
         away, sharp = (0.5, 0.2, 0.8)[i % 3], (0.5, 1.0, 0.2)[i % 3]
         random.append(away * own + (1 - away) * rng.dirichlet(np.full(K, sharp)))
-    alone = [0.05 * own + 0.95 * np.eye(K)[k] for k in dict.fromkeys(problem.own.tolist())][:16]
+    alone = [0.05 * own + 0.95 * np.eye(K)[k] for k in dict.fromkeys(problem.target_index.tolist())][:16]
     return np.stack([0.999 * shares + 0.001 / K for shares in [even, own, *alone, *random]])
 
 
-def _interior(problem: Problem, p: Array, n: Array, box: Box | None) -> tuple[Array, Array]:
+def _interior(problem: LossEvaluator, p: Array, n: Array, box: Box | None) -> tuple[Array, Array]:
     """Points strictly inside every bound near the given ones; NaN where there is none."""
     p = 0.999 * p / p.sum(1, keepdims=True) + 0.001 / p.shape[1]
     n = n.copy()
@@ -336,7 +336,7 @@ def _interior(problem: Problem, p: Array, n: Array, box: Box | None) -> tuple[Ar
         margin = 1e-3 * (box.high - box.low)
         n = np.clip(n, box.low + margin, box.high - margin)
     bad = ~np.isfinite(barriered(problem, p, n, np.full(len(n), 1e-6), box))
-    if bad.any() and problem.limits.any:
+    if bad.any() and problem.constraints.any:
         p = p.copy()
         X = problem.budget(n)[0]
         for r in np.flatnonzero(bad):
@@ -344,22 +344,22 @@ def _interior(problem: Problem, p: Array, n: Array, box: Box | None) -> tuple[Ar
     return p, n
 
 
-def _blended(problem: Problem, p: Array, X: float) -> Array:
+def _blended(problem: LossEvaluator, p: Array, X: float) -> Array:
     """As near to p as the bounds let an interior point be; NaN where they leave no room."""
-    inside = problem.limits.inside(X) if X > 0 else None
+    inside = problem.constraints.inside(X) if X > 0 else None
     if inside is None:
         return np.full(len(p), np.nan)
     for part in (0.1, 0.5, 0.9):
         mixed = (1 - part) * p + part * inside
-        if np.isfinite(problem.limits.barrier(mixed[None], np.array([X])))[0]:
+        if np.isfinite(problem.constraints.barrier(mixed[None], np.array([X])))[0]:
             return mixed
     return inside
 
 
-def _scan(problem: Problem, p: Array, box: Box | None) -> tuple[Array, Array]:
+def _scan(problem: LossEvaluator, p: Array, box: Box | None) -> tuple[Array, Array]:
     """The best N of a grid for given shares (or for shares inside the bounds)."""
     assert box is not None
-    if len(p) <= _FEW_ROWS and not problem.limits.any:
+    if len(p) <= _FEW_ROWS and not problem.constraints.any:
         parts = np.arange(1, _SIZES + 1) / (_SIZES + 1)
         sizes = box.low[:, None] + (box.high - box.low)[:, None] * parts
         rows = np.repeat(np.arange(len(p)), _SIZES)
@@ -370,23 +370,23 @@ def _scan(problem: Problem, p: Array, box: Box | None) -> tuple[Array, Array]:
     best, best_p, best_n = np.full(len(p), np.inf), np.full(p.shape, np.nan), np.full(len(p), np.nan)
     for i in range(1, _SIZES + 1):
         n = box.low + (box.high - box.low) * i / (_SIZES + 1)
-        p_try, n_try = _interior(problem, p, n, box) if problem.limits.any else (p, n)
+        p_try, n_try = _interior(problem, p, n, box) if problem.constraints.any else (p, n)
         value = _value(problem, p_try, n_try)
         better = value < best
         best[better], best_p[better], best_n[better] = value[better], p_try[better], n_try[better]
     return best_p, best_n
 
 
-def _cleaned(problem: Problem, shares: Array, n: Array, best: Array, scale: Array) -> Array:
+def _cleaned(problem: LossEvaluator, shares: Array, n: Array, best: Array, scale: Array) -> Array:
     """Drop the barrier's shadow, tiny shares, where that costs nothing; of targets only if they can do without."""
     found = shares
     for spare_targets in (True, False):
         tiny = shares < NEGLIGIBLE
         if spare_targets:
-            tiny[:, problem.own] = False
-        if problem.limits.any:
-            K = len(problem.limits.tokens_low)
-            tiny[:, :K] &= (problem.limits.tokens_low <= 0) & (problem.limits.share_low <= 0)
+            tiny[:, problem.target_index] = False
+        if problem.constraints.any:
+            K = len(problem.constraints.tokens_low)
+            tiny[:, :K] &= (problem.constraints.tokens_low <= 0) & (problem.constraints.share_low <= 0)
         clean = np.where(tiny, 0.0, shares)
         clean /= clean.sum(1, keepdims=True)
         with np.errstate(invalid="ignore"):

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from babelscale.allocation import Allocation
 from babelscale.laws import ScalingLaw
 from babelscale.laws.sensitivity import Sensitive, by_complex_steps, by_differences, complex_steps_hold
-from babelscale.planning.certificate import Certificate
-from babelscale.planning.limits import Limits
-from babelscale.planning.newton import Box
-from babelscale.planning.outer import MEAN, Outer
-from babelscale.planning.solve import NEGLIGIBLE, Solution
-from babelscale.planning.terms import UNSPENT, Setting
+from babelscale.planning.optimiser.certificate import Certificate
+from babelscale.planning.optimiser.constraints import ConstraintSet
+from babelscale.planning.optimiser.interior_point import NEGLIGIBLE, Solution
+from babelscale.planning.optimiser.newton import Box
+from babelscale.planning.optimiser.risk import MEAN, RiskMeasure
+from babelscale.planning.optimiser.setting import UNSPENT, Setting
 
 Array = NDArray[np.float64]
 CANDIDATES, STARTS, _SIZES = 24, 6, 40
@@ -31,7 +31,7 @@ _OUTSIDE = 1e6  # stands for a loss outside the laws' domain, relative to the ob
 _OPTIONS = {"maxiter": 300, "ftol": 1e-15}
 
 
-class Form(NamedTuple):
+class DrawnLaw(NamedTuple):
     """A law with rows of parameters, shape (R, S, parameters): S draws of it count in each row's objective."""
 
     law: ScalingLaw
@@ -44,25 +44,25 @@ class Form(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SearchedProblem:
-    """What `Problem` is for separable laws, for laws of any form; shapes as there, with S T losses a row."""
+class GeneralProblem:
+    """What `LossEvaluator` is for separable laws, for laws of any form; shapes as there, with S T losses a row."""
 
     languages: tuple[str, ...]
-    forms: tuple[Form, ...]
+    forms: tuple[DrawnLaw, ...]
     weights: Array
     unique: Array
-    own: NDArray[np.intp]
+    target_index: NDArray[np.intp]
     compute: Array
-    offset: Array
+    least_loss: Array
     covariates: Mapping[str, float] = field(default_factory=dict)
     served: float = 0.0
-    limits: Limits = field(default_factory=Limits)
-    outer: Outer = MEAN
+    constraints: ConstraintSet = field(default_factory=ConstraintSet)
+    risk: RiskMeasure = MEAN
 
     @classmethod
-    def of(cls, rows: Mapping[str, tuple[ScalingLaw, Array]], setting: Setting) -> "SearchedProblem":
+    def of(cls, rows: Mapping[str, tuple[ScalingLaw, Array]], setting: Setting) -> "GeneralProblem":
         """Laws by target, each with its rows of parameters (R, parameters)."""
-        limits, T = setting.limits, len(rows)
+        limits, T = setting.constraints, len(rows)
         codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
         unique = np.array([setting.unique_tokens.get(code, np.inf) for code in codes])
         probe = _allocation(codes, unique, setting.covariates, np.array([1e8]), np.full((1, len(codes)), 1e9))
@@ -70,35 +70,35 @@ class SearchedProblem:
         for law, values in rows.values():
             parameters = dict(zip(law.parameter_names, values[:1].T, strict=True))
             holds = complex_steps_hold(law, parameters, probe, setting.languages)
-            forms.append(Form(law, values[:, None, :], by_complex_steps if holds else by_differences))
+            forms.append(DrawnLaw(law, values[:, None, :], by_complex_steps if holds else by_differences))
         R = len(forms[0].values)
         return cls(
             languages=codes,
             forms=tuple(forms),
             weights=np.tile([setting.weights[target] for target in rows], (R, 1)),
             unique=unique,
-            own=np.array([codes.index(target) for target in rows]),
+            target_index=np.array([codes.index(target) for target in rows]),
             compute=np.full(R, setting.compute),
-            offset=np.zeros((R, T)),
+            least_loss=np.zeros((R, T)),
             covariates=setting.covariates,
             served=setting.served,
-            limits=limits,
+            constraints=limits,
         )
 
     @property
     def draws(self) -> int:
         return len(self.weights)
 
-    def at(self, rows: NDArray[np.intp] | slice) -> "SearchedProblem":
+    def at(self, rows: NDArray[np.intp] | slice) -> "GeneralProblem":
         """The problems of some rows."""
         forms = tuple(form._replace(values=form.values[rows]) for form in self.forms)
-        parts = {name: getattr(self, name)[rows] for name in ("weights", "compute", "offset")}
+        parts = {name: getattr(self, name)[rows] for name in ("weights", "compute", "least_loss")}
         return replace(self, forms=forms, **parts)
 
     def as_scenarios(self) -> dict[str, Any]:
         """All rows as the scenarios of one."""
         forms = tuple(form._replace(values=form.values.reshape(1, -1, form.values.shape[2])) for form in self.forms)
-        return {"forms": forms, "offset": self.offset.reshape(1, -1), "compute": self.compute[:1]}
+        return {"forms": forms, "least_loss": self.least_loss.reshape(1, -1), "compute": self.compute[:1]}
 
     def budget(self, n: Array) -> tuple[Array, Array]:
         """X, the tokens that the budget leaves for training, and a = -dX/dn; shape of n against (R,)."""
@@ -114,7 +114,7 @@ class SearchedProblem:
 
     def objective(self, shares: Array, n: Array, mu: Array | None = None) -> Array:
         """The objective, shape (R,)."""
-        return self.outer.value(self.weights, self.losses(shares, n) - self.offset, mu)
+        return self.risk.value(self.weights, self.losses(shares, n) - self.least_loss, mu)
 
     def slopes(self, p: Array, n: float) -> tuple[Array, Array, Array]:
         """Of one row: losses (S T,), dL/dn (S T,) and dL/dp (K, S T), the budget spent."""
@@ -151,7 +151,7 @@ def _stacked(by_target: list[Array]) -> Array:
 class _Search:
     """One row's search: from where, over which log N (None: fixed)."""
 
-    problem: SearchedProblem
+    problem: GeneralProblem
     box: tuple[float, float] | None
 
     def run(self, p: Array, n: float) -> tuple[Array, float]:
@@ -162,9 +162,9 @@ class _Search:
         if not (np.isfinite(scale) and scale > 0):
             return p, n
         least = np.zeros(len(p))
-        least[self.problem.own] = _LEAST
+        least[self.problem.target_index] = _LEAST
         low, high = self.box or (n, n)
-        levels = (1.0,) if self.problem.outer.scenario is None else _SMOOTHING
+        levels = (1.0,) if self.problem.risk.scenario is None else _SMOOTHING
         for mu in levels:
             solved = minimize(
                 self.value,
@@ -191,26 +191,26 @@ class _Search:
             losses, by_n, by_p = problem.slopes(p, n)
         if not (np.isfinite(losses).all() and np.isfinite(by_n).all() and np.isfinite(by_p).all()):
             return outside
-        above, weight = losses[None] - problem.offset, np.array([mu])
-        q = problem.outer.derivatives(problem.weights, above, weight)[0][0]
-        smoothed = problem.outer.value(problem.weights, above, None if problem.outer.scenario is None else weight)
+        above, weight = losses[None] - problem.least_loss, np.array([mu])
+        q = problem.risk.derivatives(problem.weights, above, weight)[0][0]
+        smoothed = problem.risk.value(problem.weights, above, None if problem.risk.scenario is None else weight)
         return float(smoothed[0]) / scale, np.concatenate([[by_n @ q if self.box else 0.0], by_p @ q]) / scale
 
     def constraints(self, fixed: float) -> list[dict[str, Any]]:
         problem, K = self.problem, len(self.problem.languages)
         one = np.concatenate([[0.0], np.ones(K)])
         found: list[dict[str, Any]] = [{"type": "eq", "fun": lambda z: z[1:].sum() - 1, "jac": lambda z: one}]
-        if not problem.limits.any:
+        if not problem.constraints.any:
             return found
 
         def slack(z: Array) -> Array:
             X, _ = problem.budget(z[:1] if self.box else np.array([fixed]))
-            return np.concatenate([each.slack[0] for each in problem.limits.slacks(z[None, 1:], X)])
+            return np.concatenate([each.slack[0] for each in problem.constraints.slacks(z[None, 1:], X)])
 
         def slope(z: Array) -> Array:
             X, a = problem.budget(z[:1] if self.box else np.array([fixed]))
             rows = []
-            for each in problem.limits.slacks(z[None, 1:], X):
+            for each in problem.constraints.slacks(z[None, 1:], X):
                 row = np.zeros((len(each.languages), K + 1))
                 row[np.arange(len(row)), each.languages + 1] = each.sign
                 row[:, -1] += each.last
@@ -236,26 +236,26 @@ class _Search:
     def _clean(self, p: Array, n: float) -> Array:
         """Shares too small to be trained are none, where the bounds allow it."""
         small = p < NEGLIGIBLE
-        small[self.problem.own] = False
+        small[self.problem.target_index] = False
         kept = np.where(small, 0.0, p)
         kept = kept / kept.sum()
         return kept if self._kept(kept, n) else p
 
     def _kept(self, p: Array, n: float) -> bool:
         X, _ = self.problem.budget(np.array([n]))
-        return all((each.slack >= -1e-9).all() for each in self.problem.limits.slacks(p[None], X))
+        return all((each.slack >= -1e-9).all() for each in self.problem.constraints.slacks(p[None], X))
 
     def starts(self, sizes: Array, seed: int) -> list[tuple[Array, float]]:
         """The best of shares drawn at random, each at its best size."""
         problem, K = self.problem, len(self.problem.languages)
-        if problem.limits.any:
-            inside = [(problem.limits.inside(float(problem.budget(np.array([n]))[0][0])), n) for n in sizes]
+        if problem.constraints.any:
+            inside = [(problem.constraints.inside(float(problem.budget(np.array([n]))[0][0])), n) for n in sizes]
             points = [(p, float(n)) for p, n in inside if p is not None]
         else:
             rng = np.random.default_rng(seed)
             shares = [np.full(K, 1 / K), *rng.dirichlet(np.full(K, 0.7), CANDIDATES if K > 1 else 0)]
             mostly = np.full(K, 0.02 / K)
-            mostly[problem.own] += 0.98 / len(problem.own)
+            mostly[problem.target_index] += 0.98 / len(problem.target_index)
             inner = [np.maximum(p, 1e-4) / np.maximum(p, 1e-4).sum() for p in (mostly, *shares)]
             points = [(p, float(n)) for p in inner for n in sizes]
         if not points:
@@ -266,7 +266,7 @@ class _Search:
         chosen: list[int] = []
         for i in order:
             # One size for each mixture, so that the starts differ; bounded mixtures are told apart by size alone.
-            if problem.limits.any or all(points[i][0] is not points[j][0] for j in chosen):
+            if problem.constraints.any or all(points[i][0] is not points[j][0] for j in chosen):
                 chosen.append(i)
             if len(chosen) == STARTS:
                 break
@@ -274,7 +274,7 @@ class _Search:
 
 
 def solve(
-    problem: SearchedProblem,
+    problem: GeneralProblem,
     box: tuple[float, float] | Box | None,
     *,
     n: Array | None = None,
@@ -283,7 +283,7 @@ def solve(
 ) -> Solution | None:
     """The best shares and N found for every row; None where no start lies inside the laws' domain.
 
-    Arguments as in `planning.solve.solve`.
+    Arguments as in `interior_point.solve`.
     """
     R, ends, tried = problem.draws, [], 1
     low, high = _edges(box, R)
@@ -318,10 +318,10 @@ def _edges(box: tuple[float, float] | Box | None, R: int) -> tuple[Array, Array]
     return np.full(R, np.log(box[0])), np.full(R, np.log(box[1]))
 
 
-def certificate(problem: SearchedProblem, found: Solution, box: tuple[float, float] | None) -> Certificate:
+def certificate(problem: GeneralProblem, found: Solution, box: tuple[float, float] | None) -> Certificate:
     """What is known of a solution: how far it is from stationary, and no bound."""
     residual = np.nan
-    if not problem.limits.any and problem.outer.scenario is None:
+    if not problem.constraints.any and problem.risk.scenario is None:
         p, n, q = found.shares[0], float(found.n[0]), problem.weights[0]
         with np.errstate(all="ignore"):
             _, by_n, by_p = problem.slopes(p, n)

@@ -16,14 +16,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.limits import Limits
-from babelscale.planning.outer import MEAN, Outer
+from babelscale.planning.optimiser.constraints import ConstraintSet
+from babelscale.planning.optimiser.risk import MEAN, RiskMeasure
 
 Array = NDArray[np.float64]
 # Down to this lambda (1 - S') / lambda keeps its digits without expm1, which NumPy does not vectorise as it does exp.
 SMALL_LAMBDA = 1e-3
-_SCALARS = ("E", "A", "alpha", "B", "beta", "gamma", "pooled", "lam", "size_cap", "size_lam", "offset")
-ROWS = ("weights", "E", "A", "alpha", "B", "beta", "gamma", "worth", "pooled", "lam", "size_cap", "size_lam", "offset")
+_SCALARS = ("E", "A", "alpha", "B", "beta", "gamma", "group_weight", "lam", "size_cap", "size_lam", "least_loss")
+ROWS = (
+    "weights",
+    "E",
+    "A",
+    "alpha",
+    "B",
+    "beta",
+    "gamma",
+    "transfer_weight",
+    "group_weight",
+    "lam",
+    "size_cap",
+    "size_lam",
+    "least_loss",
+)
 
 
 class Repeated(NamedTuple):
@@ -69,23 +83,23 @@ class Slopes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Problem:
+class LossEvaluator:
     """R problems over K languages and T targets.
 
     Args:
-        languages: K codes; with `limits.spare` the last column is budget left unspent.
+        languages: K codes; with `constraints.spare` the last column is budget left unspent.
         weights: shape (R, T).
         E, A, alpha, B, beta, gamma: shape (R, T).
-        worth: W, shape (R, T, K); or (R, T), each target's own, where no language helps another.
-        pooled: V, shape (R, T); members: shape (T, K), 1 where a language is in G_t; pooled_unique: U_G, shape (T,).
+        transfer_weight: W, shape (R, T, K); or (R, T), each target's own, where no language helps another.
+        group_weight: V (R, T); group_members: (T, K), 1 where a language is in G_t; group_unique: U_G, shape (T,).
         lam: lambda of S on the tokens, shape (R, T).
         size_cap, size_lam: N above `size_cap` saturates with `size_lam`, shape (R, T); cap infinite where it does not.
         unique: U, shape (K,), infinite where nothing repeats.
-        own: the column of each target, shape (T,).
+        target_index: the column of each target, shape (T,).
         compute: C in FLOPs, shape (R,). served: D_served, tokens.
-        offset: what is subtracted of each loss (the least loss, for regrets), shape (R, T).
-        limits: bounds on tokens and shares. outer: how losses become one objective.
-        helps: shape (T, K), which languages count for which targets; made from `worth`.
+        least_loss: what is subtracted of each loss (the least loss, for regrets), shape (R, T).
+        constraints: bounds on tokens and shares. risk: how losses become one objective.
+        transfer_mask: shape (T, K), which languages count for which targets; made from `transfer_weight`.
     """
 
     languages: tuple[str, ...]
@@ -96,32 +110,32 @@ class Problem:
     B: Array
     beta: Array
     gamma: Array
-    worth: Array
-    pooled: Array
-    members: Array
-    pooled_unique: Array
+    transfer_weight: Array
+    group_weight: Array
+    group_members: Array
+    group_unique: Array
     lam: Array
     size_cap: Array
     size_lam: Array
     unique: Array
-    own: NDArray[np.intp]
+    target_index: NDArray[np.intp]
     compute: Array
-    offset: Array
+    least_loss: Array
     served: float = 0.0
-    limits: Limits = field(default_factory=Limits)
-    outer: Outer = MEAN
-    helps: NDArray[np.bool_] | None = None
+    constraints: ConstraintSet = field(default_factory=ConstraintSet)
+    risk: RiskMeasure = MEAN
+    transfer_mask: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        if self.helps is None:
-            object.__setattr__(self, "helps", self._helps())  # carried along by `at`, made anew with other worths
+        if self.transfer_mask is None:
+            object.__setattr__(self, "transfer_mask", self._helps())
 
     def _helps(self) -> NDArray[np.bool_]:
         """Which languages count for which targets in any row."""
-        if self.worth.ndim == 3:
-            return (self.worth != 0).any(0)
-        found = np.zeros((len(self.own), len(self.languages)), bool)
-        found[np.arange(len(self.own)), self.own] = True
+        if self.transfer_weight.ndim == 3:
+            return (self.transfer_weight != 0).any(0)
+        found = np.zeros((len(self.target_index), len(self.languages)), bool)
+        found[np.arange(len(self.target_index)), self.target_index] = True
         return found
 
     @property
@@ -131,14 +145,14 @@ class Problem:
     @property
     def separable(self) -> bool:
         """Whether every target learns from its own tokens alone."""
-        return self.worth.ndim == 2
+        return self.transfer_weight.ndim == 2
 
     @property
     def convex(self) -> bool:
         """Convex in the shares for fixed N: no source takes anything away, and no reward for a small share."""
-        return bool((self.worth >= 0).all() and (self.pooled >= 0).all() and (self.gamma >= 0).all())
+        return bool((self.transfer_weight >= 0).all() and (self.group_weight >= 0).all() and (self.gamma >= 0).all())
 
-    def at(self, rows: NDArray[np.intp] | slice) -> "Problem":
+    def at(self, rows: NDArray[np.intp] | slice) -> "LossEvaluator":
         """The problems of some rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in (*ROWS, "compute")})
 
@@ -147,12 +161,12 @@ class Problem:
         S, T = self.weights.shape
         return {
             **{name: getattr(self, name).reshape(1, S * T) for name in _SCALARS},
-            "worth": self.worth.reshape(1, S * T, *self.worth.shape[2:]),
-            "members": np.tile(self.members, (S, 1)),
-            "pooled_unique": np.tile(self.pooled_unique, S),
-            "own": np.tile(self.own, S),
+            "transfer_weight": self.transfer_weight.reshape(1, S * T, *self.transfer_weight.shape[2:]),
+            "group_members": np.tile(self.group_members, (S, 1)),
+            "group_unique": np.tile(self.group_unique, S),
+            "target_index": np.tile(self.target_index, S),
             "compute": self.compute[:1],
-            "helps": None,
+            "transfer_mask": None,
         }
 
     def budget(self, n: Array) -> tuple[Array, Array]:
@@ -166,22 +180,26 @@ class Problem:
 
     def objective(self, shares: Array, n: Array, mu: Array | None = None) -> Array:
         """The objective, shape (R,); smoothed by mu where it is given and not smooth itself."""
-        return self.outer.value(self.weights, self.losses(shares, n) - self.offset, mu)
+        return self.risk.value(self.weights, self.losses(shares, n) - self.least_loss, mu)
 
     def state(self, shares: Array, n: Array, derivatives: bool = True) -> State:
         """Losses and their parts; without `derivatives`, S' and S'' are left out."""
         D = shares * self.budget(n)[0][:, None]
         repeated = self._repeated(D, derivatives)
         alone = self.separable
-        effective = self.worth * D[:, self.own] if alone else np.matmul(self.worth, D[..., None])[..., 0]
+        effective = (
+            self.transfer_weight * D[:, self.target_index]
+            if alone
+            else np.matmul(self.transfer_weight, D[..., None])[..., 0]
+        )
         if repeated is not None:
             starts = np.flatnonzero(np.diff(repeated.target, prepend=-1))
             worth, t = self._of_pairs(repeated), repeated.target[starts]
             effective[:, t] += np.add.reduceat(worth * repeated.lost, starts, axis=1)
         pool_slope = pool_curve = np.zeros_like(effective)
-        if self.pooled.any():
-            S, pool_slope, pool_curve = saturated(D @ self.members.T, self.pooled_unique, self.lam)
-            effective = effective + self.pooled * S
+        if self.group_weight.any():
+            S, pool_slope, pool_curve = saturated(D @ self.group_members.T, self.group_unique, self.lam)
+            effective = effective + self.group_weight * S
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             safe = np.maximum(effective, 1e-300)
             data = np.where(effective > 0, self.B * np.exp(-self.beta * np.log(safe)), np.inf)
@@ -190,7 +208,7 @@ class Problem:
             inner = self.E + capacity + data
             price = np.ones_like(inner)
             if self.gamma.any():
-                price = np.exp(-self.gamma * np.log(np.maximum(shares[:, self.own], 1e-300)))
+                price = np.exp(-self.gamma * np.log(np.maximum(shares[:, self.target_index], 1e-300)))
             total = np.where(np.isfinite(data), inner * price, np.inf)
         return State(
             total,
@@ -211,7 +229,7 @@ class Problem:
         over = (self.unique < D).any(0)
         if not over.any():
             return None
-        target, language = np.nonzero(np.asarray(self.helps) & over)
+        target, language = np.nonzero(np.asarray(self.transfer_mask) & over)
         if not len(target):
             return None
         D, unique, lam = D[:, language], self.unique[language], self.lam[:, target]
@@ -230,15 +248,15 @@ class Problem:
 
     def _of_pairs(self, r: Repeated) -> Array:
         """W of the repeated pairs, (R, M)."""
-        return self.worth[:, r.target] if self.separable else self.worth[:, r.target, r.language]
+        return self.transfer_weight[:, r.target] if self.separable else self.transfer_weight[:, r.target, r.language]
 
     def _own_slopes(self, s: State) -> tuple[Array, Array]:
         """W S' and W S'' of each target's own tokens, (R, T), where no language helps another."""
-        slope, curve = self.worth.copy(), np.zeros_like(self.worth)
+        slope, curve = self.transfer_weight.copy(), np.zeros_like(self.transfer_weight)
         if s.repeated is not None:
             t = s.repeated.target
             slope[:, t] *= s.repeated.slope
-            curve[:, t] = self.worth[:, t] * s.repeated.curve
+            curve[:, t] = self.transfer_weight[:, t] * s.repeated.curve
         return slope, curve
 
     def gradient(self, shares: Array, n: Array, weight: Array) -> tuple[Array, Array]:
@@ -249,20 +267,22 @@ class Problem:
         first = weight * self.beta * s.data / s.effective
         gains = np.zeros_like(shares)
         if self.separable:
-            np.add.at(gains.T, self.own, (first * self._own_slopes(s)[0]).T)
-            gains += (first * self.pooled * s.pool_slope) @ self.members
+            np.add.at(gains.T, self.target_index, (first * self._own_slopes(s)[0]).T)
+            gains += (first * self.group_weight * s.pool_slope) @ self.group_members
         else:
             gains += np.matmul(first[:, None, :], self._reach(s, shares.shape[1]))[:, 0]
         if self.gamma.any():
             X = self.budget(n)[0][:, None]
-            np.add.at(gains.T, self.own, (weight * s.inner * self.gamma / (shares[:, self.own] * X)).T)
+            np.add.at(
+                gains.T, self.target_index, (weight * s.inner * self.gamma / (shares[:, self.target_index] * X)).T
+            )
         return gains, (weight * self.beta * s.data).sum(1)
 
     def slopes(self, shares: Array, n: Array, mu: Array) -> Slopes:
         """First and second derivatives of the objective by the shares and n, inside the domain."""
         s = self.state(shares, n)
         X, a = self.budget(n)
-        outer, bend = self.outer.derivatives(self.weights, s.loss - self.offset, mu)
+        outer, bend = self.risk.derivatives(self.weights, s.loss - self.least_loss, mu)
         weight = outer * s.price
         # By D_eff: f = B D_eff^-beta, f' and f''; by D_l through v = W S'.
         first = -weight * self.beta * s.data / s.effective
@@ -270,14 +290,17 @@ class Problem:
         size_first = -weight * self.alpha * s.capacity * s.size_rate
         size_second = weight * self.alpha * s.capacity * ((self.alpha + 1) * s.size_rate**2 - s.size_curve)
         K = shares.shape[1]
-        if self.separable and bend is None and not self.pooled.any():
+        if self.separable and bend is None and not self.group_weight.any():
             v, curve = self._own_slopes(s)
             by_D, H = np.zeros_like(shares), np.zeros_like(shares)
-            if len(self.own) == shares.shape[1] and (self.own == np.arange(len(self.own))).all():
+            if (
+                len(self.target_index) == shares.shape[1]
+                and (self.target_index == np.arange(len(self.target_index))).all()
+            ):
                 by_D, H = first * v, second * v**2 + first * curve
             else:
-                np.add.at(by_D.T, self.own, (first * v).T)
-                np.add.at(H.T, self.own, (second * v**2 + first * curve).T)
+                np.add.at(by_D.T, self.target_index, (first * v).T)
+                np.add.at(H.T, self.target_index, (second * v**2 + first * curve).T)
             HD, dense = H * shares, None
             diagonal = X[:, None] ** 2 * H
         else:
@@ -304,15 +327,15 @@ class Problem:
     def _reach(self, s: State, K: int) -> Array:
         """dD_eff,t / dD_l, shape (R, T, K)."""
         if self.separable:
-            v = np.zeros((*self.worth.shape, K))
-            v[:, np.arange(len(self.own)), self.own] = self._own_slopes(s)[0]
+            v = np.zeros((*self.transfer_weight.shape, K))
+            v[:, np.arange(len(self.target_index)), self.target_index] = self._own_slopes(s)[0]
         else:
-            v = self.worth
+            v = self.transfer_weight
             if s.repeated is not None:
                 v = v.copy()
                 v[:, s.repeated.target, s.repeated.language] *= s.repeated.slope
-        if self.pooled.any():
-            v = v + (self.pooled * s.pool_slope)[..., None] * self.members
+        if self.group_weight.any():
+            v = v + (self.group_weight * s.pool_slope)[..., None] * self.group_members
         return v
 
     def _bend(self, H: Array, s: State, first: Array) -> None:
@@ -326,8 +349,8 @@ class Problem:
             H[:, k, k] += on * s.D**2
         if s.pool_curve.any():
             t = s.pool_curve.any(0)
-            scaled = self.members[t] * s.D[:, None, :]
-            pull = (first * self.pooled * s.pool_curve)[:, t]
+            scaled = self.group_members[t] * s.D[:, None, :]
+            pull = (first * self.group_weight * s.pool_curve)[:, t]
             H += np.matmul((scaled * pull[:, :, None]).swapaxes(1, 2), scaled)
 
     def _price(
@@ -346,7 +369,7 @@ class Problem:
         dense = np.zeros((*shares.shape, shares.shape[1])) if found.dense is None else found.dense
         v = self._reach(s, shares.shape[1]) if v is None else v
         bracket_n = -a[:, None] * first * np.matmul(v, shares[..., None])[..., 0] + size_first
-        for t, k in enumerate(self.own):
+        for t, k in enumerate(self.target_index):
             pull = -self.gamma[:, t] / shares[:, k]
             by_p[:, k] += weight[:, t] * s.inner[:, t] * pull
             dense[:, k, k] += weight[:, t] * s.inner[:, t] * self.gamma[:, t] * (self.gamma[:, t] + 1)
@@ -365,9 +388,9 @@ class Problem:
         J_n = -a[:, None] * np.matmul(J, shares[..., None])[..., 0] - s.price * self.alpha * s.capacity * s.size_rate
         J = X[:, None, None] * J
         if self.gamma.any():
-            t = np.arange(len(self.own))
-            J[:, t, self.own] -= s.loss * self.gamma / shares[:, self.own]
-        J, J_n = self.outer.scenarios(self.weights, J), self.outer.scenarios(self.weights, J_n[..., None])[..., 0]
+            t = np.arange(len(self.target_index))
+            J[:, t, self.target_index] -= s.loss * self.gamma / shares[:, self.target_index]
+        J, J_n = self.risk.scenarios(self.weights, J), self.risk.scenarios(self.weights, J_n[..., None])[..., 0]
         left = np.matmul(bend, J)
         scaled = J * shares[:, None, :]
         dense = found.dense + np.matmul(scaled.swapaxes(1, 2), np.matmul(bend, scaled))
