@@ -24,7 +24,6 @@ STILL_DOUBLE = {
     "Job",
     "_Part",
     "Streams",
-    "Fitted",
     "Checkpoint",
     "Expected",
     "Answer",
