@@ -8,7 +8,7 @@ tokens              the compute for which this D is the best
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,22 +18,22 @@ from babelscale import published
 from babelscale.errors import InputError
 from babelscale.planning.optimiser.interior_point import Solution
 from babelscale.planning.optimiser.newton import Box
+from babelscale.planning.optimiser.setting import Setting
 from babelscale.planning.optimiser.solver import PlanProblem, SolvedProblem, solve, solve_near
+from babelscale.planning.request import PlanRequest
 from babelscale.planning.wording import count
 
 Array = NDArray[np.float64]
 
 # N and D_tot are searched between this and whatever the other leaves of the budget.
 SMALLEST = 1e3
-# Bytes a parameter while training: weights, optimiser, gradients and half-width copies (docs/designs.md).
-BYTES_PER_PARAM = 22.0
 _LEAST, _MOST = 6 * SMALLEST**2, 1e40
 _START = 1e20
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The question, checked; see the module's table. `served` tokens of inference are charged at 2 N FLOPs each.
+    """What is given and what is sought; see the module's table. `served` tokens of inference are charged at 2 N each.
 
     `low` and `high` bound N. `rungs` are the only sizes allowed, where given.
     """
@@ -48,33 +48,16 @@ class Budget:
     rungs: tuple[float, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        compute: float | None,
-        params: float | None,
-        tokens: float | None,
-        loss: float | None,
-        served: float,
-        memory: float | None,
-        bytes_per_param: float,
-        ladder: bool | tuple[float, ...] | list[float],
-    ) -> "Budget":
-        """The question from `plan`'s arguments.
+    def of(cls, request: PlanRequest) -> "Budget":
+        """The budget of a request.
 
         Raises:
-            InputError: a number is not positive, or the combination determines too much or nothing.
+            InputError: the combination determines too much or nothing, or the memory holds no model.
         """
-        given = {"compute": compute, "params": params, "tokens": tokens, "loss": loss, "memory": memory}
-        for name, value in given.items():
-            if value is not None and not (_number(value) and value > 0):
-                unit = {"compute": " of FLOPs", "memory": " of bytes"}.get(name, "")
-                hint = "for example compute=1e21" if name == "compute" else f"give a positive {name}"
-                raise InputError(f"{name} {value} is not a positive number{unit}", hint=hint)
-        for name, value in (("served", served), ("bytes_per_param", bytes_per_param)):
-            if not (_number(value) and value >= 0) or (name == "bytes_per_param" and value == 0):
-                raise InputError(f"{name} is {value}", hint="give a number, 0 or more")
-        named = [name for name in ("compute", "params", "tokens", "loss") if given[name] is not None]
-        if not named:
+        compute, params, memory = request.compute, request.params, request.memory
+        budget = cls(compute, params, request.tokens, request.loss, request.inference_tokens)
+        named = budget.kind.split(" and ")
+        if named == [""]:
             raise InputError("no budget", hint="give compute, loss, params or tokens (or two of them)")
         if len(named) > 2 or named == ["compute", "loss"]:
             raise InputError(
@@ -82,19 +65,19 @@ class Budget:
             )
         if compute is not None and compute < _LEAST:
             raise InputError(f"compute {compute:.3g} FLOPs trains nothing", hint=f"the least planned is {_LEAST:.0e}")
-        high = math.inf if memory is None else memory / bytes_per_param
-        rungs = _rungs(ladder, high)
-        if params is not None and (params > high or params < SMALLEST):
+        high = math.inf if memory is None else memory / request.bytes_per_param
+        if params is not None and not SMALLEST <= params <= high:
             limit = f"{count(high)} parameters fit" if params > high else f"the least planned is {SMALLEST:.0f}"
             raise InputError(f"params {params:.3g} is outside what can be planned", hint=limit)
         if high < SMALLEST:
             raise InputError(
-                f"memory {memory:.3g} bytes holds no model at {bytes_per_param:g} bytes a parameter",
-                hint=f"the least is {SMALLEST * bytes_per_param:.3g} bytes",
+                f"memory {memory:.3g} bytes holds no model at {request.bytes_per_param:g} bytes a parameter",
+                hint=f"the least is {SMALLEST * request.bytes_per_param:.3g} bytes",
             )
+        rungs = _rungs(request.ladder, high)
         if rungs and named not in (["compute"], ["loss"]):
-            raise InputError("a ladder is for plans whose size is free", hint="leave out params, tokens or the ladder")
-        return cls(compute, params, tokens, loss, float(served), SMALLEST, high, rungs)
+            raise InputError("a ladder is for plans whose size is free", hint="omit params, tokens or the ladder")
+        return replace(budget, high=high, rungs=rungs)
 
     @property
     def free(self) -> bool:
@@ -131,23 +114,63 @@ class Budget:
         return self.low, high
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _rungs(ladder: bool | tuple[float, ...] | list[float], high: float) -> tuple[float, ...]:
-    if ladder is False or ladder is None:
+def _rungs(ladder: bool | Sequence[float], high: float) -> tuple[float, ...]:
+    if ladder is False:
         return ()
-    sizes = [scale.params for scale in published.model_scales()] if ladder is True else list(ladder)
-    if not sizes or not all(_number(size) and size >= SMALLEST for size in sizes):
+    sizes = [float(scale.params) for scale in published.model_scales()] if ladder is True else sorted(ladder)
+    if not sizes or not SMALLEST <= sizes[0] <= sizes[-1] < math.inf:
         raise InputError(f"ladder {sizes}", hint=f"list sizes of {SMALLEST:.0f} parameters or more")
-    fitting = tuple(sorted(float(size) for size in sizes if size <= high))
+    fitting = tuple(size for size in sizes if size <= high)
     if not fitting:
         raise InputError(
             f"no size of the ladder fits in memory for {count(high)} parameters",
-            hint=f"the smallest has {count(min(sizes))}",
+            hint=f"the smallest has {count(sizes[0])}",
         )
     return fitting
+
+
+def check_feasible(setting: Setting, budget: Budget) -> None:
+    """Refuse constraints that no allocation satisfies, and name the nearest that one does.
+
+    Raises:
+        InputError: naming the constraint.
+    """
+    least, most = (math.fsum(pair[i] for pair in setting.shares.values()) for i in (0, 1))
+    if least > 1 + 1e-12:
+        named = ", ".join(code for code, pair in setting.shares.items() if pair[0] > 0)
+        raise InputError(
+            f"min_share of {named} sum to {least:.4g}, more than 1",
+            hint=f"the nearest that fit are these divided by {least:.4g}",
+        )
+    if len(setting.shares) == len(setting.languages) and most < 1 - 1e-12:
+        raise InputError(
+            f"max_share of all {len(setting.shares)} languages sum to {most:.4g}, less than 1",
+            hint=f"the nearest that fit are these divided by {most:.4g}, or add a language",
+        )
+    asked = math.fsum(low for low, _ in setting.tokens.values())
+    if not asked:
+        return
+    if budget.tokens is not None and asked > budget.tokens:
+        raise InputError(
+            f"min_tokens sum to {asked:.4g}, more than tokens {budget.tokens:.4g}", hint=f"tokens={asked:.4g}"
+        )
+    if budget.compute is None:
+        return
+    N = budget.params or (min(budget.rungs) if budget.rungs else SMALLEST)
+    needed, X = 6 * N * asked + 2 * N * budget.served, budget.compute / (6 * N) - budget.served / 3
+    if needed > budget.compute * (1 + 1e-9):
+        raise InputError(
+            f"min_tokens sum to {asked:.4g}, which compute {budget.compute:.4g} does not pay for at {N:.4g} parameters",
+            hint=f"the nearest feasible compute is {needed * 1.001:.4g} FLOPs, or min_tokens of {X:.4g} in all",
+        )
+    if setting.shares and setting.constraints.inside(X) is None:
+        _, low, high = setting.constraints.room(X)
+        without = "a plan exists" if replace(setting, shares={}).constraints.inside(X) is not None else "none exists"
+        raise InputError(
+            "bounds on tokens and shares contradict each other: at the most that can be spent they ask for "
+            f"{low:.4g} of the budget and allow {high:.4g}",
+            hint=f"loosen min_share or max_tokens; without the shares {without}",
+        )
 
 
 def optimum(

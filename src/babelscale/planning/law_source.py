@@ -79,6 +79,10 @@ class LawSource(Protocol):
         """Loss, low and high (90 %) of every target for a new run."""
         ...
 
+    def estimated(self, codes: Sequence[str]) -> tuple[str, ...]:
+        """The languages whose unique tokens are an estimate."""
+        ...
+
     def extrapolation(self, allocation: Allocation) -> str | None: ...
     def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]: ...
 
@@ -127,6 +131,9 @@ class FittedLaws:
 
     @property
     def pooled(self) -> tuple[str, ...]:
+        return ()
+
+    def estimated(self, codes: Sequence[str]) -> tuple[str, ...]:
         return ()
 
     @property

@@ -22,17 +22,17 @@ from babelscale import languages as language_table
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.intervals import interval
-from babelscale.planning import group_models, planner
-from babelscale.planning.budget import BYTES_PER_PARAM, Budget, optimum
+from babelscale.planning import group_models
+from babelscale.planning.budget import Budget, optimum
 from babelscale.planning.group_models import GroupModel, ModelCache
 from babelscale.planning.law_source import FittedLaws, LawSource
 from babelscale.planning.optimiser.setting import Setting, problem
+from babelscale.planning.request import DRAWS, PlanRequest, check_unique, check_weights
 from babelscale.planning.wording import columns, count, plain, save_json
 from babelscale.transfer import TransferMatrix
 
 Array = NDArray[np.float64]
 Split = Literal["pairs", "hub"]
-DRAWS = 200
 _INFERENCE_BYTES = 2.0
 
 
@@ -133,7 +133,7 @@ def partition_models(
     Raises:
         InputError: fewer than two targets, an unknown pivot, more models than languages, or what `plan` refuses.
     """
-    budget = Budget.of(compute, None, None, None, 0.0, None, BYTES_PER_PARAM, False)
+    budget = Budget.of(PlanRequest(compute=compute))
     if published:
         from babelscale import published as figures
         from babelscale.planning.published_laws import PublishedLaws
@@ -156,8 +156,8 @@ def partition_models(
         raise InputError("pivot and split go together", hint='for example pivot="en", split="pairs"')
     if pivot is not None and pivot not in targets:
         raise InputError(f"pivot {pivot!r} is not a target", hint=f"targets: {', '.join(targets)}")
-    shares = planner.check_weights(weights, targets)
-    unique = basis.unique(codes) | planner.check_unique(unique_tokens, codes)
+    shares = check_weights(weights, targets)
+    unique = basis.unique(codes) | check_unique(unique_tokens, codes)
     shop = ModelCache(basis, shares, unique, [code for code in codes if code not in targets])
     whole = shop(frozenset(targets))
     if whole is None:

@@ -114,6 +114,12 @@ class PublishedLaws:
             raise InputError(f"no printed law reads the covariate {next(iter(given))!r}", hint="leave out covariates")
         return {}
 
+    def helper_gains(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """The weighted worth of one token of each helper, in tokens of the targets."""
+        worth = {target: self._worth(target) for target in weights}
+        none = np.zeros(1)
+        return {h: sum(w * float(worth[t].get(h, none)[0]) for t, w in weights.items()) for h in self.helpers}
+
     def only(self, targets: Sequence[str]) -> "PublishedLaws":
         return replace(self, targets=tuple(targets))
 

@@ -1,0 +1,287 @@
+"""What a plan is asked for: the options of `bs.plan`, `babelscale plan`, the page Plan and `/api/plan`, each once."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, ParamSpec, Protocol, TypeVar
+
+from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.options import Bound, ByName, Codes, NotNegative, Positive, RequestModel, Sizes, option, takes
+from babelscale.planning.optimiser.scenarios import Objective, Robust
+from babelscale.planning.optimiser.setting import Bounds
+
+DRAWS = 200
+# Bytes a parameter while training: weights, optimiser, gradients and half-width copies (docs/designs.md).
+BYTES_PER_PARAM = 22.0
+Fits = Fit | Sequence[Fit] | None
+LANGUAGES, BUDGET, OBJECTIVE, BOUNDS, DETAILS = "Languages", "Budget", "Objective", "Bounds", "Details"
+_EACH = "one number for every language, or numbers by language such as sw=4,yo=10"
+
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+Answered = TypeVar("Answered", covariant=True)
+
+
+class TakesFits(Protocol[P, Answered]):
+    """The type of a function of fits and of the options of a request."""
+
+    def __call__(self, fits: Fits = None, *args: P.args, **kwargs: P.kwargs) -> Answered: ...
+
+
+def takes_fits(model: Callable[P, Any]) -> Callable[[Callable[[Fits, Any], Answer]], TakesFits[P, Answer]]:
+    """Turn a function of (fits, request) into one of fits and the request's options."""
+    return takes(model)  # pyright: ignore[reportReturnType]  # `takes` keeps parameters that stand before the request
+
+
+class PlanOptions(RequestModel):
+    """The options that one plan and a partition over several models share."""
+
+    groups: ClassVar[tuple[str, ...]] = (LANGUAGES, BUDGET, OBJECTIVE, BOUNDS, DETAILS)
+
+    languages: Annotated[
+        Codes | None,
+        option(
+            "Codes of the languages to train on, helpers included (default: the targets of the fits and the sources of "
+            "their laws); with published figures these are the targets.",
+            LANGUAGES,
+            example="sw,yo,ha",
+        ),
+    ] = None
+    weights: Annotated[
+        ByName | None,
+        option(
+            "How much the loss of each target matters, such as sw=2,yo=1; only the ratios count (default: equal).",
+            LANGUAGES,
+        ),
+    ] = None
+    unique_tokens: Annotated[
+        ByName | None,
+        option(
+            "Unique tokens that you have of each language, such as sw=7.7e8,yo=5e7 (default: those of the fitted runs, "
+            "or of the table of languages for published figures).",
+            LANGUAGES,
+            flag="unique",
+        ),
+    ] = None
+    published: Annotated[
+        bool, option("Use the published figures of the ATLAS study in place of fits.", LANGUAGES, web="hidden")
+    ] = False
+    draws: Annotated[
+        int, option("Draws of the laws, each planned again for the intervals; 200 is usual.", DETAILS, web="api", ge=0)
+    ] = DRAWS
+    seed: Annotated[
+        int, option("Seed of the draws, and of random starts where transfer is negative.", DETAILS, web="hidden")
+    ] = 0
+
+
+class Constraints(RequestModel):
+    """Bounds on tokens, epochs and shares, each by language or for every language."""
+
+    max_epochs: Annotated[Bound | None, option(f"Most epochs of a language: {_EACH}.", BOUNDS, "Most epochs")] = None
+    min_share: Annotated[
+        Bound | None, option(f"Least share of the tokens, from 0 to 1: {_EACH}.", BOUNDS, "Least share")
+    ] = None
+    max_share: Annotated[
+        Bound | None, option(f"Largest share of the tokens, from 0 to 1: {_EACH}.", BOUNDS, "Most share")
+    ] = None
+    min_tokens: Annotated[Bound | None, option(f"Fewest tokens: {_EACH}.", BOUNDS, "Fewest tokens")] = None
+    max_tokens: Annotated[Bound | None, option(f"Most tokens: {_EACH}.", BOUNDS, "Most tokens")] = None
+
+    def by_language(
+        self, codes: Sequence[str], unique: Mapping[str, float]
+    ) -> tuple[dict[str, Bounds], dict[str, Bounds]]:
+        """(low, high) of the tokens and of the share of every language that has such a bound.
+
+        Raises:
+            InputError: a bound is out of range, names a language that is not planned, contradicts another bound, or
+                limits the epochs of a language without known unique tokens.
+        """
+        low, high, epochs, least, most = (
+            _by_language(name, getattr(self, name), codes)
+            for name in ("min_tokens", "max_tokens", "max_epochs", "min_share", "max_share")
+        )
+        for code in epochs:
+            if code not in unique and isinstance(self.max_epochs, Mapping):
+                raise InputError(
+                    f"max_epochs of {code!r}, whose unique tokens are unknown", hint=f"give unique_tokens of {code!r}"
+                )
+        tokens, shares = {}, {}
+        for code in codes:
+            lower, upper = low.get(code, 0.0), min(high.get(code, math.inf), _product(epochs, unique, code))
+            if lower > upper:
+                raise InputError(
+                    f"min_tokens of {code!r} is {lower:.4g}, more than the {upper:.4g} that max_tokens or max_epochs "
+                    "allow",
+                    hint=f"the most it can be is {upper:.4g}",
+                )
+            if (lower, upper) != (0.0, math.inf):
+                tokens[code] = lower, upper
+            pair = least.get(code, 0.0), most.get(code, 1.0)
+            if pair[0] > pair[1]:
+                raise InputError(
+                    f"min_share of {code!r} is {pair[0]:.4g}, above its max_share {pair[1]:.4g}",
+                    hint=f"the most it can be is {pair[1]:.4g}",
+                )
+            if pair != (0.0, 1.0):
+                shares[code] = pair
+        return tokens, shares
+
+
+class PlanRequest(PlanOptions, Constraints):
+    """All options of a plan. `planning.budget` lists which of compute, loss, params and tokens go together."""
+
+    helpers: Annotated[
+        Codes | None,
+        option(
+            "Codes of languages that may be trained on for the targets' sake; for published figures only.", LANGUAGES
+        ),
+    ] = None
+    covariates: Annotated[
+        ByName | None,
+        option(
+            "Covariates that the laws read, such as vocabulary=64000; the plan does not choose them (default: the "
+            "value of the fitted runs, where they all have the same).",
+            LANGUAGES,
+            flag="covariate",
+            repeated=True,
+        ),
+    ] = None
+    compute: Annotated[
+        Positive | None,
+        option(
+            "Training budget in FLOPs: 6 × parameters × tokens; 1e9 parameters on 2e10 tokens are 1.2e20.",
+            BUDGET,
+            "Compute (FLOPs)",
+            example="1e21",
+        ),
+    ] = None
+    params: Annotated[
+        Positive | None,
+        option(
+            "Size of the model in parameters; alone, the plan seeks the compute for which it is best.",
+            BUDGET,
+            "Parameters (N)",
+            example="2e9",
+        ),
+    ] = None
+    tokens: Annotated[
+        Positive | None,
+        option(
+            "Training tokens of all languages together; alone, the plan seeks the compute for which they are best.",
+            BUDGET,
+            "Tokens in all (D)",
+            example="1e11",
+        ),
+    ] = None
+    loss: Annotated[
+        Positive | None,
+        option(
+            "Value of the objective to reach with the least compute; leave compute empty.",
+            BUDGET,
+            "Loss to reach",
+            example="0.95",
+        ),
+    ] = None
+    inference_tokens: Annotated[
+        NotNegative,
+        option("Tokens that the model will serve; each costs 2 N FLOPs of the budget.", BUDGET, "Tokens to be served"),
+    ] = 0.0
+    memory: Annotated[
+        Positive | None,
+        option("Bytes that the model may fill, at `bytes_per_param` a parameter.", BUDGET, "Memory (bytes)"),
+    ] = None
+    bytes_per_param: Annotated[
+        Positive,
+        option("Bytes a parameter: 22 while training, 2 when served at half width.", BUDGET, "Bytes a parameter"),
+    ] = BYTES_PER_PARAM
+    ladder: Annotated[
+        Sizes,
+        option(
+            "Sizes to choose from: atlas for the study's twenty, or numbers such as 1e8,3e8,1e9.",
+            BUDGET,
+            "Sizes to choose from",
+        ),
+    ] = False
+    objective: Annotated[
+        Objective,
+        option(
+            "What to minimise: the weighted mean of the losses, the worst loss, or the worst regret, which is the "
+            "difference to the least loss that a target could have with the whole budget.",
+            OBJECTIVE,
+            "Minimise",
+            choices={
+                "mean": "the weighted mean loss",
+                "worst": "the worst language's loss",
+                "regret": "the worst regret",
+            },
+        ),
+    ] = "mean"
+    robust: Annotated[
+        Robust | None,
+        option(
+            "Plan for the draws of the laws in place of their best fit: for the mean over draws, or with cvar for the "
+            "mean over the worst tail of them.",
+            OBJECTIVE,
+            "Over",
+            choices={
+                "": "the laws as fitted",
+                "mean": "the mean of their draws",
+                "cvar": "the worst tail of their draws",
+            },
+        ),
+    ] = None
+    tail: Annotated[
+        Positive, option("Share of the draws in the tail of `robust` cvar.", OBJECTIVE, "Tail (share of the draws)")
+    ] = 0.1
+    baselines: Annotated[
+        bool, option("Compare the plan with simpler mixtures.", DETAILS, "Compare with simpler mixtures", web="api")
+    ] = True
+
+
+def _product(epochs: Mapping[str, float], unique: Mapping[str, float], code: str) -> float:
+    return epochs.get(code, math.inf) * unique.get(code, math.inf)
+
+
+def _by_language(name: str, bound: Mapping[str, float] | float | None, codes: Sequence[str]) -> Mapping[str, float]:
+    if bound is None:
+        return {}
+    values = bound if isinstance(bound, Mapping) else dict.fromkeys(codes, bound)
+    for code, value in values.items():
+        if code not in codes:
+            raise InputError(f"{name} of {code!r}, which is not planned", hint=f"planned: {', '.join(codes)}")
+        if name.startswith("max") and value == 0:
+            raise InputError(f"{name} of {code!r} is 0", hint="leave the language out of the languages instead")
+        if not 0 <= value <= (1 if name.endswith("share") else math.inf):
+            hint = "a share lies between 0 and 1" if name.endswith("share") else "give a positive number"
+            raise InputError(f"{name} of {code!r} is {value}", hint=hint)
+    return values
+
+
+def check_weights(weights: Mapping[str, float] | None, targets: Sequence[str]) -> dict[str, float]:
+    """Weights by target that sum to one."""
+    if weights is None:
+        return dict.fromkeys(targets, 1 / len(targets))
+    for code, weight in weights.items():
+        if code not in targets:
+            raise InputError(f"weight of {code!r}, which is no target", hint=f"targets: {', '.join(targets)}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise InputError(f"weight of {code!r} is {weight}", hint="weights are not negative")
+    total = math.fsum(weights.values())
+    if not total > 0:
+        raise InputError("the weights sum to 0", hint="give at least one target a positive weight")
+    return {code: weights.get(code, 0.0) / total for code in targets}
+
+
+def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]) -> dict[str, float]:
+    """Unique tokens by language, checked to be positive and of planned languages."""
+    for code, U in (unique_tokens or {}).items():
+        if code not in codes:
+            raise InputError(
+                f"unique tokens of {code!r}, which is not planned", hint=f"planned languages: {', '.join(codes)}"
+            )
+        if not U > 0:
+            raise InputError(
+                f"unique tokens of {code!r} are {U}", hint="leave a language without text out of the languages"
+            )
+    return dict(unique_tokens or {})
