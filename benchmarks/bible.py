@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from babelscale.reporting.kinship import relations
+from babelscale.reporting.report.language_features import language_features
 from babelscale.runs import Runs
 from babelscale.transfer import Relations, TransferMatrix, analyse, to_gain
 from babelscale.transfer.acquisition import balanced
@@ -164,7 +164,7 @@ def beside_pairs(name: str, readings: MixtureObservations, matrix: TransferMatri
 def tell(folder: Path) -> None:
     runs = Runs.read(folder)
     matrix = TransferMatrix.from_runs(runs)
-    known = relations(folder, matrix.languages, runs)
+    known = language_features(folder, matrix.languages, runs)
     print(matrix)
     print(f"with intervals: {matrix.save(folder / 'transfer.csv')}")
     noise = matrix.provenance["seed_noise"]

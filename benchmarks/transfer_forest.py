@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from babelscale import published
-from babelscale.reporting.kinship import relations
+from babelscale.reporting.report.language_features import language_features
 from babelscale.runs import Runs
 from babelscale.transfer import Relations, TransferMatrix, from_gain, mixed
 from babelscale.transfer.adaptation import adaptation
@@ -118,7 +118,13 @@ def main() -> None:
     n = len(own)
     source, target = np.broadcast_to(own, (n, n)), np.broadcast_to(own[:, None], (n, n))
     X = np.stack([source, target, source - target, fas], -1)
-    compare(f"{options.study.name}, four features", matrix, relations(options.study, matrix.languages, runs), X, python)
+    compare(
+        f"{options.study.name}, four features",
+        matrix,
+        language_features(options.study, matrix.languages, runs),
+        X,
+        python,
+    )
 
 
 if __name__ == "__main__":

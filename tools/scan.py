@@ -25,8 +25,6 @@ STILL_DOUBLE = {
     "_Part",
     "Streams",
     "Checkpoint",
-    "Expected",
-    "Answer",
     "PageQuestion",
 }
 FORMATTED_BY_HAND = "# fmt: " + "skip"

@@ -15,8 +15,8 @@ from babelscale.errors import InputError
 from babelscale.fitting import Fit, fit
 from babelscale.laws import ScalingLaw
 from babelscale.planning import Checkpoint, Plan, decide, expand, partition_models, plan
-from babelscale.reporting import fitted
-from babelscale.reporting.power import power
+from babelscale.reporting.design.power import power
+from babelscale.reporting.report import law_sections
 from babelscale.runs import Runs
 from babelscale.testing import check_law
 
@@ -84,8 +84,8 @@ def test_many_fits_of_it_stay_in_this_process(law: ScalingLaw, runs: Runs) -> No
 def test_it_is_drawn_and_reported(found: Fit, runs: Runs) -> None:
     for chart in (charts.law_curves(found, runs), charts.measured_predicted([found], runs)):
         assert json.dumps(chart.to_dict())
-    assert "interaction" in fitted.curves(found, runs).table.caption
-    rows = fitted.parameters([found]).rows
+    assert "interaction" in law_sections.curves(found, runs).table.caption
+    rows = law_sections.parameters([found]).rows
     assert {row[2] for row in rows} == set(NUMBERS)
     assert any("small model loses on few tokens" in row[-1] for row in rows)
 

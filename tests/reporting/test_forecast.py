@@ -17,8 +17,8 @@ from babelscale.corpora import TokenStore
 from babelscale.errors import InputError, StudyError
 from babelscale.intervals import wilson
 from babelscale.laws import Chinchilla
-from babelscale.reporting.forecast import listing, open_forecast, seal
-from babelscale.reporting.forecast.document import Forecast, read
+from babelscale.reporting.design.forecast import listing, open_forecast, seal
+from babelscale.reporting.design.forecast.document import Forecast, read
 from babelscale.study import RunSpec, Study, record, text, timing
 
 DESIGN = """

@@ -15,8 +15,8 @@ from babelscale import reporting
 from babelscale.charts import style
 from babelscale.cli import main
 from babelscale.errors import InputError
-from babelscale.reporting import markdown
-from babelscale.reporting.page import Figure, Section, Table
+from babelscale.reporting.report import markdown
+from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import Runs
 
 HOSTILE = [
@@ -136,9 +136,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
 
 
 def test_a_report_holds_what_the_page_holds(folder: Path) -> None:
-    from babelscale.reporting.compose import _parts
+    from babelscale.reporting.report.build import _parts
 
-    path = reporting.report(folder, markdown=True)
+    path = reporting.build_report(folder, markdown=True)
     assert path == folder / "report.md"
     text = path.read_text(encoding="utf-8")
     parts = _parts(reporting.analyse(folder))[0]
@@ -171,7 +171,7 @@ def test_a_report_holds_what_the_page_holds(folder: Path) -> None:
 
 
 def test_the_same_walk_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    one, two = (reporting.report(folder, out=tmp_path / name / "r.md") for name in ("one", "two"))
+    one, two = (reporting.build_report(folder, out=tmp_path / name / "r.md") for name in ("one", "two"))
     pictures = sorted((tmp_path / "one" / "r-figures").iterdir())
     assert one.read_bytes() == two.read_bytes()
     assert pictures
@@ -179,7 +179,7 @@ def test_the_same_walk_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
         assert picture.read_bytes() == (tmp_path / "two" / "r-figures" / picture.name).read_bytes()
     stale = tmp_path / "one" / "r-figures" / "of-an-earlier-report.svg"
     stale.write_text("<svg/>")
-    reporting.report(folder, out=one)
+    reporting.build_report(folder, out=one)
     assert sorted((tmp_path / "one").rglob("*")) == sorted([one, one.parent / "r-figures", *pictures])
 
 
@@ -196,7 +196,7 @@ def test_the_command_takes_the_ending_or_the_word(folder: Path, tmp_path: Path, 
     assert call("--out", tmp_path / "x.html") == str(tmp_path / "x.html")
     assert (tmp_path / "x.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     with pytest.raises(InputError, match=r"x\.html: Markdown"):
-        reporting.report(folder, out=tmp_path / "x.html", markdown=True)
+        reporting.build_report(folder, out=tmp_path / "x.html", markdown=True)
 
 
 def test_a_table_s_own_report_stands_beside_it(runs: Runs, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_table_s_own_report_stands_beside_it(runs: Runs, tmp_path: Path) -> No
     table.write_text(
         "params,tokens,loss\n" + "".join(f"{n}e6,{d}e7,{2 + 1 / n + 1 / d}\n" for n in (1, 4) for d in (1, 2, 4, 8))
     )
-    assert reporting.report(table, markdown=True) == tmp_path / "one.report.md"
+    assert reporting.build_report(table, markdown=True) == tmp_path / "one.report.md"
 
 
 def test_names_of_figures_are_addresses() -> None:

@@ -10,7 +10,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import simulate
 from babelscale.laws import AdaptiveTransfer, Chinchilla
-from babelscale.reporting.power import Power, power
+from babelscale.reporting.design.power import Power, power
 
 N = np.repeat(np.geomspace(1e7, 1e9, 6), 6)
 D = N * np.tile(np.geomspace(5, 320, 6), 6)

@@ -11,12 +11,20 @@ import pytest
 from babelscale.errors import InputError
 from babelscale.fitting import simulate
 from babelscale.laws import Chinchilla
-from babelscale.reporting.answers import Answer, Noise, alike, distinct, measured_noise, noise_of, repeats
-from babelscale.reporting.power import allocation_of, specs_of
-from babelscale.reporting.questions import contrasts
-from babelscale.reporting.questions_simulated import laws_apart, number_of_languages, repetition
-from babelscale.reporting.questions_transfer import low_score, pair_scatter, pairs_by_size, transfer_questions
-from babelscale.reporting.study_power import study_power
+from babelscale.reporting.design.contrasts import (
+    DesignAnswer,
+    Noise,
+    alike,
+    distinct,
+    measured_noise,
+    noise_of,
+    repeats,
+)
+from babelscale.reporting.design.loss_contrasts import contrasts
+from babelscale.reporting.design.power import allocation_of, specs_of
+from babelscale.reporting.design.simulated_contrasts import laws_apart, number_of_languages, repetition
+from babelscale.reporting.design.study_power import study_power
+from babelscale.reporting.design.transfer_contrasts import low_score, pair_scatter, pairs_by_size, transfer_questions
 from babelscale.runs import Runs
 from babelscale.study import load
 from babelscale.study.spec import RunSpec
@@ -40,7 +48,7 @@ def runs_in(*groups: dict[str, Any]) -> list[RunSpec]:
     return specs_of(design(*groups), U)
 
 
-def about(answers: list[Answer], question: str) -> list[Answer]:
+def about(answers: list[DesignAnswer], question: str) -> list[DesignAnswer]:
     return [answer for answer in answers if answer.question.startswith(question)]
 
 

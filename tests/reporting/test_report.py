@@ -13,8 +13,9 @@ import vl_convert
 
 from babelscale import reporting
 from babelscale.errors import InputError
-from babelscale.reporting import compose, endings, walk
-from babelscale.reporting.page import Section, Table, bundle, content_policy, render
+from babelscale.reporting.report import build, final_losses, study_analysis
+from babelscale.reporting.report.document import Section, Table
+from babelscale.reporting.report.html import bundle, content_policy, html_document
 from babelscale.runs import Runs
 
 
@@ -67,7 +68,7 @@ def analysed(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
         "analysis": {"targets": ["sv", "qu"], "plan": {"compute": 1e14, "languages": ["sv", "da", "sw"]}},
     }
     (folder / "design.json").write_text(json.dumps(design), encoding="utf-8")
-    reporting.report(folder)
+    reporting.build_report(folder)
     return folder
 
 
@@ -91,13 +92,13 @@ def test_what_cannot_be_done_is_a_sentence(analysed: Path, page: Reader) -> None
 
 def test_the_second_walk_takes_the_first_ones_results(analysed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (analysed / "report.html").read_bytes()
-    monkeypatch.setattr(walk, "fit", lambda *_, **__: pytest.fail("fitted again"))
-    monkeypatch.setattr(walk, "compare", lambda *_, **__: pytest.fail("compared again"))
+    monkeypatch.setattr(study_analysis, "fit", lambda *_, **__: pytest.fail("fitted again"))
+    monkeypatch.setattr(study_analysis, "compare", lambda *_, **__: pytest.fail("compared again"))
     again = reporting.analyse(analysed)
     assert again.reused
     assert again.plan is not None
     assert again.plan.losses["sv"].low < again.plan.losses["sv"].loss < again.plan.losses["sv"].high
-    reporting.report(analysed)
+    reporting.build_report(analysed)
     assert (analysed / "report.html").read_bytes() == before
 
 
@@ -170,7 +171,9 @@ def test_hostile_names_stay_text(tmp_path: Path, runs: Runs) -> None:
     )
     table = table.with_columns(mixture=pl.lit("<svg onload=alert(2)>"))
     hostile = Runs.of(table, exposure, losses).select([name, *runs.names[1:5]])
-    text = compose.page(walk.Walk("n", hostile, {"title": name, "groups": [{"name": name, "why": name, "runs": []}]}))
+    text = build.report_html(
+        study_analysis.StudyAnalysis("n", hostile, {"title": name, "groups": [{"name": name, "why": name, "runs": []}]})
+    )
     read = Reader(text)
     assert read.tags.count("script") == 2 + len(read.charts)
     assert not {"img", "svg"} & set(read.tags)
@@ -179,7 +182,7 @@ def test_hostile_names_stay_text(tmp_path: Path, runs: Runs) -> None:
 
 def test_bare_runs_give_fewer_sections(tmp_path: Path, runs: Runs) -> None:
     folder = runs.select(runs.names[:6]).write(tmp_path / "bare")
-    place = reporting.report(folder)
+    place = reporting.build_report(folder)
     assert place == folder / "report.html"
     assert not (folder / "analysis").exists()
     read = Reader(place.read_text(encoding="utf-8"))
@@ -192,7 +195,7 @@ def test_one_flat_table_is_enough(tmp_path: Path) -> None:
     rows = [(N, D, 1.7 + 480 / N**0.35 + 2000 / D**0.37) for N in sizes for D in lengths]
     table = tmp_path / "chinchilla.csv"
     pl.DataFrame(rows, schema=["params", "tokens", "loss"], orient="row").write_csv(table)
-    place = reporting.report(table)
+    place = reporting.build_report(table)
     assert place == tmp_path / "chinchilla.report.html"
     read = Reader(place.read_text(encoding="utf-8"))
     assert "chinchilla" in read.said
@@ -214,13 +217,13 @@ def test_progress_counts_to_its_total(study: Path) -> None:
 
 
 def test_a_page_without_charts_carries_no_script() -> None:
-    text = render("t", "s", [Section("one", "one", tables=[Table("c", ("a",), [["1"]])])])
+    text = html_document("t", "s", [Section("one", "one", tables=[Table("c", ("a",), [["1"]])])])
     assert "script" not in Reader(text).tags
     assert len(text) < 20_000
 
 
 def test_a_continued_run_stands_beside_the_one_from_scratch(study: Path):
-    section = endings.continued(walk.analyse(study))
+    section = final_losses.continued(study_analysis.analyse(study))
     assert section is not None
     (row,) = section.tables[0].rows
     assert row[0].endswith("(sw)")
@@ -232,7 +235,7 @@ def test_a_continued_run_stands_beside_the_one_from_scratch(study: Path):
 
 
 def test_final_losses_stand_in_every_unit(study: Path):
-    table = endings.in_every_unit(walk.analyse(study), 5)
+    table = final_losses.in_every_unit(study_analysis.analyse(study), 5)
     assert len(table.columns) == 5
     assert len(table.rows) == 5
     bits, nats, below = (float(cell) for cell in table.rows[0][2:])
@@ -245,6 +248,6 @@ def test_final_losses_stand_in_every_unit(study: Path):
 def test_an_ending_of_no_report_is_refused_before_any_work(tmp_path: Path, runs: Runs, name: str) -> None:
     runs.write(tmp_path / "runs")
     with pytest.raises(InputError, match="no report has this ending") as told:
-        reporting.report(tmp_path / "runs", out=tmp_path / name, progress=lambda *_: pytest.fail("work was done"))
+        reporting.build_report(tmp_path / "runs", out=tmp_path / name, progress=lambda *_: pytest.fail("work was done"))
     assert str(told.value.hint) == "end the file's name in .html or .md"
     assert not (tmp_path / name).exists()

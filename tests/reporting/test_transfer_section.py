@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from babelscale.published.transfer import transfer_matrix
-from babelscale.reporting.transfers import rankings
+from babelscale.reporting.report.transfer_sections import rankings
 from babelscale.transfer import TransferMatrix, analyse
 
 CODES = ("sv", "da", "no", "sw", "id")

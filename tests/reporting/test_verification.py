@@ -12,7 +12,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError, StudyError
 from babelscale.fitting import Fit, fit
 from babelscale.laws import Multilinguality
-from babelscale.reporting import verification as verify
+from babelscale.reporting.design import verification as verify
 from babelscale.runs import Runs
 from babelscale.study import design as designs
 from babelscale.study.spec import expand

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from babelscale import cli
-from babelscale.reporting.foreseen import foresee
+from babelscale.reporting.design.study_forecast import forecast_study
 from babelscale.study import Study, load
 
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_reads_a_design_takes_a_study_s_folder(capsys, folder: Path) -> None:
     plan = json.loads(said(capsys, "study", "plan", folder, "--json"))
-    expected = foresee(load(Study.open(folder).design), folder=folder).to_dict()
+    expected = forecast_study(load(Study.open(folder).design), folder=folder).to_dict()
     assert plan == json.loads(json.dumps(expected))
     power = said(capsys, "study", "power", folder, "--law", "chinchilla", "--target", "sv", "--tables", 1, "--json")
     assert json.loads(power)["design"] == "small"

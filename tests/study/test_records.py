@@ -453,7 +453,7 @@ def test_the_commands(
 
 
 def test_a_run_whose_base_has_no_state_is_refused_by_name(whole: Study, file: Path, tmp_path: Path):
-    from babelscale.reporting import running
+    from babelscale.reporting.monitor import running
 
     study = fresh(whole, tmp_path / "again")
     second = only(whole, "second")

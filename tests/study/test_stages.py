@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from babelscale.errors import InputError, Stopped
-from babelscale.reporting.findings import limits
-from babelscale.reporting.following import Follower
-from babelscale.reporting.power import power
-from babelscale.reporting.result import Walk
+from babelscale.reporting.design.power import power
+from babelscale.reporting.monitor.study_monitor import StudyMonitor
+from babelscale.reporting.report.findings import limits
+from babelscale.reporting.report.study_analysis import StudyAnalysis
 from babelscale.study import Study, cost, export, worker
 from babelscale.study.design import parse
 from babelscale.study.record import RECORD
@@ -276,7 +276,7 @@ def test_a_prediction_of_power_leaves_two_stage_runs_out(tiny_text: str):
 
 
 def test_a_study_that_is_followed_shows_both_mixtures(study: Study):
-    now = Follower(study.folder).look()
+    now = StudyMonitor(study.folder).snapshot()
     shown = {run.name: run for run in now.runs if run.spec.then is not None}
     costs = cost.spent(study.specs)
     for spec in study.select(["staged"]):
@@ -305,7 +305,7 @@ def test_a_model_card_tells_what_a_two_stage_run_saw_in_all(study: Study):
 def test_the_report_says_that_two_stage_runs_are_left_out(study: Study):
     runs = study.runs()
     assert runs is not None
-    told = [line for line in limits(Walk("tiny", runs, {})).lines if "two-stage" in line]
+    told = [line for line in limits(StudyAnalysis("tiny", runs, {})).lines if "two-stage" in line]
     assert [line.partition(" are")[0] for line in told] == ["4 two-stage runs"]
 
 

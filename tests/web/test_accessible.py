@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from babelscale.charts import style
-from babelscale.reporting.page import Figure, Section, Table, render
+from babelscale.reporting.report.document import Figure, Section, Table
+from babelscale.reporting.report.html import html_document
 from babelscale.web.pages import PAGES
 
 AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def report() -> str:
         )
         for k in range(3)
     ]
-    return render("<script>alert(1)</script>", "Four languages", parts, footer="Made here.")
+    return html_document("<script>alert(1)</script>", "Four languages", parts, footer="Made here.")
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 
 from babelscale.errors import InputError
 from babelscale.planning import plan
-from babelscale.reporting.findings import plan_section
-from babelscale.reporting.walk import analyse
+from babelscale.reporting.report.findings import plan_section
+from babelscale.reporting.report.study_analysis import analyse
 from babelscale.runs import Runs
 from babelscale.web import create_app, serve
 from babelscale.web.pages import PAGES

@@ -16,7 +16,7 @@ from babelscale.runs import Runs
 from babelscale.web import create_app
 from babelscale.web.pages import curse
 
-FRONTIER = "figure[data-name=curse-frontier] svg"
+FRONTIER = "figure[data-name=languages-frontier] svg"
 
 
 def plain(value: object) -> object:
@@ -155,8 +155,8 @@ def test_the_ends_of_what_may_be_asked_are_drawn(app, query: str) -> None:
     shown = ask(app, "/view/curse", query)
     assert shown.status == 200
     assert [figure["name"] for figure in shown.json()["sections"][0]["figures"]] == [
-        "curse-frontier",
-        "curse-multipliers",
+        "languages-frontier",
+        "languages-multipliers",
     ]
 
 
@@ -197,9 +197,9 @@ def test_sliders_move_the_answer_and_the_address(serving, look, keep) -> None:
     assert float(page.input_value("#params")) > 2e9
     page.fill("#languages", "sw,no")
     settled(page, lambda: page.locator("#languages").press("Tab"))
-    page.wait_for_selector("figure[data-name=curse-additions] svg")
+    page.wait_for_selector("figure[data-name=languages-additions] svg")
     again = look(page.url)
-    again.wait_for_selector("figure[data-name=curse-additions] svg")
+    again.wait_for_selector("figure[data-name=languages-additions] svg")
     assert again.input_value("#to") == "17"
     assert again.input_value("#languages") == "sw,no"
 
@@ -220,8 +220,8 @@ def test_the_design_is_taken_away_or_says_why_not(serving, look, tmp_path: Path)
 
 def test_dark_and_narrow(serving, look, keep) -> None:
     page = look(f"{serving()}/curse?languages=he,ar&to=12", width=390, height=800, dark=True)
-    page.wait_for_selector("figure[data-name=curse-additions] svg")
+    page.wait_for_selector("figure[data-name=languages-additions] svg")
     keep(page, "curse-narrow-dark")
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-    page.locator("figure[data-name=curse-frontier] summary").click()
-    page.locator("figure[data-name=curse-frontier] table").wait_for()
+    page.locator("figure[data-name=languages-frontier] summary").click()
+    page.locator("figure[data-name=languages-frontier] table").wait_for()

@@ -9,7 +9,7 @@ import pytest
 from tests.web.test_app import ask, patiently
 
 from babelscale import published
-from babelscale.reporting import matrices
+from babelscale.reporting.report import transfer_report
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix
 from babelscale.web import create_app
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
 def test_the_answer_is_the_python_one(app) -> None:
     assert ask(app, "/api/transfer").json() == plain(published.transfer_matrix().to_dict())
     told = patiently(app, "/api/transfer", "predict=ig,no").json()
-    wanted = matrices.look(published=True, predicted=("ig", "no")).matrix
+    wanted = transfer_report.transfer_report(published=True, predicted=("ig", "no")).matrix
     got = TransferMatrix.from_dict(told["matrix"])
     assert got.languages == wanted.languages
     assert (got.status == wanted.status).all()
@@ -107,7 +107,7 @@ def test_languages_that_are_not_in_the_matrix_are_named(app) -> None:
 def test_runs_and_a_matrix_are_served(folder: Path, tmp_path: Path, runs: Runs) -> None:
     app = create_app(folder)
     answer = patiently(app, "/api/transfer", "along=true")
-    assert answer.json() == plain(matrices.look(folder, moves=True).to_dict())
+    assert answer.json() == plain(transfer_report.transfer_report(folder, moves=True).to_dict())
     shown = patiently(app, "/view/transfer", "along=true").json()["sections"]
     assert "transfer-along" in [figure["name"] for section in shown for figure in section["figures"]]
     matrix = TransferMatrix.from_runs(runs)

@@ -58,6 +58,6 @@ def dumps(value: Any) -> str:
 
 def bar() -> Any:
     """A progress hook for long work, drawn on standard error where that is a terminal."""
-    from babelscale.reporting.progress import Bar
+    from babelscale.reporting.monitor.progress import Bar
 
     return Bar()

@@ -27,7 +27,7 @@ def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] =
     """
     from babelscale import reporting
 
-    sys.stdout.write(f"{reporting.report(path, out=out, progress=bar(), markdown=markdown)}\n")
+    sys.stdout.write(f"{reporting.build_report(path, out=out, progress=bar(), markdown=markdown)}\n")
 
 
 def serve(path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1", name: str | None = None) -> None:

@@ -46,7 +46,7 @@ def run(
         Train the runs of the design's holdout too. They are left out by default, so that a forecast of them can be
         sealed first.
     """
-    from babelscale.reporting import running
+    from babelscale.reporting.monitor import running
     from babelscale.study.engines import run_local, run_ray
 
     study, groups = created(name, out, corpus), codes_of(only)
@@ -85,7 +85,7 @@ def prepare(
 
     Example: babelscale study prepare my-study.toml --records my-study-records.jsonl.xz
     """
-    from babelscale.reporting import running
+    from babelscale.reporting.monitor import running
 
     study = created(name, out, corpus)
     running.prepare(study, only=codes_of(only), restored_from=records)
@@ -148,7 +148,7 @@ def train(
     process
         Which of them this one is, from 0.
     """
-    from babelscale.reporting import running
+    from babelscale.reporting.monitor import running
 
     if distributed or coordinator is not None:
         import jax
@@ -186,9 +186,9 @@ def plan(
     target
         The language whose laws are meant (default: the design's first target).
     """
-    from babelscale.reporting.foreseen import foresee
+    from babelscale.reporting.design.study_forecast import forecast_study
 
-    found = foresee(
+    found = forecast_study(
         _design(name),
         device=device,
         throughput=throughput,
@@ -237,7 +237,7 @@ def power(
     laws_apart
         Also draw tables from each of three laws and tell how often the true one predicts held-out runs best.
     """
-    from babelscale.reporting.study_power import study_power
+    from babelscale.reporting.design.study_power import study_power
 
     found = study_power(
         _design(name),
@@ -268,7 +268,7 @@ def report(name: str, *, out: Out = None) -> None:
 
     folder = _existing(name, out).folder
     with watched(folder):
-        written = reporting.report(folder, progress=bar())
+        written = reporting.build_report(folder, progress=bar())
     sys.stdout.write(f"{written}\n")
 
 
@@ -307,7 +307,7 @@ def verify(
         File of the design (default NAME-verification.toml).
     """
     from babelscale.fitting import Fit
-    from babelscale.reporting import verification
+    from babelscale.reporting.design import verification
 
     design = _design(name)
     text = verification.verification(
@@ -334,7 +334,7 @@ def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = Fa
         A rise below this share of the loss counts as none.
     """
     from babelscale.errors import StudyError
-    from babelscale.reporting import verification
+    from babelscale.reporting.design import verification
 
     study = _existing(name, out)
     runs = study.runs()
@@ -381,7 +381,7 @@ def forecast(
         Bootstrap refits behind each interval (default 100).
     """
     from babelscale.errors import InputError
-    from babelscale.reporting import forecast as forecasts
+    from babelscale.reporting.design import forecast as forecasts
 
     if seal and open_:
         raise InputError("--seal and --open are both given", hint="seal first; open once runs are trained")
@@ -416,13 +416,13 @@ def tensorboard(name: str, *, out: Out = None, follow: bool = False) -> None:
     """
     import time
 
-    from babelscale.reporting.scalars import write_scalars
+    from babelscale.reporting.monitor.tensorboard import write_tensorboard
 
     study = _existing(name, out)
-    sys.stdout.write(f"{write_scalars(study.folder)}\n")
+    sys.stdout.write(f"{write_tensorboard(study.folder)}\n")
     while follow:
         time.sleep(15)
-        write_scalars(study.folder)
+        write_tensorboard(study.folder)
 
 
 def created(name: str, out: Path | None, corpus: str | None) -> Any:

@@ -69,10 +69,10 @@ def transfer(
     save
         Write the matrix to this JSON or CSV file.
     """
-    from babelscale.reporting import matrices
+    from babelscale.reporting.report import transfer_report
     from babelscale.transfer import Relations
 
-    found = matrices.look(
+    found = transfer_report.transfer_report(
         runs,
         published=published,
         mixtures=mixtures,
@@ -88,7 +88,7 @@ def transfer(
     if save is not None:
         found.matrix.save(save)
     if chart is not None:
-        matrices.draw(found, picture, order, chart)
+        transfer_report.draw(found, picture, order, chart)
     if target is not None:
         _helpers(found.matrix, target, json)
     else:
@@ -143,10 +143,10 @@ def next_runs(
     file
         The design to write (default NAME-next.toml).
     """
-    from babelscale.reporting import proposal
+    from babelscale.reporting.design import next_runs
 
     study = created(name, out, corpus)
-    found = proposal.next_runs(
+    found = next_runs.next_runs(
         study, compute=compute, count=count, width=width, tokens=tokens, size=size, targets=codes_of(targets), seed=seed
     )
     path = found.save(file or Path(f"{study.design.name}-next.toml"))

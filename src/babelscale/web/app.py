@@ -22,8 +22,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from babelscale.errors import DomainError, InputError
-from babelscale.reporting.compose import page as page_of
-from babelscale.reporting.page import content_policy
+from babelscale.reporting.report.build import report_html
+from babelscale.reporting.report.html import content_policy
 from babelscale.web import arriving, assets
 from babelscale.web.endpoints import Desk, Page, json_response, openapi, refusal
 from babelscale.web.headers import SafeHeaders
@@ -135,7 +135,7 @@ def _report(served: Served) -> Callable[[Request], Response]:
             text = _TEMPLATES.get_template("waiting.html").render(what=busy.what, done=busy.done, total=busy.total)
             return HTMLResponse(text, 202, headers={"refresh": "2"})
         policy = f"{content_policy()}; frame-ancestors 'none'"
-        return HTMLResponse(page_of(walk), headers={"content-security-policy": policy})
+        return HTMLResponse(report_html(walk), headers={"content-security-policy": policy})
 
     return report
 

@@ -31,7 +31,7 @@ def asset(name: str) -> Asset:
         KeyError: there is none of this name.
     """
     if name == _VEGA:
-        from babelscale.reporting.page import bundle
+        from babelscale.reporting.report.html import bundle
 
         body = bundle().encode()
     elif name in names():

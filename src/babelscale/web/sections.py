@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from babelscale.reporting.page import Figure, Section, Table
+from babelscale.reporting.report.document import Figure, Section, Table
 
 
 def sections(parts: Iterable[Section | None]) -> dict[str, Any]:

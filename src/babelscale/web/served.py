@@ -8,9 +8,8 @@ from pathlib import Path
 
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.reporting.matrices import holds_matrix
-from babelscale.reporting.result import Walk
-from babelscale.reporting.walk import analyse
+from babelscale.reporting.report.study_analysis import StudyAnalysis, analyse
+from babelscale.reporting.report.transfer_report import holds_matrix
 from babelscale.runs import Runs
 from babelscale.web.saved import SavedFits
 from babelscale.web.uploads import Uploads
@@ -119,7 +118,7 @@ class Served:
         """The runs of a source, as they lie there now."""
         return Runs.read(self.place(source))
 
-    def walk(self, source: str) -> Walk:
+    def walk(self, source: str) -> StudyAnalysis:
         """The analysis of a source, made anew when its files change.
 
         Raises:

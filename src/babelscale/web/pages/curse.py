@@ -20,8 +20,8 @@ from babelscale.planning import (
     rank_candidates,
 )
 from babelscale.published.transfer import ROUNDING, transfer_matrix
-from babelscale.reporting import curse
-from babelscale.reporting.page import Section
+from babelscale.reporting.report import adding_languages
+from babelscale.reporting.report.document import Section
 from babelscale.transfer import TransferMatrix
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages.transfer import TransferQuestion, look_of
@@ -117,11 +117,11 @@ def _law(served: Served, asked: ExpandQuestion) -> tuple[Fit | None, int | None]
         found = [fit for fit in saved if fit.law.prices_languages and asked.fitted in ("", fit.target)]
         if not found:
             raise InputError(
-                f"source: no fit of the {curse.LAW} law is served here",
-                hint=f"`babelscale fit RUNS --law {curse.LAW} --target sw --save fits/sw.json` saves one",
+                f"source: no fit of the {adding_languages.LAW} law is served here",
+                hint=f"`babelscale fit RUNS --law {adding_languages.LAW} --target sw --save fits/sw.json` saves one",
             )
         return found[0], None
-    return curse.own_fit(served.walk(asked.source), asked.fitted or None)
+    return adding_languages.own_fit(served.walk(asked.source), asked.fitted or None)
 
 
 def _first(served: Served, asked: ExpandQuestion, codes: list[str]) -> tuple[CandidateLanguage, ...]:
@@ -151,11 +151,11 @@ def _shown(served: Served, asked: ExpandQuestion) -> dict[str, Any]:
     count, codes = _have(asked)
     fit, most = _law(served, asked)
     given: dict[str, Any] = {"params": asked.params, "tokens": asked.tokens, "fit": fit}
-    ends = [curse.frontier_to(count, to, **given) for to in _ends(count, asked.to)]
+    ends = [adding_languages.frontier_to(count, to, **given) for to in _ends(count, asked.to)]
     curve = [expand(count, to, **given) for to in _curve(count, asked.to)]
-    parts: list[Section] = [curse.priced(ends, curve, most=most)]
+    parts: list[Section] = [adding_languages.priced(ends, curve, most=most)]
     if codes:
-        parts.append(curse.added(_first(served, asked, codes)))
+        parts.append(adding_languages.added(_first(served, asked, codes)))
     return sections(parts)
 
 
@@ -179,7 +179,7 @@ def _design(served: Served, asked: DesignQuestion) -> Response:
         InputError: the laboratory is not installed, or the design has too few languages.
     """
     try:
-        from babelscale.reporting.verification import verification
+        from babelscale.reporting.design.verification import verification
         from babelscale.study import Study, built_in, load
     except ImportError as error:
         raise InputError(

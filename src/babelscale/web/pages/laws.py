@@ -10,8 +10,8 @@ from starlette.responses import Response
 from babelscale import fitting, laws
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Comparison, Fit, Profile
-from babelscale.reporting import fitted
-from babelscale.reporting.page import Section
+from babelscale.reporting.report import law_sections
+from babelscale.reporting.report.document import Section
 from babelscale.runs import Axis, Metric, Runs
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages import laws_sections
@@ -228,7 +228,7 @@ def _held_out(served: Served, asked: PageQuestion, found: Fitted) -> Section:
     names = tuple(dict.fromkeys(fit.law.name for fit in found.fits))
     targets = tuple(dict.fromkeys(fit.target for fit in found.fits if fit.target))
     question = CompareQuestion.model_validate({**given, "laws": names, "targets": targets})
-    return replace(fitted.held_out(_compared(served, question)), title="On runs that the laws did not see")
+    return replace(law_sections.held_out(_compared(served, question)), title="On runs that the laws did not see")
 
 
 def _example(served: Served, asked: Question) -> Response:

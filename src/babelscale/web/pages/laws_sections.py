@@ -12,8 +12,9 @@ from babelscale.allocation import Allocation
 from babelscale.charts import style
 from babelscale.fitting import Fit, Profile, simulate
 from babelscale.laws import AdaptiveTransfer
-from babelscale.reporting import fitted, words
-from babelscale.reporting.page import Figure, Section, Table
+from babelscale.reporting import words
+from babelscale.reporting.report import law_sections
+from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import Runs
 
 USUAL = ("chinchilla", "adaptive-transfer")
@@ -36,9 +37,10 @@ def laws(fits: Sequence[Fit], runs: Runs, limits: Sequence[str]) -> Section:
     """Parameters, curves, and measured against predicted losses; what could not be fitted stands out."""
     if not fits:
         return Section("Laws", "laws", [_extent(runs), "No law could be fitted."], warning=limits)
-    made = fitted.laws(fits, (), runs)
+    made = law_sections.laws(fits, (), runs)
     curves = [
-        replace(fitted.curves(fit, runs), name=f"curves-{fit.law.name}-{fit.target}") for fit in fits[:_MOST_CURVES]
+        replace(law_sections.curves(fit, runs), name=f"curves-{fit.law.name}-{fit.target}")
+        for fit in fits[:_MOST_CURVES]
     ]
     told = [_extent(runs), *made.paragraphs]
     left = len(fits) - len(curves)
@@ -126,7 +128,7 @@ def saved(fits: Sequence[Fit]) -> Section:
     said = [
         "These fits are served without their runs, so only their numbers are shown. Serve or upload the runs for more."
     ]
-    return Section("Saved fits", "laws", said, lines=fitted.notes(fits), tables=[fitted.parameters(fits)])
+    return Section("Saved fits", "laws", said, lines=law_sections.notes(fits), tables=[law_sections.parameters(fits)])
 
 
 def without_runs() -> list[Section]:

@@ -9,9 +9,9 @@ from babelscale.charts import style
 from babelscale.errors import InputError
 from babelscale.planning import Checkpoint, Decision, Plan, decide, design, plan
 from babelscale.reporting import words
-from babelscale.reporting.findings import plan_section
-from babelscale.reporting.page import Section, Table
-from babelscale.reporting.walk import BUDGET
+from babelscale.reporting.report.document import Section, Table
+from babelscale.reporting.report.findings import plan_section
+from babelscale.reporting.report.study_analysis import BUDGET
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.questions import Bound, ByLanguage, Codes, NotNegative, Positive, Question, Sizes
 from babelscale.web.sections import sections

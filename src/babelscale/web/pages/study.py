@@ -11,7 +11,7 @@ from pydantic import Field
 from babelscale.charts import growing, style
 from babelscale.errors import InputError
 from babelscale.reporting import words
-from babelscale.reporting.page import Figure, Section, Table
+from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import METRICS
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.questions import Question
@@ -19,9 +19,9 @@ from babelscale.web.sections import sections
 from babelscale.web.served import Served
 
 if TYPE_CHECKING:
-    from babelscale.reporting.following import Follower, Now, RunNow
-    from babelscale.reporting.left import Left
-    from babelscale.reporting.logs import Log
+    from babelscale.reporting.monitor.eta import Eta
+    from babelscale.reporting.monitor.run_logs import RunLog
+    from babelscale.reporting.monitor.study_monitor import RunSnapshot, StudyMonitor, StudySnapshot
 
 _NUMERIC = range(2, 9)
 _CAPTIONS = (
@@ -75,33 +75,33 @@ def _status(served: Served, asked: StatusQuestion) -> dict[str, Any]:
     return cost.status(Study.open(_folder(served))).to_dict()
 
 
-_followers: "WeakKeyDictionary[Served, Follower]" = WeakKeyDictionary()
+_monitors: "WeakKeyDictionary[Served, StudyMonitor]" = WeakKeyDictionary()
 
 
-def _follower(served: Served) -> "Follower":
+def _monitor(served: Served) -> "StudyMonitor":
     """One for each server, so that what it saw is remembered."""
-    from babelscale.reporting.following import Follower
+    from babelscale.reporting.monitor.study_monitor import StudyMonitor
 
-    return _followers.setdefault(served, Follower(_folder(served)))
+    return _monitors.setdefault(served, StudyMonitor(_folder(served)))
 
 
 def _shown(served: Served, asked: StudyQuestion) -> dict[str, Any]:
     try:
-        follower = _follower(served)
-        now = follower.look()
+        monitor = _monitor(served)
+        now = monitor.snapshot()
     except InputError as error:
         said = [f"Here {error.message}." if served.path is None else f"{error.message}."]
         said += [f"To see one here, {error.hint}."] if error.hint else []
         return sections([Section("No study to follow yet", "progress", said)]) | {"progress": None}
     chosen = _chosen(now, asked)
-    logs = follower.logs([run.name for run in chosen if run.state != "waiting"][:MOST_CURVES])
+    logs = monitor.logs([run.name for run in chosen if run.state != "waiting"][:MOST_CURVES])
     parts = [_progress(now), _table(now, chosen), _curves(chosen, logs), _speed(now)]
     return sections(parts) | {"progress": {"done": now.done, "total": now.flops, "says": _bar(now)}}
 
 
-def _chosen(now: "Now", asked: StudyQuestion) -> list["RunNow"]:
+def _chosen(now: "StudySnapshot", asked: StudyQuestion) -> list["RunSnapshot"]:
     """The runs asked for: those that do something first, then by name."""
-    from babelscale.reporting.following import STATES
+    from babelscale.reporting.monitor.study_monitor import STATES
 
     sought = asked.text.casefold()
     found = [
@@ -113,7 +113,7 @@ def _chosen(now: "Now", asked: StudyQuestion) -> list["RunNow"]:
     return sorted(found, key=lambda run: (STATES.index(run.state), run.name))
 
 
-def _bar(now: "Now") -> str:
+def _bar(now: "StudySnapshot") -> str:
     return f"{_percent(now.done / now.flops)} of {words.flops(now.flops)} FLOPs done"
 
 
@@ -122,7 +122,7 @@ def _percent(share: float) -> str:
     return f"{math.floor(1000 * share) / 10:g} %"
 
 
-def _progress(now: "Now") -> Section:
+def _progress(now: "StudySnapshot") -> Section:
     counted = [f"{now.count('finished')} of {len(now.runs)} runs are finished"]
     counted += [f"{now.count(state)} {said}" for state, said in _SAID if now.count(state)]
     paragraphs = [f"{now.title}: {', '.join(counted)}.", f"{_bar(now)}. {_left(now)}"]
@@ -140,9 +140,9 @@ _SAID: tuple[tuple[Literal["working", "waiting", "failed"], str], ...] = (
 )
 
 
-def _left(now: "Now") -> str:
+def _left(now: "StudySnapshot") -> str:
     """How long it will take, and how sure that is."""
-    from babelscale.reporting.following import SILENT
+    from babelscale.reporting.monitor.study_monitor import SILENT
 
     if now.flops <= now.done:
         return "Nothing is left to train."
@@ -153,7 +153,7 @@ def _left(now: "Now") -> str:
     return f"{quiet}{'Once it goes on, about' if quiet else 'About'} {_time(now.left)}"
 
 
-def _time(left: "Left") -> str:
+def _time(left: "Eta") -> str:
     far = "no upper end" if left.high is None else f"at most {words.duration(left.high)}"
     return (
         f"{words.duration(left.seconds)} are left (at least {words.duration(left.low)}, {far}; 90 % interval from "
@@ -161,7 +161,7 @@ def _time(left: "Left") -> str:
     )
 
 
-def _curves(chosen: Sequence["RunNow"], logs: dict[str, "Log"]) -> Section | None:
+def _curves(chosen: Sequence["RunSnapshot"], logs: dict[str, "RunLog"]) -> Section | None:
     drawn = [run for run in chosen if run.name in logs]
     if not drawn:
         return None
@@ -189,7 +189,7 @@ def _curves(chosen: Sequence["RunNow"], logs: dict[str, "Log"]) -> Section | Non
     return Section("Learning curves so far", "curves", figures=figures, notes=notes)
 
 
-def _point(run: "RunNow", step: int) -> style.Row:
+def _point(run: "RunSnapshot", step: int) -> style.Row:
     return {
         "run": run.name,
         "state": run.state,
@@ -199,7 +199,7 @@ def _point(run: "RunNow", step: int) -> style.Row:
     }
 
 
-def _held_out(drawn: Sequence["RunNow"], logs: dict[str, "Log"]) -> list[style.Row]:
+def _held_out(drawn: Sequence["RunSnapshot"], logs: dict[str, "RunLog"]) -> list[style.Row]:
     import polars as pl
 
     found: list[style.Row] = []
@@ -224,7 +224,7 @@ def _numbers(caption: str, rows: Iterable[style.Row], more: tuple[str, ...]) -> 
     return Table(caption, heads, told, tuple(range(len(columns) - 3, len(columns))))
 
 
-def _speed(now: "Now") -> Section | None:
+def _speed(now: "StudySnapshot") -> Section | None:
     if not now.history:
         return None
     rows = [{"time": 1000 * at, "flops": flops, "share": flops / now.flops} for at, flops in now.history]
@@ -242,7 +242,7 @@ def _speed(now: "Now") -> Section | None:
     return Section("Throughput", "throughput", paragraphs, figures=[figure])
 
 
-def _table(now: "Now", chosen: Sequence["RunNow"]) -> Section:
+def _table(now: "StudySnapshot", chosen: Sequence["RunSnapshot"]) -> Section:
     shown = chosen[:MOST_ROWS]
     tables = [
         _of_state(caption, rows)
@@ -261,7 +261,7 @@ def _of_state(caption: str, rows: list[list[str]]) -> Table:
     return Table(caption, [_COLUMNS[k] for k in told], [[row[k] for k in told] for row in rows], numeric)
 
 
-def _row(run: "RunNow") -> list[str]:
+def _row(run: "RunSnapshot") -> list[str]:
     spec, begun = run.spec, run.state != "waiting"
     return [
         run.name,
@@ -277,7 +277,7 @@ def _row(run: "RunNow") -> list[str]:
     ]
 
 
-def _heard(run: "RunNow") -> str:
+def _heard(run: "RunSnapshot") -> str:
     """When it was heard of last, on the clock of this machine: the same text until it is heard of again."""
     import time
 

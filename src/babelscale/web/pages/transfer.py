@@ -8,9 +8,9 @@ from pydantic import Field
 
 from babelscale.charts import style
 from babelscale.errors import InputError
-from babelscale.reporting import matrices, transfers
-from babelscale.reporting.matrices import Look
-from babelscale.reporting.page import Section
+from babelscale.reporting.report import transfer_report, transfer_sections
+from babelscale.reporting.report.document import Section
+from babelscale.reporting.report.transfer_report import TransferReport
 from babelscale.transfer import TransferMatrix
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.questions import Codes, Number, Positive, Question
@@ -57,7 +57,7 @@ class PageQuestion(TransferQuestion):
     hide: Annotated[Codes, Field(description="languages not to show, as codes")] = ()
 
 
-def look_of(served: Served, asked: TransferQuestion) -> Look:
+def look_of(served: Served, asked: TransferQuestion) -> TransferReport:
     """The matrix of a question, and what it asks beside; what takes seconds is worked on in the background.
 
     Raises:
@@ -68,8 +68,8 @@ def look_of(served: Served, asked: TransferQuestion) -> Look:
     place = None if printed else served.scores_at(source)
     predicted = asked.predict if asked.predict or asked.fill else None
 
-    def make(progress: Progress | None = None) -> Look:
-        return matrices.look(
+    def make(progress: Progress | None = None) -> TransferReport:
+        return transfer_report.transfer_report(
             place,
             published=printed,
             mixtures=asked.mixtures,
@@ -102,25 +102,25 @@ def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
     whole = found.matrix
     codes, notes = _chosen(whole, asked)
     shown = whole.within(codes)
-    first = transfers.scores(shown, asked.order, asked.cells)
+    first = transfer_sections.scores(shown, asked.order, asked.cells)
     warning = _without_intervals(shown, asked.cells)
     lines = first.lines if len(codes) <= _MOST_LINES else ()
     parts: list[Section | None] = [replace(first, lines=lines, notes=[*first.notes, *notes], warning=warning)]
     if asked.target:
-        parts.append(transfers.helped(whole.within(dict.fromkeys((asked.target, *codes))), asked.target))
+        parts.append(transfer_sections.helped(whole.within(dict.fromkeys((asked.target, *codes))), asked.target))
     parts.append(_ranked(found, shown))
     if found.prediction is not None:
-        parts.append(transfers.foretold(found.prediction))
+        parts.append(transfer_sections.foretold(found.prediction))
     if found.analysis is not None:
-        parts.append(transfers.told_tests(found.analysis))
+        parts.append(transfer_sections.told_tests(found.analysis))
     names = [{"code": code, "name": style.name(code)} for code in whole.languages]
     return {**sections(parts), "languages": names}
 
 
-def _ranked(found: Look, shown: TransferMatrix) -> Section | None:
-    figures = transfers.rankings(shown)
+def _ranked(found: TransferReport, shown: TransferMatrix) -> Section | None:
+    figures = transfer_sections.rankings(shown)
     if found.along is not None:
-        figures.append(transfers.moving(found.along))
+        figures.append(transfer_sections.moving(found.along))
     return Section("Who gives and who gains", "rankings", figures=figures) if figures else None
 
 

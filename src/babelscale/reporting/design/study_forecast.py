@@ -1,0 +1,74 @@
+"""What a study costs, how much of it is finished, and how well its runs would identify each law."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from babelscale.study import cost
+from babelscale.study.design import Design, Group, load
+
+if TYPE_CHECKING:
+    from babelscale.reporting.design.power import Power
+
+
+@dataclass(frozen=True)
+class StudyForecast:
+    """A design before it is trained. `power` is empty where it was not asked for."""
+
+    estimate: cost.Estimate
+    power: "tuple[Power, ...]" = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return self.estimate.to_dict() | {"power": [found.to_dict() for found in self.power]}
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, (self.estimate, *self.power)))
+
+
+def forecast_study(
+    design: Design | str | Path,
+    *,
+    device: str | None = None,
+    throughput: float | None = None,
+    devices: int | None = None,
+    only: Collection[str] | None = None,
+    folder: str | Path | None = None,
+    power: bool = False,
+    target: str | None = None,
+    tables: int = 10,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> StudyForecast:
+    """What a study would cost (`cost.estimate`, which the first arguments are for) and could tell.
+
+    Args:
+        power: simulate and fit tables of the design's runs, for every law of `laws.LAWS`.
+        target: the language whose laws are fitted; by default the first target of the design's analysis.
+        tables: simulated tables a law.
+
+    Raises:
+        InputError: no such design, device, group or language.
+    """
+    if not isinstance(design, Design):
+        design = load(design)
+    found = cost.estimate(design, device=device, throughput=throughput, devices=devices, only=only, folder=folder)
+    if not power:
+        return StudyForecast(found)
+    from babelscale.reporting.design.contrasts import ASSUMED_NOISE
+    from babelscale.reporting.design.power import allocation_of, specs_of
+    from babelscale.reporting.design.study_power import law_rows, targets_of
+
+    part = design if only is None else design.model_copy(update={"groups": _with_bases(design, only)})
+    sizes, _ = cost.unique_tokens(design, folder)
+    allocation, left_out = allocation_of(specs_of(part, sizes), sizes)
+    targets = targets_of(design, target)[:1]
+    rows = law_rows(allocation, targets, noise=ASSUMED_NOISE, tables=tables, seed=seed, progress=progress)
+    return StudyForecast(found, tuple(replace(row, assumptions=(*left_out, *row.assumptions)) for row in rows))
+
+
+def _with_bases(design: Design, only: Collection[str]) -> tuple[Group, ...]:
+    """The chosen groups, and those they continue from, in the design's order."""
+    bases = {group.continue_from for group in design.groups if group.name in only}
+    return tuple(group for group in design.groups if group.name in only or group.name in bases)

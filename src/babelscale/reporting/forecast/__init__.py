@@ -1,7 +1,0 @@
-"""Forecasts: what every law predicts for runs before they are trained, sealed by a hash, and scored afterwards."""
-
-from babelscale.reporting.forecast.listing import Listed, Listing, listing
-from babelscale.reporting.forecast.opening import Opened, open_forecast
-from babelscale.reporting.forecast.seal import RESAMPLES, Sealed, seal
-
-__all__ = ["RESAMPLES", "Listed", "Listing", "Opened", "Sealed", "listing", "open_forecast", "seal"]

@@ -1,0 +1,90 @@
+"""Logs of runs, read while other processes write them: whole lines only, each of them once."""
+
+import json
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# What is read at once, so that a long log costs no more memory than its numbers.
+_CHUNK = 1 << 20
+
+
+class RunLog:
+    """What a run's log says so far.
+
+    Attributes:
+        steps, losses: of training, in nats per token, a value a step.
+        held_out: the lines of evaluations, as the log has them.
+        written: when it was written last, in seconds since 1970.
+    """
+
+    def __init__(self) -> None:
+        self._clear(None)
+
+    def _clear(self, file: tuple[int, int] | None) -> None:
+        self._file, self._offset = file, 0
+        self.steps, self.losses = array("q"), array("d")
+        self.held_out: list[dict[str, Any]] = []
+        self.written = 0.0
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.steps[-1] if self.steps else 0
+
+    @property
+    def loss(self) -> float | None:
+        """The latest training loss."""
+        return self.losses[-1] if self.losses else None
+
+    def follow(self, path: Path) -> None:
+        """Read on in the file at `path`; from its start where that is another file than before, or a shorter one.
+
+        A last line without its end is left for the next time.
+
+        Raises:
+            FileNotFoundError: it is not there, or no longer; what was read stays.
+        """
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            here = (facts.st_dev, facts.st_ino)
+            if here != self._file or facts.st_size < self._offset:
+                self._clear(here)
+            self.written = facts.st_mtime
+            file.seek(self._offset)
+            for line in self._lines(file):
+                self._take(line)
+
+    def _lines(self, file: Any) -> Iterator[bytes]:
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._offset += len(line) + 1
+                yield line
+
+    def _take(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return  # torn by a kill; the run that goes on writes the step again
+        if not isinstance(entry, dict) or "step" not in entry:
+            return
+        if "language" in entry:
+            self.held_out.append(entry)
+        elif isinstance(loss := entry.get("loss"), float | int):
+            self.steps.append(int(entry["step"]))
+            self.losses.append(float(loss))
+
+    def curve(self, points: int) -> list[tuple[int, float]]:
+        """(step, mean training loss up to it since the point before), at most so many points, evenly in log steps."""
+        count = len(self.losses)
+        if count == 0:
+            return []
+        ends = sorted({max(1, round(count ** (k / points))) for k in range(points + 1)})
+        return [
+            (self.steps[end - 1], sum(self.losses[start:end]) / (end - start))
+            for start, end in zip([0, *ends], ends, strict=False)
+        ]

@@ -1,0 +1,54 @@
+"""The parts of a report, in any format: sections of text, tables and figures."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import altair as alt
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column titles and rows of text and numbers; numbers stand right. `caption` says what the table holds."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    # Columns whose cells are numbers, written as text with their digits already chosen.
+    numeric: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, how to read it, and the numbers behind it; `half` ones stand two in a row where there is room.
+
+    `chart` is an Altair chart or the Vega-Lite spec of one (see `babelscale.charts.live`).
+    """
+
+    name: str
+    chart: alt.TopLevelMixin | Mapping[str, Any]
+    reading: str
+    table: Table
+    half: bool = False
+
+    @functools.cached_property
+    def spec(self) -> Mapping[str, Any]:
+        if isinstance(self.chart, Mapping):
+            return self.chart
+        # Specs are checked against the schema in the tests; at run time the check would cost more than the drawing.
+        return self.chart.to_dict(validate=False)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a page. `lines` are a list of points, `notes` stand apart, `warning` stands out."""
+
+    title: str
+    name: str
+    paragraphs: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    warning: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    notes: Sequence[str] = field(default_factory=tuple)

@@ -1,0 +1,207 @@
+"""The beginning and the end of a report: what it found in a few lines, the plan, and what cannot be concluded."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from babelscale.charts import plans, style
+from babelscale.charts.plans import baseline_rows, loss_rows, token_rows
+from babelscale.planning import Plan
+from babelscale.reporting import words
+from babelscale.reporting.report.document import Figure, Section, Table
+from babelscale.reporting.report.study_analysis import StudyAnalysis
+
+
+def in_short(analysis: StudyAnalysis) -> Section:
+    """The findings in a few lines, each with how sure it is."""
+    lines = []
+    if (best := _best_pair(analysis)) is not None:
+        lines.append(best)
+    if analysis.fits:
+        fits = analysis.best_fits
+        scatter = [fit.residual_sd for fit in fits if fit.residual_sd is not None]
+        told = f" around which runs scatter by {100 * float(np.median(scatter)):.2g} %" if scatter else ""
+        laws = " and ".join(dict.fromkeys(fit.law.name for fit in fits))
+        lines.append(f"{laws.capitalize()} laws were fitted for {_list(fit.target for fit in fits)},{told}.")
+        lines[-1] = lines[-1].replace(",.", ".")
+    if analysis.comparison is not None and (won := _winner(analysis)) is not None:
+        lines.append(won)
+    if analysis.plan is not None:
+        lines.append(_headline(analysis.plan))
+    if not lines:
+        lines.append("These runs are too few for scores, laws or a plan; their losses are below.")
+    return Section("In short", "in-short", lines=lines)
+
+
+def planned(analysis: StudyAnalysis) -> Section | None:
+    """The plan: size, tokens by language, expected losses, and how far it extrapolates."""
+    return None if analysis.plan is None else plan_section(analysis.plan)
+
+
+def plan_section(plan: Plan) -> Section:
+    """A plan as a section of a page."""
+    rows = [
+        ["parameters (N)", words.count(plan.params), _counts(plan.params_interval)],
+        ["tokens in all (D)", words.count(plan.total_tokens), _counts(_tokens_in_all(plan))],
+        ["compute (C, FLOPs)", words.flops(plan.compute), "given"],
+    ]
+    size = Table("The model to train", ("", "planned", "90 % interval"), rows, (1, 2))
+    tokens = Table(
+        "Tokens by language",
+        ("language", "tokens", "90 % interval", "share (%)", "unique tokens", "epochs"),
+        [
+            [
+                row["name"],
+                words.count(row["tokens"]),
+                _counts(plan.tokens_interval.get(row["language"])),
+                f"{100 * row['share']:.1f}",
+                _unique(plan, row["language"]),
+                words.number(row["epochs"], ".3g") or "unknown",
+            ]
+            for row in token_rows(plan)
+        ],
+        (1, 2, 3, 4, 5),
+    )
+    losses = Table(
+        f"Expected {style.metric_title(plan.metric)}",
+        ("language", "expected", "90 % interval"),
+        [
+            [
+                row["name"] + (" (pooled)" if row["language"] in plan.pooled else ""),
+                words.number(row["loss"], ".4f"),
+                words.interval(row["low"], row["high"]),
+            ]
+            for row in loss_rows(plan)
+        ],
+        (1, 2),
+    )
+    reading = "Labels tell how often each language's text is repeated; an orange tick marks one epoch where it fits."
+    figures = [Figure("plan-tokens", plans.tokens_spec(plan), reading, tokens)]
+    reading = "Dots are expected losses after training as planned, bars their 90 % intervals."
+    figures.append(Figure("plan-losses", plans.losses_spec(plan), reading, losses))
+    if plan.baselines:
+        figures.append(_baselines(plan))
+    warning = []
+    if plan.extrapolation:
+        warning = ["This plan reaches beyond the runs that the laws were fitted to, and nothing has tested them there."]
+        warning += [f"{part[:1].upper()}{part[1:]}." for part in plan.extrapolation.split("; ")]
+    notes = [*plan.notes, *([f"Source: {plan.source}"] if plan.source else [])]
+    return Section("Plan", "plan", [_headline(plan)], warning=warning, tables=[size], figures=figures, notes=notes)
+
+
+def _baselines(plan: Plan) -> Figure:
+    """What simpler mixtures of the same compute lose against the plan."""
+    rows = [
+        [row["name"], words.number(row["loss"], "+.4f"), words.interval(row["low"], row["high"])]
+        for row in baseline_rows(plan)
+    ]
+    table = Table("Loss above the plan's, each at its best size", ("mixture", "loses", "90 % interval"), rows, (1, 2))
+    reading = "Right of the line a simpler mixture of the same compute is worse than the plan, left of it better."
+    return Figure("plan-baselines", plans.baselines_spec(plan), reading, table)
+
+
+def limits(analysis: StudyAnalysis) -> Section:
+    """What could not be done with these runs, and what must not be concluded from them."""
+    runs = analysis.runs
+    lines = list(analysis.limits)
+    if staged := len(runs) - len(runs.one_stage()):
+        lines.append(
+            f"{staged} two-stage {'runs are' if staged > 1 else 'run is'} left out of the laws, their comparison and "
+            "the transfer scores: these read the totals of a run as those of one mixture."
+        )
+    seeds = runs.table["seed"].drop_nulls().n_unique()
+    if seeds < 2:
+        lines.append(
+            "Every run was trained with one seed (or none is recorded), so the luck of a seed is not measured; "
+            "differences of a few per cent between two runs may be chance."
+        )
+    sizes = runs.table["params"].n_unique()
+    if sizes < 3:
+        lines.append(
+            f"With {sizes} {'sizes' if sizes > 1 else 'size'} of model the exponent alpha of N rests on "
+            f"{'one step' if sizes > 1 else 'nothing'}; three sizes or more would tell whether it holds."
+        )
+    largest = float(np.asarray(runs.table["params"]).max())
+    if largest < 1e7:
+        lines.append(
+            f"The largest model has {words.count(largest)} parameters. Models a thousand times larger are known to "
+            "transfer more between languages; scores and exponents of small models need not carry over."
+        )
+    if analysis.matrix is not None:
+        n = int((analysis.matrix.status == "censored").sum())
+        if n:
+            lines.append(f"{n} transfer scores are known only as a bound; longer bilingual runs would measure them.")
+    if runs.metric == "nats_per_token":
+        lines.append(
+            "Losses are in nats per token, since their bytes are not recorded: they cannot be compared between "
+            "tokenizers, nor fairly between languages."
+        )
+    lines.append(
+        "Losses are held-out losses on text like the training text; they say nothing of how well a task is done."
+    )
+    return Section("What cannot be concluded", "limits", lines=lines)
+
+
+def _best_pair(analysis: StudyAnalysis) -> str | None:
+    if analysis.matrix is None:
+        return None
+    values = np.where(np.isfinite(analysis.matrix.values), analysis.matrix.values, -np.inf)
+    if not np.isfinite(values).any():
+        return "No transfer score could be measured, only bounds."
+    i, j = np.unravel_index(int(values.argmax()), values.shape)
+    target, source = analysis.matrix.languages[i], analysis.matrix.languages[j]
+    score = f"{values[i, j]:+.2f}".replace("-", "−")
+    known = int(np.isfinite(analysis.matrix.values).sum())
+    good = int((values > 0).sum())
+    between = words.interval(float(analysis.matrix.low[i, j]), float(analysis.matrix.high[i, j]), "+.2f")
+    return (
+        f"The strongest help measured is {style.name(source)} for {style.name(target)}: transfer score {score} "
+        f"(90 % interval {between}). {good} of {known} measured scores are above zero."
+    )
+
+
+def _winner(analysis: StudyAnalysis) -> str | None:
+    """Which law tells held-out runs best, by its median R2 over targets and axes."""
+    assert analysis.comparison is not None
+    frame = analysis.comparison.table.filter(pl.col("R2").is_finite())
+    if frame["law"].n_unique() < 2:
+        return None
+    medians = frame.group_by("law").agg(pl.median("R2")).sort("R2", "law", descending=[True, False]).to_dicts()
+    told = ", ".join(f"{row['law']} {row['R2']:.2f}" for row in medians).replace("-0", "−0")
+    return f"On runs left out of the fit, the median R² over targets and axes is: {told}."
+
+
+def _headline(plan: Plan) -> str:
+    shares = ", ".join(
+        f"{100 * row['share']:.0f} % {style.name(row['language'])}" for row in token_rows(plan) if row["share"] >= 0.005
+    )
+    return (
+        f"With {words.flops(plan.compute)} FLOPs, train {words.count(plan.params)} parameters on "
+        f"{words.count(plan.total_tokens)} tokens: {shares}."
+    )
+
+
+def _tokens_in_all(plan: Plan) -> tuple[float, float] | None:
+    """D follows from N at a given C = 6 N D, and so does its interval."""
+    if plan.params_interval is None:
+        return None
+    low, high = plan.params_interval
+    return plan.compute / 6 / high, plan.compute / 6 / low
+
+
+def _unique(plan: Plan, code: str) -> str:
+    told = words.count(plan.unique_tokens.get(code))
+    return f"{told} (estimated)" if code in plan.estimated else told
+
+
+def _counts(pair: tuple[float, float] | None) -> str:
+    if pair is None or any(math.isnan(end) for end in pair):
+        return "unknown"
+    return f"{words.count(pair[0])} to {words.count(pair[1])}"
+
+
+def _list(codes: Iterable[str | None]) -> str:
+    names = [style.name(code) if code else "all text" for code in codes]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
