@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from babelscale.corpora import Corpus, Tokenizer, build_store, open_corpus, train_tokenizer
-from babelscale.corpora.crew import cores
 from babelscale.errors import InputError
+from babelscale.workers import available_cpus
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "corpora" / "mini12.tar.xz"
 PIECES = 64_512
@@ -63,7 +63,7 @@ def main() -> int:
         train(corpus, folder / "tokenizer")
         pieces = Tokenizer.load(folder / "tokenizer").vocabulary_size
         print(f"tokenizer of {pieces:,} pieces trained in {time.process_time() - began:.1f} CPU s")
-        for workers in sorted({1, cores()}):
+        for workers in sorted({1, len(available_cpus())}):
             runs = [
                 build(open_corpus(folder / "mini12"), folder / "tokenizer", folder / f"store-{workers}-{n}", workers)
                 for n in range(times)

@@ -12,7 +12,7 @@ import pytest
 
 from babelscale.allocation import Allocation
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.fitting import fit_many, parallel, simulate
+from babelscale.fitting import fit_many, many, simulate
 from babelscale.laws import Chinchilla
 from babelscale.runs import Runs
 
@@ -95,7 +95,7 @@ def test_a_process_that_dies_is_an_error(runs: Runs, monkeypatch: pytest.MonkeyP
 
 
 def test_processes_start_only_where_the_work_is_worth_them(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "run", lambda *_: pytest.fail("started processes"))
+    monkeypatch.setattr(many, "WorkerPool", lambda *_: pytest.fail("started processes"))
     assert len(fit_many("chinchilla", runs, resamples=0)) == len(CODES)
     with pytest.raises(InputError, match="workers is 0"):
         fit_many("chinchilla", runs, workers=0)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from babelscale.corpora.output import FileFacts, sha256
+from babelscale.corpora.hashed_writer import FileFacts, sha256
 from babelscale.errors import InputError
 
 Split = Literal["train", "held_out", "parallel"]

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from babelscale.corpora.corpus import digest
-from babelscale.corpora.output import FileFacts, Output, write
+from babelscale.corpora.hashed_writer import FileFacts, Output, write
 from babelscale.corpora.phrasebook import PhrasebookPart
 from babelscale.corpora.readers import FilePart
 from babelscale.corpora.tokenizer import Tokenizer

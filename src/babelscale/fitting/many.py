@@ -1,12 +1,13 @@
 """fit_many: the fits of many target languages in one call, apart or with some parameters in common."""
 
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from babelscale import laws
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.fitting import parallel
 from babelscale.fitting.bootstrap import Progress
 from babelscale.fitting.estimate import FitSettings, Objective, fit_observations, origin
 from babelscale.fitting.result import Fit
@@ -14,6 +15,7 @@ from babelscale.fitting.shared import fit_jointly
 from babelscale.laws import ScalingLaw
 from babelscale.runs import Metric, Observations, Runs
 from babelscale.tables import LRState
+from babelscale.workers import Worker, WorkerDied, WorkerPool, available_cpus
 
 _WORTH = 2.0  # seconds that starting processes must save
 
@@ -72,15 +74,47 @@ def fit_many(
         if count > 1:
             jobs = [_job(forms[t], taken[t], settings, provenance) for t in left]
             first = len(forms) - len(left)
-            fits = parallel.run(runs, jobs, count, lambda done, first=first: tell(label, first + done, len(forms)))
+            fits = _fit_in_processes(runs, jobs, count, lambda done, first=first: tell(label, first + done, len(forms)))
             return found | dict(zip(left, fits, strict=True))
         tell(f"{form.name} {target}", len(found), len(forms))
         try:
             found[target] = fit_observations(form, taken[target], settings, provenance)
         except BabelscaleError as error:
-            raise parallel.named(target, error.message, error.hint, isinstance(error, InputError)) from error
+            raise _of_target(target, error) from error
     tell(label, len(forms), len(forms))
     return found
+
+
+def _fit_in_processes(
+    runs: Runs, jobs: Sequence[dict[str, Any]], count: int, on_finished: Callable[[int], None]
+) -> list[Fit]:
+    """The fits of `jobs` (see `fitting.worker`), in their order, by `count` processes of one thread each.
+
+    Raises:
+        BabelscaleError: the error of a fit, naming its target; or a process died.
+    """
+
+    def fit_one(worker: Worker, job: dict[str, Any]) -> Fit:
+        try:
+            return Fit.from_dict(worker.ask(job))
+        except BabelscaleError as error:
+            raise _of_target(job["target"], error) from error
+        except WorkerDied as error:
+            raise BabelscaleError(
+                f"target {job['target']!r}: the process that fitted it ended {error.complaint[-500:]}".rstrip(),
+                hint="is there enough memory? workers=1 fits in this process",
+            ) from None
+
+    with tempfile.TemporaryDirectory(prefix="babelscale-fits-") as folder:
+        place = runs.write(Path(folder) / "runs")
+        pool = WorkerPool([Worker("-m", "babelscale.fitting.worker", str(place)) for _ in range(count)])
+        return pool.map(fit_one, jobs, on_finished)
+
+
+def _of_target(target: str, error: BabelscaleError) -> BabelscaleError:
+    """The error of one target's fit, naming the target."""
+    kind = InputError if isinstance(error, InputError) else BabelscaleError
+    return kind(f"target {target!r}: {error.message}", hint=error.hint)
 
 
 def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], left: int, seconds: float, done: int) -> int:
@@ -92,7 +126,7 @@ def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], left: int, 
         return min(workers, left)
     if not done or seconds / done * left / 2 < _WORTH:
         return 1
-    return min(parallel.cores(), left)
+    return min(len(available_cpus()), left)
 
 
 def _job(

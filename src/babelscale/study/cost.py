@@ -12,11 +12,11 @@ from babelscale.corpora.store import STORE, TokenStore
 from babelscale.errors import InputError, StudyError
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
-from babelscale.study.engines import processors
 from babelscale.study.failures import failures
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 from babelscale.study.study import Study
 from babelscale.study.timing import TIMING
+from babelscale.workers import available_cpus
 
 # Parameters and both moments of the optimiser, in float32.
 STATE_BYTES = 12
@@ -167,7 +167,7 @@ def estimate(
         at = replace(at, rate=throughput, source="as given")
     elif device is None and measured is not None:
         at = Device("this study's runs so far", measured, None, "as measured", measured)
-    count = devices or (len(processors()) if device in (None, "cpu-thread") else 1)
+    count = devices or (len(available_cpus()) if device in (None, "cpu-thread") else 1)
     taken = spent(specs)
     hours = _hours_of(taken, specs, at) / count
     done = None

@@ -8,7 +8,6 @@ it trains and ends.
 
 import argparse
 import functools
-import json
 import os
 import shutil
 import signal
@@ -33,6 +32,7 @@ from babelscale.training.batches import Batches
 from babelscale.training.evaluation import HeldOut, Split
 from babelscale.training.loop import Job, entries
 from babelscale.training.recipe import Recipe
+from babelscale.workers import write_line
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -268,11 +268,6 @@ def _usable(trunk: Path, spec: RunSpec, held_out: Sequence[HeldOut]) -> Path | N
     return trunk if wanted <= found else None
 
 
-def _say(event: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
-
-
 def _say_warning(say: Say, name: str, message: Warning | str, category: type[Warning], *_: Any) -> None:
     """What a person should know of a run goes to them; what libraries warn of goes to the worker's log."""
     if issubclass(category, BabelscaleWarning):
@@ -312,7 +307,7 @@ def main() -> int:
             break
         names = line.rstrip("\n").split("\t")
         try:
-            train_alike(study, [study.specs[name] for name in names], _say, stop)
+            train_alike(study, [study.specs[name] for name in names], write_line, stop)
         except Stopped:
             return 0
     return 0

@@ -6,6 +6,6 @@ a run again or start it twice.
 """
 
 from babelscale.study.engines.common import ENVIRONMENT, Engine, Event, stopped
-from babelscale.study.engines.local import processors, run_local
+from babelscale.study.engines.local import run_local
 from babelscale.study.engines.ray import run_ray
 from babelscale.study.engines.slurm import submit, write_array

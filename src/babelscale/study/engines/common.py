@@ -123,6 +123,13 @@ class Schedule:
         else:
             self.failures[name] = reason
 
+    def note(self, event: Event) -> None:
+        """Record an event of a worker: a run finished or failed."""
+        if "failed" in event:
+            self.fail(event["run"], event["failed"], event.get("full", False))
+        elif "finished" in event:
+            self.finish(event["run"])
+
     def lose(self, names: Iterable[str], reason: str) -> None:
         """The worker that had these runs died: they are put back, unless they take one with them time and again."""
         for name in names:

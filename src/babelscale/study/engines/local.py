@@ -1,7 +1,5 @@
 """The embedded engine: this machine, one pinned one-thread process a CPU, or one process an accelerator."""
 
-import contextlib
-import json
 import os
 import queue
 import subprocess
@@ -14,12 +12,13 @@ from pathlib import Path
 from babelscale.errors import StudyError
 from babelscale.study.engines.common import ENVIRONMENT, Event, OnEvent, Schedule, compiled, signals_to, stopped
 from babelscale.study.spec import RunSpec
+from babelscale.workers import Worker, available_cpus
 
 WORKER = ("-m", "babelscale.study.worker")
 # Runs trained in one program, at most; fewer where the device's memory says so.
 TOGETHER = 64
-# So many workers in a row that end without a word mean that none will ever start.
-_SILENT = 5
+# When so many workers in a row end without an event, none will ever start.
+_MOST_SILENT = 5
 _SECONDS_TO_SAVE = 120
 # JAX calls AMD's devices `gpu` as well; the version of the platform tells them apart.
 _ASK_JAX = """
@@ -46,16 +45,9 @@ class Slot:
     together: int = 1
 
 
-def processors() -> list[int]:
-    """The CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def cpu_slots(count: int | None = None, together: int = 1) -> list[Slot]:
     """So many CPU slots (default: one a CPU)."""
-    cpus = processors()
+    cpus = available_cpus()
     chosen = [cpus[k % len(cpus)] for k in range(count or len(cpus))]
     return [Slot(f"cpu-{k}", ("--cpu", str(cpu)), ENVIRONMENT, together) for k, cpu in enumerate(chosen)]
 
@@ -117,149 +109,112 @@ def run_local(
         (folder / "working").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"{folder}: cannot be written ({error.strerror})") from error
-    _Crew(schedule, folder, slots[: max(1, len(schedule))], on_event).work()
+    _LocalEngine(schedule, folder, slots[: max(1, len(schedule))], on_event).train()
     schedule.close()
 
 
-class _Worker:
-    """One worker process; a thread moves what it says into the engine's queue."""
+class _RunWorker(Worker):
+    """The process of a slot; a thread moves its events into the engine's queue, and None when it has ended."""
 
     def __init__(self, slot: Slot, folder: Path, events: "_Events") -> None:
         self.slot = slot
         self.runs: set[str] = set()
         self.log = folder / "working" / f"worker-{slot.name}.log"
-        with self.log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, *WORKER, str(folder), *slot.arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, **compiled(folder), **slot.environment},
-                # Ctrl-C reaches the engine alone, which then stops its workers.
-                start_new_session=True,
-            )
+        super().__init__(
+            *WORKER, str(folder), *slot.arguments, environment=compiled(folder) | slot.environment, log=self.log
+        )
+        self.start()
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
 
     def _listen(self, events: "_Events") -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            # A worker that is killed may leave half a line.
-            if line.endswith("\n"):
-                events.put((self, json.loads(line)))
-        self.process.wait()
+        while (event := self.receive()) is not None:
+            events.put((self, event))
         events.put((self, None))
 
-    def send(self, names: Sequence[str]) -> None:
-        assert self.process.stdin is not None
+    def train(self, names: Sequence[str]) -> None:
+        """A process that has died by now is reported by its listener, with the runs it was given."""
         self.runs = set(names)
-        # A worker that is dead already is reported by its listener, with the runs it was given.
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write("\t".join(names) + "\n")
-            self.process.stdin.flush()
-
-    def release(self) -> None:
-        """No more runs: the worker ends by itself."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+        self.send("\t".join(names))
 
     def ask_to_stop(self) -> None:
-        self.release()
-        self.process.terminate()
-
-    def end(self) -> None:
-        """See it ended, saved or not."""
-        try:
-            self.process.wait(timeout=_SECONDS_TO_SAVE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.end_input()
+        self.terminate()
 
 
-# A worker and what it said, or None when it ended; no worker where a signal came. A SimpleQueue may be put to from
+# A worker and its event, or None when it has ended; no worker where a signal came. A SimpleQueue may be put to from
 # inside a signal's handler.
-_Events = queue.SimpleQueue[tuple[_Worker | None, Event | None]]
+_Events = queue.SimpleQueue[tuple[_RunWorker | None, Event | None]]
 
 
-class _Crew:
-    """The workers and what they are given."""
+class _LocalEngine:
+    """Gives the runs of a schedule to workers and reports their events."""
 
     def __init__(self, schedule: Schedule, folder: Path, slots: Sequence[Slot], on_event: OnEvent | None) -> None:
         self._schedule = schedule
         self._folder = folder
         self._slots = slots
-        self._on_event = on_event
+        self._report = on_event or (lambda event: None)
         self._events: _Events = queue.SimpleQueue()
-        self._workers: set[_Worker] = set()
+        self._workers: set[_RunWorker] = set()
         self._silent = 0
         self._signal: int | None = None
 
-    def work(self) -> None:
+    def train(self) -> None:
         with signals_to(lambda number: self._events.put((None, {"signal": number}))):
             try:
                 for slot in self._slots if len(self._schedule) else ():
-                    self._workers.add(_Worker(slot, self._folder, self._events))
-                self._feed()
+                    self._workers.add(_RunWorker(slot, self._folder, self._events))
+                self._assign_runs()
                 while self._workers:
-                    self._hear(*self._events.get())
+                    self._handle(*self._events.get())
             finally:
                 for worker in self._workers:
                     worker.ask_to_stop()
                 for worker in self._workers:
-                    worker.end()
+                    worker.wait(_SECONDS_TO_SAVE)
         if self._signal is not None:
             raise stopped(self._signal)
         self._schedule.give_up("no worker was left")
 
-    def _hear(self, worker: _Worker | None, event: Event | None) -> None:
+    def _handle(self, worker: _RunWorker | None, event: Event | None) -> None:
         if worker is None:
             assert event is not None
             self._stop(event["signal"])
         elif event is None:
-            self._bury(worker)
+            self._replace(worker)
         else:
             self._silent = 0
-            self._note(worker, event)
+            if "finished" in event or "failed" in event:
+                worker.runs.discard(event["run"])
+                self._schedule.note(event)
+            self._report(event)
         if self._signal is None:
-            self._feed()
+            self._assign_runs()
 
     def _stop(self, number: int) -> None:
         for worker in self._workers:
-            # Whoever asks twice does not want to wait for what is being saved.
-            worker.process.kill() if self._signal is not None else worker.ask_to_stop()
+            # A second signal means that the user does not want to wait until everything is saved.
+            worker.kill() if self._signal is not None else worker.ask_to_stop()
         self._signal = number
 
-    def _note(self, worker: _Worker, event: Event) -> None:
-        if "finished" in event or "failed" in event:
-            worker.runs.discard(event["run"])
-            if "failed" in event:
-                self._schedule.fail(event["run"], event["failed"], event.get("full", False))
-            else:
-                self._schedule.finish(event["run"])
-        self._tell(event)
-
-    def _tell(self, event: Event) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
-
-    def _bury(self, worker: _Worker) -> None:
+    def _replace(self, worker: _RunWorker) -> None:
+        """A worker has ended: put its runs back and start another one in its slot."""
         self._workers.discard(worker)
+        status = worker.status
+        worker.close()
         if worker.runs and self._signal is None:
-            self._schedule.lose(
-                worker.runs, f"its process ended with status {worker.process.returncode}; see {worker.log}"
-            )
+            self._schedule.lose(worker.runs, f"its process ended with status {status}; see {worker.log}")
             for name in worker.runs & self._schedule.failures.keys():
-                self._tell({"run": name, "failed": self._schedule.failures[name]})
+                self._report({"run": name, "failed": self._schedule.failures[name]})
             self._silent += 1
-            if self._silent <= _SILENT and len(self._schedule):
-                self._workers.add(_Worker(worker.slot, self._folder, self._events))
+            if self._silent <= _MOST_SILENT and len(self._schedule):
+                self._workers.add(_RunWorker(worker.slot, self._folder, self._events))
 
-    def _feed(self) -> None:
-        """Give idle workers the runs that are ready; let them go when none will come."""
+    def _assign_runs(self) -> None:
+        """Give idle workers the runs that are ready; release them when none will come."""
         for worker in self._workers:
             if not worker.runs:
                 if names := self._schedule.take(worker.slot.together, len(self._slots)):
-                    worker.send(names)
+                    worker.train(names)
                 elif not len(self._schedule) and not any(other.runs for other in self._workers):
-                    worker.release()
+                    worker.end_input()

@@ -134,10 +134,7 @@ def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) 
         event = json.loads(line)
         if "error" in event:
             return event["error"]
-        if "failed" in event:
-            schedule.fail(event["run"], event["failed"], event.get("full", False))
-        elif "finished" in event:
-            schedule.finish(event["run"])
+        schedule.note(event)
         if on_event is not None:
             on_event(event)
     return None

@@ -20,6 +20,7 @@ from babelscale.study.engines.common import ATTEMPTS, ENVIRONMENT, Event, Schedu
 from babelscale.study.engines.local import TOGETHER
 from babelscale.study.engines.ray import train_on_node
 from babelscale.study.study import Study
+from babelscale.workers import write_line
 
 # Tasks that Ray is given at once, so that a cluster that grows by demand sees some.
 _IN_FLIGHT = 1000
@@ -38,7 +39,7 @@ def main() -> int:
     try:
         ray.init(address=options.address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
-        _say({"error": f"no Ray cluster at {options.address} ({str(error).splitlines()[0]})"})
+        write_line({"error": f"no Ray cluster at {options.address} ({str(error).splitlines()[0]})"})
         return 1
     stop_file = study.folder / "working" / f"stop-{os.getpid()}"
     # After ray.init, which has a handler of its own.
@@ -101,14 +102,11 @@ def _settle(schedule: Schedule, reference: Any, names: list[str]) -> bool:
         schedule.lose(names, f"its worker or node died ({type(error).__name__})")
         for name in names:
             if name in schedule.failures:
-                _say({"run": name, "failed": schedule.failures[name]})
+                write_line({"run": name, "failed": schedule.failures[name]})
     for event in events:
-        if "failed" in event:
-            schedule.fail(event["run"], event["failed"], event.get("full", False))
-        elif "finished" in event:
-            schedule.finish(event["run"])
+        schedule.note(event)
         if "run" in event:
-            _say(event)
+            write_line(event)
     return any("full" in event for event in events)
 
 
@@ -125,7 +123,7 @@ class _Told:
             line = _last_step(log)
             if line is not None and name in self._study.specs and line["step"] != self._steps.get(name):
                 self._steps[name] = line["step"]
-                _say({"run": name, "step": line["step"], "loss": line["loss"]})
+                write_line({"run": name, "step": line["step"], "loss": line["loss"]})
 
 
 def _last_step(log: Path) -> dict[str, Any] | None:
@@ -141,11 +139,6 @@ def _last_step(log: Path) -> dict[str, Any] | None:
         if "language" not in entry:
             return entry
     return None
-
-
-def _say(event: Event) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.corpora.output import FileFacts, Output, write
+from babelscale.corpora.hashed_writer import FileFacts, Output, write
 from babelscale.corpora.store import SPLITS, Dropped, Split, SplitFacts
 from babelscale.corpora.tokenising import DOCUMENT, Job
 from babelscale.corpora.tokenizer import Tokenizer

@@ -9,23 +9,28 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from babelscale.corpora.assembly import assemble, distinct_bytes, offsets
 from babelscale.corpora.corpus import Corpus
-from babelscale.corpora.crew import Meter, Progress, run, useful_workers
-from babelscale.corpora.output import FileFacts, disk, write
+from babelscale.corpora.hashed_writer import FileFacts, disk, write
+from babelscale.corpora.merge_shards import assemble, distinct_bytes, offsets
 from babelscale.corpora.parallel import ParallelSet
 from babelscale.corpora.store import STORE, TOKEN_BYTES, Dropped, Split, SplitFacts, StoreRecord, TokenStore
-from babelscale.corpora.tokenising import Job, PartRecord
+from babelscale.corpora.tokenising import Job, PartRecord, finished, tokenise
 from babelscale.corpora.tokenizer import Tokenizer
-from babelscale.errors import InputError
+from babelscale.errors import BabelscaleError, InputError
+from babelscale.workers import Worker, WorkerDied, WorkerPool, available_cpus
+
+Progress = Callable[[str, int, int], None]
 
 _PARTS, _LANGUAGES, _STORE = "parts", "languages", "store"
+# One more process must have this much text to tokenise: starting it takes about as long.
+_BYTES_WORTH_A_PROCESS = 1 << 21
 
 
 class LanguageRecord(BaseModel):
@@ -113,14 +118,14 @@ class _Build:
         missing = [code for code in languages if records[code] is None]
         chains = [chain for code in missing for chain in self._chains(jobs[code])]
         if chains:
-            meter = Meter(chains, progress)
-            done = run(chains, self.tokenizer, self.parts, useful_workers(chains, workers), self._enough, meter)
+            meter = _Meter(chains, progress)
+            done = self._tokenise(chains, _useful_workers(chains, workers), meter)
             read: dict[str, list[PartRecord]] = {code: [] for code in missing}
             for chain, parts in zip(chains, done, strict=True):
                 read[chain[0].language] += parts
             for code in missing:
                 records[code] = self._put_together(code, jobs[code], read[code])
-            meter.report(whole=True)
+            meter.report(complete=True)
         self._write_record({code: record for code, record in records.items() if record is not None})
 
     def _jobs(self, code: str) -> list[Job]:
@@ -147,6 +152,34 @@ class _Build:
     def _chains(self, jobs: list[Job]) -> list[list[Job]]:
         """With a limit, a part is read only when those before it do not reach it."""
         return [jobs] if jobs[0].limit is not None else [[job] for job in jobs]
+
+    def _tokenise(self, chains: Sequence[Sequence[Job]], count: int, meter: "_Meter") -> list[list[PartRecord]]:
+        """The records of each chain's jobs, up to the job after which the limit is reached."""
+
+        def work(worker: "_ThisProcess | _Process", chain: Sequence[Job]) -> list[PartRecord]:
+            records: list[PartRecord] = []
+            for job in chain:
+                record = finished(job, self.parts)
+                if record is None:
+                    record = worker.tokenise(job, meter)
+                else:
+                    meter.add(job, record.size, new=False)
+                records.append(record)
+                if self._enough(job, record):
+                    break
+            return records
+
+        if count == 1:
+            worker = _ThisProcess(self.tokenizer, self.parts, report=True)
+            return [work(worker, chain) for chain in chains]
+        model = self.parts / "tokenizer.model"
+        write(model, self.tokenizer.model)
+        processes = [_Process(model, self.parts) for _ in range(count - 1)]
+        # The longest chains come first, so that no process is left alone with one at the end.
+        order = sorted(range(len(chains)), key=lambda place: -sum(job.part.text_bytes for job in chains[place]))
+        pool = WorkerPool([_ThisProcess(self.tokenizer, self.parts), *processes])
+        done = pool.map(work, [chains[place] for place in order], on_tick=meter.report)
+        return [records for _, records in sorted(zip(order, done, strict=True))]
 
     def _enough(self, job: Job, record: PartRecord) -> bool:
         if job.limit is None or record.full:
@@ -218,3 +251,87 @@ class _Build:
             files=dict(sorted(files.items())),
         )
         write(self.store / STORE, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+def _useful_workers(chains: Sequence[Sequence[Job]], most: int | None) -> int:
+    """How many processes to use: `most`, or one for each CPU that has enough text; one means this process."""
+    jobs = [job for chain in chains for job in chain]
+    if any(job.part.is_of_this_process for job in jobs):
+        return 1
+    if most is not None:
+        return min(most, len(chains))
+    text = sum(min(job.part.text_bytes, job.limit or job.part.text_bytes) for job in jobs)
+    return max(1, min(len(available_cpus()), len(chains), text // _BYTES_WORTH_A_PROCESS))
+
+
+class _Meter:
+    """Counts the bytes of text that are tokenised, and reports them."""
+
+    def __init__(self, chains: Sequence[Sequence[Job]], progress: Progress | None) -> None:
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._tokenised = 0
+        self._label = "tokenizing"
+        self._expected: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+        for chain in chains:
+            limit, code = chain[0].limit, chain[0].language
+            size = sum(job.part.text_bytes for job in chain)
+            self._expected[code] = self._expected.get(code, 0) + (size if limit is None else min(limit, size))
+        self._total = max(1, sum(self._expected.values()))
+
+    def add(self, job: Job, size: int, *, new: bool = True) -> None:
+        """Bytes of a job that are done, in this build or (not `new`) in an earlier one."""
+        self._done[job.language] = self._done.get(job.language, 0) + size
+        if new:
+            self._tokenised += size
+            rate = self._tokenised / 1e6 / max(time.perf_counter() - self._began, 1e-9)
+            self._label = f"tokenizing {job.language}, {rate:.1f} MB/s"
+
+    def report(self, *, complete: bool = False) -> None:
+        if self._progress:
+            done = sum(min(self._done.get(code, 0), most) for code, most in self._expected.items())
+            self._progress(self._label, self._total if complete else done, self._total)
+
+
+class _ThisProcess:
+    """This process as a worker; with `report` it also reports the progress."""
+
+    def __init__(self, tokenizer: Tokenizer, folder: Path, *, report: bool = False) -> None:
+        self._tokenizer, self._folder, self._report = tokenizer, folder, report
+        self._stopped = False
+
+    def start(self) -> None:
+        """This process runs already."""
+
+    def tokenise(self, job: Job, meter: _Meter) -> PartRecord:
+        def progress(size: int) -> None:
+            if self._stopped:
+                raise BabelscaleError("the build was stopped")
+            meter.add(job, size)
+            if self._report:
+                meter.report()
+
+        return tokenise(job, self._tokenizer, self._folder, progress)
+
+    def close(self) -> None:
+        """A thread cannot be ended from outside: it ends when it next reports its progress."""
+        self._stopped = True
+
+
+class _Process(Worker):
+    """A process of its own as a worker."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        super().__init__("-m", "babelscale.corpora.worker", str(model), str(folder))
+
+    def tokenise(self, job: Job, meter: _Meter) -> PartRecord:
+        try:
+            answer = self.ask(job.model_dump(mode="json"), lambda size: meter.add(job, size))
+        except WorkerDied as error:
+            raise BabelscaleError(
+                f"language {job.language!r}: the process that tokenised it ended. {error.complaint[-500:]}".rstrip(),
+                hint="free some memory and run the same again, which continues from the finished parts; "
+                "workers=1 uses one process",
+            ) from None
+        return PartRecord.model_validate(answer)

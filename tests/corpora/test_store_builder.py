@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from babelscale.corpora import Corpus, TokenStore, build_store, crew, open_corpus, readers
+from babelscale.corpora import Corpus, TokenStore, build_store, open_corpus, readers, store_builder
 from babelscale.errors import BabelscaleError, InputError
 
 CODES = ("en", "no", "sw")
@@ -75,7 +75,7 @@ class Stopped(Exception):
 def test_stopped_builds_go_on_from_what_is_finished(corpus, tokenizer, tmp_path, monkeypatch):
     whole = build_store(corpus, tokenizer, CODES, tmp_path / "whole")
     tokenised: list[str] = []
-    real = crew.tokenise
+    real = store_builder.tokenise
 
     def stops(job, *rest):
         if len(tokenised) % 3 == 2:
@@ -84,7 +84,7 @@ def test_stopped_builds_go_on_from_what_is_finished(corpus, tokenizer, tmp_path,
         tokenised.append(name(job))
         return real(job, *rest)
 
-    monkeypatch.setattr(crew, "tokenise", stops)
+    monkeypatch.setattr(store_builder, "tokenise", stops)
     for _ in range(20):
         try:
             store = build_store(corpus, tokenizer, CODES, tmp_path / "store", workers=1)
@@ -99,7 +99,7 @@ def test_stopped_builds_go_on_from_what_is_finished(corpus, tokenizer, tmp_path,
 
 
 def test_damaged_or_outdated_parts_are_done_again(corpus, tokenizer, tmp_path, monkeypatch):
-    real = crew.tokenise
+    real = store_builder.tokenise
     seen: list[str] = []
 
     def stops_at_the_end(job, *rest):
@@ -108,7 +108,7 @@ def test_damaged_or_outdated_parts_are_done_again(corpus, tokenizer, tmp_path, m
         seen.append(name(job))
         return real(job, *rest)
 
-    monkeypatch.setattr(crew, "tokenise", stops_at_the_end)
+    monkeypatch.setattr(store_builder, "tokenise", stops_at_the_end)
     with pytest.raises(Stopped):
         build_store(corpus, tokenizer, CODES, tmp_path / "store", workers=1)
     parts = tmp_path / ".store.building" / "parts"
@@ -119,7 +119,7 @@ def test_damaged_or_outdated_parts_are_done_again(corpus, tokenizer, tmp_path, m
     next(parts.glob("en.000000.*.json")).write_text("{")
     with (tmp_path / "text" / "sw" / "a.txt").open("a") as file:
         file.write("\none line more")
-    monkeypatch.setattr(crew, "tokenise", lambda job, *rest: seen.append(name(job)) or real(job, *rest))
+    monkeypatch.setattr(store_builder, "tokenise", lambda job, *rest: seen.append(name(job)) or real(job, *rest))
     seen.clear()
     changed = open_corpus(tmp_path / "text")
     store = build_store(changed, tokenizer, CODES, tmp_path / "store", workers=1)
@@ -182,7 +182,7 @@ def test_a_full_disk_is_named_and_loses_nothing(corpus, tokenizer, model, tmp_pa
 
 
 def test_a_worker_that_dies_is_told(corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(crew, "_ONE_THREAD", {"PYTHONPATH": str(tmp_path / "broken")})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"), prepend=os.pathsep)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "sentencepiece.py").write_text("raise SystemExit('no such luck')")
     with pytest.raises(BabelscaleError, match=r"language '\w+': the process that tokenised it ended. no such luck"):
@@ -237,7 +237,7 @@ def test_workers_must_be_some(corpus, tokenizer, tmp_path):
 
 
 def test_offsets_of_nothing():
-    from babelscale.corpora.assembly import offsets
+    from babelscale.corpora.merge_shards import offsets
 
     assert offsets(np.array([], dtype=np.uint32)).tolist() == []
     assert offsets(np.array([3, 1, 2], dtype=np.uint32)).tolist() == [0, 3, 4]
