@@ -20,7 +20,7 @@ from typing import IO, Any, Generic, Protocol, TypeVar
 from babelscale.errors import BabelscaleError, InputError
 
 # The environment of workers of which one runs on each CPU.
-ONE_THREAD = dict.fromkeys(
+ONE_THREAD: dict[str, str] = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "POLARS_MAX_THREADS"), "1"
 )
 _SECONDS_BETWEEN_TICKS = 0.1
@@ -64,6 +64,11 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number; None before it was started."""
+        return None if self._process is None else self._process.pid
 
     @property
     def status(self) -> int | None:

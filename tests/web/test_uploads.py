@@ -19,10 +19,10 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
-from babelscale.web import arriving, create_app, reading, uploads
+from babelscale.web import arriving, create_app, parse_client, uploads
 from babelscale.web.arriving import LIMIT
 from babelscale.web.pages.laws_sections import example
-from babelscale.web.reading import Reader, Refused
+from babelscale.web.parse_client import Refused, UploadParser
 from babelscale.web.uploads import Uploads
 
 PART = 65536
@@ -364,10 +364,10 @@ def test_the_folder_is_private_and_ends_with_the_server(tmp_path: Path, monkeypa
     file = tmp_path / "x.csv"
     file.write_bytes(CSV)
     held.take(file, "x.csv", "upload-x")
-    child = held.reader._child
-    assert child is not None
+    pid = held.parser.worker.pid
+    assert pid is not None
     held.close()
-    assert child.poll() is not None
+    assert not Path(f"/proc/{pid}").exists()
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -375,22 +375,22 @@ def test_the_folder_is_private_and_ends_with_the_server(tmp_path: Path, monkeypa
 def test_the_reading_process_is_limited_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "x.csv"
     file.write_bytes(CSV)
-    held = Reader()
+    held = UploadParser()
     assert held.read(file, "x.csv", tmp_path / "a")["runs"] == 36
-    first = held._child
+    first = held.worker.pid
     assert first is not None
-    lines = Path(f"/proc/{first.pid}/limits").read_text().splitlines()
+    lines = Path(f"/proc/{first}/limits").read_text().splitlines()
     limits = {line[:26].strip(): line[26:].split()[0] for line in lines}
     assert limits["Max core file size"] == "0"
     assert int(limits["Max address space"]) <= 2_500_000_000
     assert int(limits["Max cpu time"]) <= 60
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    os.kill(first, signal.SIGKILL)
+    held.worker.wait()
     assert held.read(file, "x.csv", tmp_path / "b")["runs"] == 36
-    assert held._child is not None
+    assert held.worker.pid is not None
     # One that hangs is not waited for.
-    os.kill(held._child.pid, signal.SIGSTOP)
-    monkeypatch.setattr(reading, "_SECONDS", 0.2)
+    os.kill(held.worker.pid, signal.SIGSTOP)
+    monkeypatch.setattr(parse_client, "_SECONDS", 0.2)
     with pytest.raises(Refused, match="failed or took too long"):
         held.read(file, "x.csv", tmp_path / "c")
     monkeypatch.undo()

@@ -1,14 +1,14 @@
 """Long answers are made once by their question; what failed is made again."""
 
-import subprocess
-import sys
+import os
+import signal
 import threading
 
 import pytest
 
 from babelscale.errors import InputError
-from babelscale.web.apart import Worker
 from babelscale.web.work import Work, Working
+from babelscale.web.worker_pool import AnswerPool
 
 
 def test_an_answer_is_made_once_and_told_about_meanwhile() -> None:
@@ -44,11 +44,13 @@ def test_what_failed_is_made_again() -> None:
     work.close()
 
 
-@pytest.mark.parametrize("said", ["", '{"status": 200, "headers": {}, "length": 9}\\nhalf'])
-def test_a_process_that_ends_half_way_gives_no_answer(said: str) -> None:
-    worker = Worker()
-    script = f"import sys; sys.stdin.readline(); sys.stdout.write('{said}')"
-    worker._process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with pytest.raises(ChildProcessError):
-        worker.ask("/api/plan", {})
-    assert worker._process is None
+def test_a_process_that_died_is_started_again() -> None:
+    pool = AnswerPool(1)
+    query = {"languages": "sw", "compute": "1e21"}
+    first = pool.ask("/api/plan", query)
+    (worker,) = pool.workers
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    assert pool.ask("/api/plan", query).body == first.body
+    assert first.status_code == 200
+    pool.close()

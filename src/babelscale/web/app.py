@@ -63,7 +63,7 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
 
     @asynccontextmanager
     async def whole_life(app: Starlette) -> AsyncIterator[None]:
-        desk.apart.start()
+        desk.processes.start()
         yield
         desk.close()
         served.close()

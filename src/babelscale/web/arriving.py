@@ -1,4 +1,4 @@
-"""How a table arrives: streamed under a limit, looked at for what it is, then read (see `reading`) and kept.
+"""How a table arrives: streamed under a limit, looked at for what it is, then read (see `parse_client`) and kept.
 
 POST /api/tables?name=runs.csv takes one flat table as the body. Its source is the hash of its content, so the same file
 is the same source and a link to it works while the server has it. What the sender calls the file is shown and never
@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from babelscale.web import reader
+from babelscale.web import parse_process
 from babelscale.web.endpoints import json_response, refusal
-from babelscale.web.reading import Refused
+from babelscale.web.parse_client import Refused
 from babelscale.web.uploads import Upload, Uploads
 
 # Bytes of one upload, seconds until it is here and between two parts of it, uploads on their way at once.
@@ -137,7 +137,7 @@ async def receive(uploads: Uploads, request: Request) -> Upload:
     handle, place = tempfile.mkstemp(prefix="arriving-", suffix=ending, dir=uploads.folder)
     uploads.arriving += 1
     try:
-        threading.Thread(target=uploads.reader.warm, daemon=True).start()
+        threading.Thread(target=uploads.parser.warm, daemon=True).start()
         with os.fdopen(handle, "wb") as file:
             source = await _stream(request, _Arrival(file, name, ending))
         return await anyio.to_thread.run_sync(uploads.take, Path(place), name, source)
@@ -195,7 +195,7 @@ OPERATION: dict[str, Any] = {
     ],
     "requestBody": {
         "required": True,
-        "description": f"{LIMIT >> 20} MB, {reader.ROWS} rows and {reader.RUNS} runs at most",
+        "description": f"{LIMIT >> 20} MB, {parse_process.ROWS} rows and {parse_process.RUNS} runs at most",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
     "responses": {

@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 import babelscale
 from babelscale.errors import DomainError, InputError
-from babelscale.web.apart import Apart
 from babelscale.web.questions import Question
 from babelscale.web.served import PUBLISHED, Served
 from babelscale.web.work import Busy, Working
+from babelscale.web.worker_pool import AnswerPool
 
 # Answers of this process at once: more threads than CPUs would only make every one of them late.
 _AT_ONCE = 2
@@ -58,12 +58,12 @@ class Endpoint:
 
 
 class Desk:
-    """Who answers: a process apart, a thread of this one, or an answer that was kept."""
+    """Chooses who answers: another process, a thread of this one, or the answers that were kept."""
 
     def __init__(self) -> None:
-        self.apart = Apart()
+        self.processes = AnswerPool()
         self._here = anyio.CapacityLimiter(_AT_ONCE)
-        self._there = anyio.CapacityLimiter(self.apart.count)
+        self._there = anyio.CapacityLimiter(self.processes.count)
         self._kept: OrderedDict[str, Response] = OrderedDict()
 
     async def respond(self, endpoint: Endpoint, served: Served, query: dict[str, str]) -> Response:
@@ -73,7 +73,7 @@ class Desk:
         if (found := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return found
-        found = await anyio.to_thread.run_sync(self.apart.ask, endpoint.path, query, limiter=self._there)
+        found = await anyio.to_thread.run_sync(self.processes.ask, endpoint.path, query, limiter=self._there)
         if found.status_code == 200 and len(found.body) <= _LONGEST:
             self._kept[key] = found
             if len(self._kept) > _KEPT:
@@ -81,7 +81,7 @@ class Desk:
         return found
 
     def close(self) -> None:
-        self.apart.close()
+        self.processes.close()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from babelscale.web.reading import Reader, Refused
+from babelscale.web.parse_client import Refused, UploadParser
 
 # What is kept: uploads, and bytes of their checked tables.
 _KEPT, _KEPT_BYTES = 24, 512_000_000
@@ -29,7 +29,7 @@ class Upload:
 class Uploads:
     """Tables by source, the oldest gone first. They lie in a private folder that ends with the server."""
 
-    reader: Reader = field(default_factory=Reader)
+    parser: UploadParser = field(default_factory=UploadParser)
     _kept: "OrderedDict[str, Upload]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folder: "tempfile.TemporaryDirectory[str] | None" = None
@@ -63,7 +63,7 @@ class Uploads:
         if (held := self.find(source)) is None:
             into = self.folder / source
             try:
-                about = self.reader.read(file, name, into)
+                about = self.parser.read(file, name, into)
             except Refused:
                 shutil.rmtree(into, ignore_errors=True)
                 raise
@@ -79,7 +79,7 @@ class Uploads:
 
     def close(self) -> None:
         """Forget and remove everything."""
-        self.reader.close()
+        self.parser.close()
         with self._lock:
             self._kept.clear()
             folder, self._folder = self._folder, None

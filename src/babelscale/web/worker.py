@@ -1,26 +1,23 @@
-"""The process behind `apart`: questions a line in, answers out, until the input ends."""
+"""A process of `worker_pool`: it answers questions `{"path": ..., "query": {...}}` about published figures."""
 
-import json
-import sys
-from typing import IO
+from typing import Any
 
+from babelscale import workers
 from babelscale.web.pages import ENDPOINTS
 from babelscale.web.served import Served
 
 
-def answer_all(asked: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer questions `{"path": ..., "query": {...}}` about published figures."""
+def main() -> None:
     served = Served()
     by_path = {endpoint.path: endpoint for endpoint in ENDPOINTS}
-    for line in asked:
-        question = json.loads(line)
+
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
         response = by_path[question["path"]].respond(served, question["query"])
-        body = bytes(response.body)
         headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-        head = {"status": response.status_code, "headers": headers, "length": len(body)}
-        answers.write(json.dumps(head).encode() + b"\n" + body)
-        answers.flush()
+        return {"status": response.status_code, "headers": headers, "body": bytes(response.body).decode()}
+
+    workers.serve(answer)
 
 
 if __name__ == "__main__":
-    answer_all(sys.stdin.buffer, sys.stdout.buffer)
+    main()

@@ -1,4 +1,4 @@
-"""A process that reads uploaded tables: `python -m babelscale.web.reader`, jobs as JSON lines in, answers out.
+"""A process that reads uploaded tables: `python -m babelscale.web.parse_process`.
 
 Parsers are the part of a server that a hostile file can break: what a file may cost is bounded here by the kernel, and
 a file that breaks the parser ends this process, never the server. A job is {"file", "name", "into"}: the table, its
@@ -6,11 +6,11 @@ name to a person, and a folder to make, of the three checked tables.
 """
 
 import errno
-import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
+
+from babelscale.workers import serve
 
 # What reading one file may take: bytes of memory, seconds of CPU, bytes of one written file, open files.
 MEMORY, SECONDS, WRITTEN, OPEN = 2_500_000_000, 20, 256_000_000, 64
@@ -143,10 +143,12 @@ def _first(error: Exception) -> str:
 
 def main() -> None:
     limit()
-    for line in sys.stdin:
+
+    def within_limits(job: dict[str, str]) -> dict[str, Any]:
         _limit_seconds()
-        sys.stdout.write(json.dumps(answer(json.loads(line))) + "\n")
-        sys.stdout.flush()
+        return answer(job)
+
+    serve(within_limits)
 
 
 if __name__ == "__main__":
