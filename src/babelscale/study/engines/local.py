@@ -121,7 +121,7 @@ class _RunWorker(Worker):
         self.runs: set[str] = set()
         self.log = folder / "working" / f"worker-{slot.name}.log"
         super().__init__(
-            *WORKER, str(folder), *slot.arguments, environment=compiled(folder) | slot.environment, log=self.log
+            *WORKER, str(folder), *slot.arguments, environment={**compiled(folder), **slot.environment}, log=self.log
         )
         self.start()
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
