@@ -1,11 +1,13 @@
-"""The command line: every command thin over one public function.
+"""The command line: every command calls one public function.
 
-Tables and progress go to people; with --json a command prints one JSON object on standard output and nothing else.
+A command prints tables and progress. With --json it prints one JSON object on standard output and nothing else.
 """
 
+import inspect
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError
@@ -14,15 +16,24 @@ from babelscale import __version__
 from babelscale.cli import analysis, models, pages, planning, studies, transfers
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 
+
+def _one_line_descriptions(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the description of each parameter on one line, so that only the width of the terminal breaks it."""
+    text, heading, parameters = (inspect.getdoc(command) or "").partition("\nParameters\n----------\n")
+    joined = re.sub(r"(?m)^    .*(\n    .*)*", lambda lines: "    " + " ".join(lines[0].split()), parameters)
+    command.__doc__ = text + heading + joined
+    return command
+
+
 app = App(
     name="babelscale",
     version=__version__,
-    help="Scaling laws and cross-lingual transfer for multilingual language models, and the decisions that follow. "
-    "Start with `babelscale study run quickstart` or `babelscale plan --languages sw,yo,ha --compute 1e21`.",
+    help="Fit scaling laws and measure cross-lingual transfer for multilingual language models, and plan training "
+    "runs. To start, run `babelscale study run quickstart`, or `babelscale plan --languages sw,yo,ha --compute 1e21`.",
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-study_app = App(name="study", help="Design, run and report studies: many training runs with one purpose.")
+study_app = App(name="study", help="Design, train and analyse a study: a set of training runs with one purpose.")
 app.command(study_app)
 for command in (
     analysis.fit,
@@ -38,7 +49,7 @@ for command in (
     pages.report,
     pages.serve,
 ):
-    app.command(command)
+    app.command(_one_line_descriptions(command))
 for command in (
     studies.run,
     studies.text,
@@ -53,10 +64,10 @@ for command in (
     studies.verdict,
     studies.tensorboard,
 ):
-    study_app.command(command)
-study_app.command(transfers.next_runs, name="next")
+    study_app.command(_one_line_descriptions(command))
+study_app.command(_one_line_descriptions(transfers.next_runs), name="next")
 
-# What `pip install babelscale` leaves out, by the extra that brings it.
+# Modules that `pip install babelscale` does not install, by the extra that installs them.
 EXTRAS = {
     "page": {"altair", "anyio", "jinja2", "markupsafe", "starlette", "uvicorn", "vl_convert"},
     "tensorboard": {"tensorboardX"},
@@ -66,13 +77,13 @@ EXTRAS = {
 
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-    """A warning of ours in one line; one of a library with its place."""
+    """Print a warning of this package in one line, and a warning of a library with its place."""
     place = "" if issubclass(category, BabelscaleWarning) else f"{filename}:{lineno}: {category.__name__}: "
     sys.stderr.write(f"warning: {place}{message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; what a user can mend is said on standard error in two lines, with exit code 2."""
+    """Run a command. Errors that the user can correct take two lines on standard error, with exit code 2."""
     warnings.showwarning = _warn
     try:
         app(sys.argv[1:] if arguments is None else arguments, exit_on_error=False, print_error=False)
@@ -86,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        # JAX names what it lacks in the cause of its own error.
+        # JAX names the missing module in the cause of its own error.
         missing = (error.name or getattr(error.__cause__, "name", None) or "").split(".")[0]
         extra = next((name for name, modules in EXTRAS.items() if missing in modules), None)
         if extra is None:
@@ -95,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"  hint: pip install 'babelscale[{extra}]'\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; what was finished is kept, and the same command goes on from there\n")
+        sys.stderr.write("stopped; finished work is kept, and the same command continues from there\n")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

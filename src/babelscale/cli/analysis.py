@@ -1,18 +1,18 @@
-"""Commands that read tables: fit, profile, compare."""
+"""Commands that analyse tables of runs: fit, profile, compare."""
 
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from babelscale.cli.options import Json, Seed, bar, codes_of, dumps, metric_of, numbers, show
+from babelscale.cli.options import Json, Metric, Seed, Table, bar, codes_of, dumps, metric_of, numbers, show
 
 
 def fit(
-    runs: Path,
+    runs: Table,
     *,
     law: str = "chinchilla",
     target: str | None = None,
-    metric: str | None = None,
+    metric: Metric = None,
     objective: Literal["huber", "lad", "squares"] = "huber",
     delta: float = 1e-3,
     fix: str | None = None,
@@ -23,7 +23,7 @@ def fit(
     chart: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Fit a scaling law to a table of runs: for one language, several, or all.
+    """Fit a scaling law to a table of runs, for one language, several languages or all.
 
     Examples:
         babelscale fit studies/quickstart --law adaptive-transfer --target sv --chart sv.pdf
@@ -31,30 +31,27 @@ def fit(
 
     Parameters
     ----------
-    runs
-        A folder of runs, a study's folder, or one table (CSV, Parquet, JSON lines) with params, tokens and loss.
     law
-        chinchilla, data-constrained, multilingual, adaptive-transfer, multilinguality, coupled, coupled-transfer or
-        farseer.
+        The law: chinchilla, data-constrained, multilingual, adaptive-transfer, multilinguality, coupled,
+        coupled-transfer or farseer.
     target
-        Languages whose loss is fitted, separated by commas, or all; may be left out where only one was measured.
-    metric
-        bits_per_byte, nats_per_token or unigram_normalised (default: the first that the table holds).
+        Languages whose loss is fitted, separated by commas, or all. You need it if the table has losses of several
+        languages.
     objective
-        What is minimised over log losses: Huber's loss, absolute or squared deviations.
+        Deviation of log losses to minimise: Huber loss, absolute or squared deviations.
     delta
-        Huber's threshold on log loss.
+        Threshold of the Huber loss, in units of log loss.
     fix
-        Parameters to hold: lambda=0.065,E=1.7.
+        Parameters to keep fixed, for example lambda=0.065,E=1.7.
     share
-        Parameters with one value for all targets: alpha,beta.
+        Parameters that have one value for all targets, for example alpha,beta.
     resamples
-        Bootstrap refits over whole runs, for the intervals.
+        Number of bootstrap refits for the intervals. Each refit gives every run a random weight.
     save
-        Write the fit to this JSON file, several to this folder; `babelscale plan` reads them.
+        Write the fit to this JSON file, or several fits to this folder. `babelscale plan` reads them.
     chart
-        Draw to this file (.html, .svg, .png, .pdf or .json): one fit as its loss by tokens and sizes, several as
-        measured against predicted losses.
+        Draw a chart to this file (.html, .svg, .png, .pdf or .json). One fit is drawn as loss by tokens and size,
+        several fits as measured against predicted losses.
     """
     from babelscale import fitting, laws
     from babelscale.runs import Runs
@@ -87,7 +84,7 @@ def fit(
 
 
 def _draw(fits: list[Any], runs: Any, chart: Path | None) -> None:
-    """A picture of one fit or of several."""
+    """Draw a chart of one fit or of several."""
     if chart is None:
         return
     from babelscale import charts
@@ -96,25 +93,33 @@ def _draw(fits: list[Any], runs: Any, chart: Path | None) -> None:
 
 
 def profile(
-    runs: Path,
+    runs: Table,
     parameter: str,
     *,
     law: str = "adaptive-transfer",
     target: str | None = None,
-    metric: str | None = None,
+    metric: Metric = None,
     resamples: int = 200,
     seed: Seed = 0,
     chart: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Show how well runs identify one parameter: the objective along it, all others refitted, and its interval.
+    """Show how well the runs identify one parameter: the objective along its values, and its interval.
+
+    All other parameters are fitted again at each value.
 
     Example: babelscale profile studies/quickstart lambda --target sv
 
     Parameters
     ----------
     parameter
-        A parameter of the law: lambda, R_D, tau_en, tau_other, alpha, ...
+        A parameter of the law, for example lambda, R_D, tau_en, tau_other or alpha.
+    law
+        The law to fit.
+    target
+        Language whose loss is fitted. You need it if the table has losses of several languages.
+    resamples
+        Number of bootstrap refits for the interval.
     chart
         Draw the profile to this file: .html, .svg, .png, .pdf or .json.
     """
@@ -134,7 +139,7 @@ def profile(
 
 
 def compare(
-    runs: Path,
+    runs: Table,
     *,
     laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer",
     targets: str | None = None,
@@ -142,33 +147,31 @@ def compare(
     expanding: str = "compute",
     rungs: int = 5,
     objective: Literal["huber", "lad", "squares"] = "huber",
-    metric: str | None = None,
+    metric: Metric = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Compare laws by how well they predict runs left out of the fit.
+    """Compare laws by how well they predict runs that were left out of the fit.
 
-    Left out are random runs, the largest N, the most tokens, the largest C, new mixtures; and, in a window that
-    expands, all runs of more compute than those fitted.
+    The command leaves out random runs, the largest models (N), the longest runs (tokens), the most compute (C), and new
+    mixtures. With an expanding window it also fits the runs up to some compute and predicts all larger ones.
 
     Example: babelscale compare studies/quickstart --targets sv
 
     Parameters
     ----------
     laws
-        Names, separated by commas.
+        Names of the laws, separated by commas.
     targets
-        Languages, separated by commas (default: every measured one).
+        Languages, separated by commas (default: every language with a measured loss).
     axes
-        Of random,params,tokens,compute,mixture (default: all).
+        How runs are left out: some of random,params,tokens,compute,mixture (default: all).
     expanding
-        By what the window grows: of compute,params,tokens; or none.
+        What the expanding window is ordered by: some of compute,params,tokens, or none.
     rungs
-        The most windows.
+        Largest number of windows.
     objective
-        What fits minimise over log losses.
-    metric
-        bits_per_byte, nats_per_token or unigram_normalised.
+        Deviation of log losses that the fits minimise.
     """
     from babelscale import fitting
     from babelscale.runs import Runs

@@ -1,4 +1,4 @@
-"""Commands of trained models: export."""
+"""Commands for trained models: export."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,11 @@ def export(run: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] = "flo
     Parameters
     ----------
     run
-        The run's folder under finished/ of a study; its design has block = "sequential", and its state was kept.
+        Folder of the run in finished/ of a study. Its design must have block = "sequential" and keep its state.
     out
-        Folder of the model; new or empty.
+        Folder in which to write the model. It must be new or empty.
     dtype
-        Type of the weights; bfloat16 rounds them.
+        Number type of the weights. bfloat16 rounds them.
     """
     from babelscale.study.export import export as written
 

@@ -1,4 +1,4 @@
-"""What commands share: their options, how they read lists and how they show results."""
+"""Options that several commands share, and functions that parse lists and print results."""
 
 import json
 import sys
@@ -11,13 +11,37 @@ from babelscale.errors import InputError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
 Published = Annotated[bool, Parameter(negative="", help="Answer from the printed figures of the ATLAS study.")]
-Out = Annotated[Path | None, Parameter(name="--out", help="Folder of the study (default studies/NAME).")]
-Corpus = Annotated[str | None, Parameter(help="Folder of text by language, in place of the design's own source.")]
-Only = Annotated[str | None, Parameter(help="Groups of the design, separated by commas (default all).")]
-RecordsFile = Annotated[
-    Path | None, Parameter(name="--records", help="File of `babelscale study records`: its runs count as finished.")
+Table = Annotated[
+    Path,
+    Parameter(
+        help="A folder of runs, the folder of a study, or one table (CSV, Parquet, JSON lines) with the columns "
+        "params, tokens and loss."
+    ),
 ]
-Seed = Annotated[int, Parameter(help="Seed of every resampling.")]
+Metric = Annotated[
+    str | None,
+    Parameter(
+        help="Unit of the loss: bits_per_byte, nats_per_token or unigram_normalised (default: the first that the "
+        "table has)."
+    ),
+]
+Name = Annotated[
+    str,
+    Parameter(
+        help="A built-in design (quickstart, laptop, single-gpu, atlas-2025, atlas-miniature), a TOML file, or the "
+        "folder of a study."
+    ),
+]
+Out = Annotated[Path | None, Parameter(name="--out", help="Folder of the study (default studies/NAME).")]
+Corpus = Annotated[
+    str | None, Parameter(help="Folder with the text of each language, used instead of the source in the design.")
+]
+Only = Annotated[str | None, Parameter(help="Groups of the design to include, separated by commas (default: all).")]
+RecordsFile = Annotated[
+    Path | None,
+    Parameter(name="--records", help="A file that `babelscale study records` wrote. Its runs count as finished."),
+]
+Seed = Annotated[int, Parameter(help="Seed of the random number generator. The same seed gives the same result.")]
 
 
 def codes_of(languages: str | None) -> list[str] | None:
@@ -27,22 +51,24 @@ def codes_of(languages: str | None) -> list[str] | None:
 
 
 def numbers(text: str | None, option: str) -> dict[str, float] | None:
-    """`sw=2,yo=1` as numbers by language."""
+    """Parse `sw=2,yo=1` into numbers by language."""
     if text is None:
         return None
     parts = [part.partition("=") for part in text.split(",")]
     try:
         return {code.strip(): float(number) for code, _, number in parts}
     except ValueError:
-        raise InputError(f"{option} {text!r}", hint="write numbers by language, such as sw=2,yo=1") from None
+        raise InputError(
+            f"{option} {text!r} is not a list of numbers by name", hint="write for example sw=2,yo=1"
+        ) from None
 
 
 def metric_of(name: str | None) -> Any:
-    """A unit of losses, checked."""
+    """Return the unit of the loss, validated."""
     from babelscale.runs import METRICS
 
     if name is not None and name not in METRICS:
-        raise InputError(f"--metric {name!r}", hint=f"one of {', '.join(METRICS)}")
+        raise InputError(f"--metric {name!r} is not a unit of the loss", hint=f"use one of {', '.join(METRICS)}")
     return name
 
 
@@ -57,7 +83,7 @@ def dumps(value: Any) -> str:
 
 
 def bar() -> Any:
-    """A progress hook for long work, drawn on standard error where that is a terminal."""
+    """A progress bar for long work, drawn on standard error if that is a terminal."""
     from babelscale.reporting.monitor.progress import Bar
 
     return Bar()

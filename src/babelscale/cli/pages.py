@@ -1,4 +1,4 @@
-"""Commands that show: report, serve."""
+"""Commands that show results: report, serve."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from babelscale.cli.options import bar, codes_of
 
 
 def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None, markdown: bool = False) -> None:
-    """Write a report of a study's folder or a table of runs: one self-contained HTML file, or Markdown.
+    """Write the report of a study or of a table of runs, as one self-contained HTML file or as Markdown.
 
     Examples:
         babelscale report studies/quickstart
@@ -19,11 +19,13 @@ def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] =
 
     Parameters
     ----------
+    path
+        The folder of a study, a folder of runs, or one table of runs (CSV, Parquet, JSON lines).
     out
-        Where to write (default: report.html in a study's folder, NAME.report.html beside a table); the ending .md asks
-        for Markdown, whose pictures lie in NAME-figures/ beside it.
+        File to write (default: report.html in the folder of a study, NAME.report.html beside a table). If its name ends
+        in .md, the report is Markdown, and its charts are in the folder NAME-figures/ beside it.
     markdown
-        Markdown as GitHub shows it, in place of HTML.
+        Write Markdown for GitHub instead of HTML.
     """
     from babelscale import reporting
 
@@ -31,7 +33,7 @@ def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] =
 
 
 def serve(path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1", name: str | None = None) -> None:
-    """Open the page on this machine: plans, transfer, laws, what more languages cost, a study under way.
+    """Open the page in a browser: plans, transfer, laws, the cost of adding languages, and a running study.
 
     Examples:
         babelscale serve
@@ -41,13 +43,15 @@ def serve(path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1"
     Parameters
     ----------
     path
-        A study's folder, a folder or table of runs, a saved fit or a folder of them (default: published figures alone).
+        The folder of a study, a folder or table of runs, a saved fit or a folder of saved fits (default: only the
+        published figures).
     port
-        Where it listens.
+        Port of the server.
     host
-        127.0.0.1 is this machine alone; whoever reaches another address can read all that is served.
+        Address of the server. With 127.0.0.1 only this machine can open the page. With any other address, everybody who
+        can reach it can read everything that the page serves.
     name
-        Names by which browsers on other machines ask for this one, separated by commas; others are refused.
+        Host names under which other machines open the page, separated by commas. Other names are refused.
     """
     from babelscale.web import serve as run_server
 

@@ -1,4 +1,4 @@
-"""Commands of studies: run, plan, status, report."""
+"""Commands for studies: run, plan, status, report and others."""
 
 import sys
 from functools import partial
@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import Corpus, Json, Only, Out, RecordsFile, Seed, bar, codes_of, numbers, show
+from babelscale.cli.options import Corpus, Json, Name, Only, Out, RecordsFile, Seed, bar, codes_of, numbers, show
 
 
 def run(
-    name: str,
+    name: Name,
     *,
     out: Out = None,
     corpus: Corpus = None,
@@ -24,27 +24,28 @@ def run(
     holdout: Annotated[bool, Parameter(negative="")] = False,
     records: RecordsFile = None,
 ) -> None:
-    """Train what is missing of a study, then fit, plan and report.
+    """Train the missing runs of a study, then fit laws, plan and write the report.
 
     Example: babelscale study run quickstart --corpus my-texts/
 
-    Ctrl-C and SIGTERM save what is under way; the same command goes on from there.
+    Ctrl-C and SIGTERM save the runs in progress. The same command then continues from there.
 
     Parameters
     ----------
-    name
-        quickstart, a TOML file, or a study's folder.
     slots
-        Runs at a time (default: one an accelerator, or one a CPU where there are none).
+        Number of runs at the same time (default: one for each accelerator, or one for each CPU if there is none).
     engine
-        This machine, a Ray cluster, or an array script for SLURM, which is written and not waited for.
+        Where to train: local is this machine, ray is a Ray cluster, and slurm writes an array script for SLURM and does
+        not wait for it.
     address
-        The Ray cluster: auto for the one this machine belongs to, ray://HOST:PORT, or local.
+        Address of the Ray cluster: auto for the cluster of this machine, HOST:PORT, ray://HOST:PORT, or local.
     submit
         Submit the array script to SLURM at once.
+    report
+        Write the report after training.
     holdout
-        Train the runs of the design's holdout too. They are left out by default, so that a forecast of them can be
-        sealed first.
+        Also train the runs in the holdout of the design. By default they are left out, so that you can seal a forecast
+        of them first.
     """
     from babelscale.reporting.monitor import running
     from babelscale.study.engines import run_local, run_ray
@@ -58,20 +59,23 @@ def run(
 
 
 def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
-    """Deal one text that exists in many languages out to a study's languages, so that none reads another's passages.
+    """Divide one text that exists in many languages between the languages of a study, by passages.
+
+    No passage is then training text of two languages.
 
     Example: babelscale study text atlas-miniature bible37.tar.xz --out texts/miniature
 
-    The folder is then the --corpus of the study. `study run` does the same by itself where --corpus is such a text.
+    Use the new folder as the --corpus of the study. `study run` does the same by itself if its --corpus is such a text.
 
     Parameters
     ----------
     name
-        The design: its languages, and how [corpus.passages] shares the text among them.
+        The design. It lists the languages, and [corpus.passages] says how to divide the text between them.
     source
-        A folder, or a tar archive, of LANGUAGE.tsv files. A line is a verse: Gen.1.31, a tab, its text.
+        A folder or a tar archive of LANGUAGE.tsv files. Each line is a verse: Gen.1.31, a tab, its text.
     out
-        The new folder: train/LANGUAGE.txt, valid/LANGUAGE.txt (the same passages in every language) and passages.json.
+        The new folder. It holds train/LANGUAGE.txt, valid/LANGUAGE.txt (the same passages in every language) and
+        passages.json.
     """
     from babelscale.study.text import deal
 
@@ -79,7 +83,7 @@ def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
 
 
 def prepare(
-    name: str, *, out: Out = None, corpus: Corpus = None, only: Only = None, records: RecordsFile = None
+    name: Name, *, out: Out = None, corpus: Corpus = None, only: Only = None, records: RecordsFile = None
 ) -> None:
     """Train the tokenizer and tokenise the text of a study, without training models.
 
@@ -92,18 +96,18 @@ def prepare(
     sys.stdout.write(f"{study.folder}\n")
 
 
-def records(name: str, *, out: Path | None = None, json: Json = False) -> None:
+def records(name: Name, *, out: Path | None = None, json: Json = False) -> None:
     """Write the records of a study's finished runs into one small file, from which they can be restored.
 
     Example: babelscale study records quickstart --out quickstart.jsonl.xz
 
-    Runs that the file holds already stay in it. `babelscale study run quickstart --records quickstart.jsonl.xz` takes
-    them back where the study's folder is lost.
+    Runs that are already in the file stay there. If the folder of the study is lost, `babelscale study run quickstart
+    --records quickstart.jsonl.xz` restores them.
 
     Parameters
     ----------
     out
-        The file (default NAME-records.jsonl.xz).
+        File to write (default: NAME-records.jsonl.xz).
     """
     from babelscale.study import records as files
 
@@ -114,7 +118,7 @@ def records(name: str, *, out: Path | None = None, json: Json = False) -> None:
 
 
 def train(
-    name: str,
+    name: Name,
     runs: str,
     *,
     out: Out = None,
@@ -125,28 +129,30 @@ def train(
     processes: int | None = None,
     process: int | None = None,
 ) -> None:
-    """Train named runs of a prepared study on the devices of this machine, or of several hosts.
+    """Train named runs of a prepared study on all devices of this machine or of several hosts.
 
     Example: babelscale study train my-study s-sv-600k-s0-0d60e6d374 --devices 8
 
-    On several hosts, start the same command on each with --distributed. Under SLURM and on TPU pods they find each
-    other; elsewhere name --coordinator HOST:PORT, --processes and --process. All share the study's folder.
+    On several hosts, start the same command on each host with --distributed. Under SLURM and on TPU pods the hosts find
+    each other. Elsewhere, give --coordinator, --processes and --process. All hosts must see the folder of the study.
 
     Parameters
     ----------
-    name
-        The study, or its folder.
     runs
-        Run, or several separated by commas (`babelscale study status` lists them); several of one shape, recipe and
+        Names of the runs, separated by commas (`babelscale study status` lists them). Runs of one shape, recipe and
         length are trained together in one program.
     devices
-        How many devices (default all).
+        Number of devices (default: all).
     tensor
-        Devices that split each matrix between them; the others split the batch.
+        Number of devices that split each matrix between them. The other devices split the batch.
+    distributed
+        Train on several hosts together.
+    coordinator
+        HOST:PORT of the first process.
     processes
-        How many processes there are.
+        Number of processes.
     process
-        Which of them this one is, from 0.
+        Number of this process, from 0.
     """
     from babelscale.reporting.monitor import running
 
@@ -158,7 +164,7 @@ def train(
 
 
 def plan(
-    name: str,
+    name: Name,
     *,
     out: Out = None,
     only: Only = None,
@@ -169,22 +175,23 @@ def plan(
     target: str | None = None,
     json: Json = False,
 ) -> None:
-    """Print what a study would train and cost, without training; and what of it is done.
+    """Print the runs and the cost of a study before it is trained, and how much of it is finished.
 
     Example: babelscale study plan single-gpu --device h200
 
     Parameters
     ----------
     device
-        Where it would be trained: cpu-thread (default), h200, h100, a100, tpu-v5p, tpu-v5e.
+        Device to train on: cpu-thread (default), h200, h100, a100, tpu-v5p or tpu-v5e.
     throughput
-        FLOPs a second of one device, as measured, in place of the device's.
+        Measured FLOPs a second of one device, used instead of the figure for the device.
     devices
-        How many train at once (default 1, or this machine's CPUs).
+        Number of devices that train at the same time (default: 1, or the number of CPUs of this machine).
     power
-        Simulate the design's runs and fit every law to them, to tell how well it would identify each parameter.
+        Also simulate the runs of the design and fit every law to them. This shows how well the design would identify
+        each parameter.
     target
-        The language whose laws are meant (default: the design's first target).
+        Language for --power (default: the first target of the design).
     """
     from babelscale.reporting.design.study_forecast import forecast_study
 
@@ -203,7 +210,7 @@ def plan(
 
 
 def power(
-    name: str,
+    name: Name,
     *,
     law: str | None = None,
     target: str | None = None,
@@ -215,27 +222,27 @@ def power(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Print what a design could tell before it is trained: intervals of every law's parameters, and its questions.
+    """Print what a design could identify before it is trained: the parameters of every law, and other questions.
 
     Example: babelscale study power atlas-miniature
 
-    Where the study's folder is prepared, its token counts are used; where it has finished runs that differ in their
-    seeds alone, the noise is theirs.
+    If the folder of the study is prepared, the command uses its token counts. If the folder has finished runs that
+    differ only in their seeds, the command measures the noise from them.
 
     Parameters
     ----------
     law
-        The law to identify (default: all).
+        Law to identify (default: all laws).
     target
-        The language (default: the targets of the design's analysis).
+        Language (default: the targets in the design's analysis).
     assume
-        Numbers of the assumed laws in place of the default ones: alpha=0.4,tau_da=0.5.
+        Parameter values to assume instead of the defaults, for example alpha=0.4,tau_da=0.5.
     tables
-        Simulated tables for every law and target; more make the expected intervals steadier.
+        Number of simulated tables for every law and target. More tables make the expected intervals more precise.
     noise
-        Scatter of log loss from seed to seed (default: as measured, or 0.005).
+        Standard deviation of log loss between seeds (default: as measured, or 0.005).
     laws_apart
-        Also draw tables from each of three laws and tell how often the true one predicts held-out runs best.
+        Also simulate tables from each of three laws, and print how often the true law predicts held-out runs best.
     """
     from babelscale.reporting.design.study_power import study_power
 
@@ -254,14 +261,14 @@ def power(
     show(found, json)
 
 
-def status(name: str, *, out: Out = None, json: Json = False) -> None:
-    """Print which runs of a study are finished, under way and missing."""
+def status(name: Name, *, out: Out = None, json: Json = False) -> None:
+    """Print which runs of a study are finished, in progress and missing."""
     from babelscale.study import cost
 
     show(cost.status(_existing(name, out)), json)
 
 
-def report(name: str, *, out: Out = None) -> None:
+def report(name: Name, *, out: Out = None) -> None:
     """Analyse the finished runs of a study and write its report."""
     from babelscale import reporting
     from babelscale.study.disk import watched
@@ -273,7 +280,7 @@ def report(name: str, *, out: Out = None) -> None:
 
 
 def verify(
-    name: str,
+    name: Name,
     *,
     from_languages: Annotated[str, Parameter(name="--from")],
     to_languages: Annotated[str, Parameter(name="--to")],
@@ -283,28 +290,28 @@ def verify(
     seeds: int = 3,
     out: Path | None = None,
 ) -> None:
-    """Write a design that checks a law's advice: does the loss rise with more languages at the recommended size?
+    """Write a design that tests a law's advice: does the loss rise with more languages at the recommended size?
 
     Example: babelscale study verify quickstart --from sv,da,id --to sv,da,id,ms,es,fr --size xs --tokens 3e5
 
-    Run it with `babelscale study run`, then ask `babelscale study verdict`.
+    Train the design with `babelscale study run`, then run `babelscale study verdict`.
 
     Parameters
     ----------
     from_languages
-        Languages of the smaller mixture, sampled evenly.
+        Languages of the smaller mixture, separated by commas. They are sampled evenly.
     to_languages
-        Those of the larger one, which holds them.
+        Languages of the larger mixture. They must include those of the smaller one.
     size
-        The size of the design to start from.
+        Size of the design at which the smaller mixture is trained.
     tokens
-        D of the smaller mixture, all languages together.
+        Tokens of the smaller mixture, all languages together.
     fit
-        A saved fit of the multilinguality law (default: the printed exponents of the ATLAS study).
+        Saved fit of the multilinguality law (default: the printed exponents of the ATLAS study).
     seeds
-        Runs of each side.
+        Number of seeds for each mixture.
     out
-        File of the design (default NAME-verification.toml).
+        File of the design (default: NAME-verification.toml).
     """
     from babelscale.fitting import Fit
     from babelscale.reporting.design import verification
@@ -323,15 +330,15 @@ def verify(
     sys.stdout.write(f"{path}\n")
 
 
-def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = False) -> None:
-    """Say whether the loss rose in a verification's finished runs.
+def verdict(name: Name, *, out: Out = None, margin: float = 0.01, json: Json = False) -> None:
+    """Say whether the loss rose, from the finished runs of a design that `babelscale study verify` wrote.
 
     Example: babelscale study verdict quickstart-verification
 
     Parameters
     ----------
     margin
-        A rise below this share of the loss counts as none.
+        A rise by less than this share of the loss counts as no rise.
     """
     from babelscale.errors import StudyError
     from babelscale.reporting.design import verification
@@ -339,13 +346,13 @@ def verdict(name: str, *, out: Out = None, margin: float = 0.01, json: Json = Fa
     study = _existing(name, out)
     runs = study.runs()
     if runs is None:
-        raise StudyError(f"{study.folder}: no run is finished", hint="babelscale study run")
+        raise StudyError(f"{study.folder}: no run is finished", hint=f"run `babelscale study run {name}`")
     groups = {group: [spec.name for spec in specs] for group, specs in study.groups.items()}
     show(verification.verdict(runs, study.design, groups, margin=margin), json)
 
 
 def forecast(
-    study: str,
+    study: Name,
     *,
     out: Out = None,
     seal: Annotated[bool, Parameter(negative="")] = False,
@@ -356,37 +363,38 @@ def forecast(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Seal what every law predicts for the runs of a study before they are trained, and score it afterwards.
+    """Seal the predictions of every law for the runs of a study before they are trained, and score them afterwards.
 
     Examples:
         babelscale forecast quickstart --seal --targets sv,da
         babelscale forecast quickstart --open
 
-    With neither --seal nor --open it lists the forecasts and their state.
+    Without --seal and --open, the command lists the forecasts and their state.
 
     Parameters
     ----------
-    study
-        The study, or its folder.
     seal
-        Fit every law to the finished runs and write its predictions for the others to STUDY/forecasts/NAME.json.
+        Fit every law to the finished runs, and write the predictions for the other runs to STUDY/forecasts/NAME.json.
     open_
         Score a sealed forecast on the runs that were trained after it.
     name
-        The forecast (sealing: default forecast-1, forecast-2, ...; opening: needed where there are several).
+        Name of the forecast. When you seal, the default is forecast-1, forecast-2 and so on. When you open, you need it
+        if there are several forecasts.
     targets
-        Languages whose losses are predicted, separated by commas (default: the targets of the design's analysis, or
-        all its languages).
+        Languages whose losses are predicted, separated by commas (default: the targets of the design's analysis, or all
+        languages).
     resamples
-        Bootstrap refits behind each interval (default 100).
+        Number of bootstrap refits behind each interval (default: 100).
     """
     from babelscale.errors import InputError
     from babelscale.reporting.design import forecast as forecasts
 
     if seal and open_:
-        raise InputError("--seal and --open are both given", hint="seal first; open once runs are trained")
+        raise InputError("--seal and --open cannot be used together", hint="seal first, and open when runs are trained")
     if not seal and (targets is not None or resamples is not None):
-        raise InputError("--targets and --resamples belong to --seal", hint="a sealed forecast keeps its own")
+        raise InputError(
+            "--targets and --resamples can only be used with --seal", hint="a sealed forecast already has its own"
+        )
     found = _existing(study, out)
     if seal:
         made = forecasts.seal(
@@ -404,15 +412,15 @@ def forecast(
         show(forecasts.listing(found.folder), json)
 
 
-def tensorboard(name: str, *, out: Out = None, follow: bool = False) -> None:
-    """Write the logs of a study's runs, finished or under way, as TensorBoard event files.
+def tensorboard(name: Name, *, out: Out = None, follow: bool = False) -> None:
+    """Write the logs of the finished and running runs of a study as TensorBoard event files.
 
     Example: babelscale study tensorboard quickstart --follow & tensorboard --logdir studies/quickstart/tensorboard
 
     Parameters
     ----------
     follow
-        Bring them up to date every 15 seconds until interrupted.
+        Update the files every 15 seconds until you interrupt the command.
     """
     import time
 
@@ -426,7 +434,7 @@ def tensorboard(name: str, *, out: Out = None, follow: bool = False) -> None:
 
 
 def created(name: str, out: Path | None, corpus: str | None) -> Any:
-    """A study to be trained: of a design, or that of a study's folder."""
+    """The study to train, from a design or from the folder of a study."""
     from babelscale.study import Study
 
     return Study.create(_design(name), out or (Path(name) if _is_study(name) else None), corpus)
@@ -439,7 +447,7 @@ def _existing(name: str, out: Path | None) -> Any:
 
 
 def _design(name: str) -> Any:
-    """A built-in design, that of a TOML file, or that of a study's folder."""
+    """The design, built-in, of a TOML file or of the folder of a study."""
     from babelscale.study import Study, load
 
     return Study.open(name).design if _is_study(name) else load(name)

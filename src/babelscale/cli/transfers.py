@@ -1,10 +1,10 @@
-"""Commands on transfer between languages: the matrix, what it says and predicts, and what to train next."""
+"""Commands for transfer between languages: the matrix, its tests and predictions, and the next runs to train."""
 
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from babelscale.cli.options import Corpus, Json, Out, Published, Seed, bar, codes_of, dumps, show
+from babelscale.cli.options import Corpus, Json, Name, Out, Published, Seed, bar, codes_of, dumps, show
 from babelscale.cli.studies import created
 
 Picture = Literal["matrix", "sources", "asymmetry", "along"]
@@ -30,7 +30,7 @@ def transfer(
     save: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Show which languages help which: the bilingual transfer score (BTS) of every pair, and what the scores say.
+    """Show which languages help which others, as the bilingual transfer score (BTS) of every pair.
 
     Examples:
         babelscale transfer --published --target sw
@@ -41,31 +41,35 @@ def transfer(
     Parameters
     ----------
     runs
-        A folder of runs with monolingual and 50/50 bilingual ones, or a matrix (CSV: rows targets, columns sources, or
-        a row a score; JSON as --save writes it).
+        A folder of runs that has monolingual and 50/50 bilingual runs, or a transfer matrix. A matrix is a CSV file
+        (targets as rows and sources as columns, or one score in each row) or the JSON file that --save writes.
     target
-        Show only this language's helpers, best first.
+        Show only the sources for this language, the best first.
     mixtures
-        Read the scores from runs of several languages, two or more, instead of pairs alone.
+        Estimate the scores from runs of two or more languages, not only from runs of pairs.
     tests
-        Same and different script, family and branch, reciprocity, clusters, with permutation tests.
+        Test whether script, family and branch matter and whether scores are reciprocal, with permutation tests, and
+        show clusters of languages.
     predict
-        Predict every missing score, between the matrix's languages and these (codes separated by commas, or none).
+        Predict every missing score between the languages of the matrix and these further ones (codes separated by
+        commas, or none).
     along
-        Show how scores move with size and tokens.
+        Show how scores change with size and tokens.
     anchor
-        d_mono, as a share of the shortest monolingual run's stable phase (default 0.4; mixtures: what they reach).
+        d_mono, as a share of the stable phase of the shortest monolingual run (default: 0.4; with --mixtures: the
+        tokens that the mixtures reach).
     params
-        N of the runs to use (default: the size with the most bilingual runs).
+        Use the runs of this size N (default: the size with the most bilingual runs).
     relations
-        More features of languages and pairs for --tests, --predict and --mixtures (typology, say): a JSON file with
-        languages, pairs (name -> square) and traits (name -> list), null where unknown.
+        JSON file with more features of languages and pairs, for example typology, for --tests, --predict and
+        --mixtures. Its keys are languages, pairs (name -> square array) and traits (name -> list); unknown values are
+        null.
     chart
-        Draw a picture to this file: .html, .svg, .png, .pdf or .json (Vega-Lite).
+        Draw a chart to this file: .html, .svg, .png, .pdf or .json (Vega-Lite).
     picture
-        What to draw: the matrix, the ranking of sources, what pairs give and take, or scores along size and tokens.
+        Chart to draw: the matrix, the ranking of sources, the asymmetry of pairs, or scores against size and tokens.
     order
-        Of languages in the matrix.
+        Order of the languages in the matrix.
     save
         Write the matrix to this JSON or CSV file.
     """
@@ -105,7 +109,7 @@ def _helpers(matrix: Any, target: str, json: bool) -> None:
 
 
 def next_runs(
-    name: str,
+    name: Name,
     *,
     compute: float | None = None,
     count: int | None = None,
@@ -119,29 +123,30 @@ def next_runs(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Propose the next runs of a study: the mixtures that tell most about transfer between its languages, for a budget.
+    """Propose the next runs of a study: the mixtures that add most to the knowledge of transfer, for a budget.
 
     Example: babelscale study next quickstart --compute 2e13
 
-    Writes a design that holds the study and the new runs; `babelscale study run` trains what is new of it.
+    The command writes a design with the runs of the study and the new runs. `babelscale study run` trains the new runs.
 
     Parameters
     ----------
     compute
-        FLOPs for all of them; or give --count.
+        Budget of all new runs together, in FLOPs. Give this or --count.
     count
-        How many mixtures.
+        Number of mixtures. Give this or --compute.
     width
-        Languages of the widest mixtures (default 8, fewer in a small study); others are half as wide, or pairs.
+        Number of languages in the widest mixtures (default: 8, fewer in a small study). Other mixtures are half as
+        wide, or pairs.
     tokens
-        Of each language in a mixture (default: as in the longest mixtures of the study, otherwise three quarters of a
-        monolingual run's).
+        Tokens of each language in a mixture (default: as in the longest mixtures of the study, otherwise three quarters
+        of a monolingual run).
     size
-        Of the design's sizes (default: that of the most mixtures).
+        One of the sizes of the design (default: the size with the most mixtures).
     targets
-        Languages whose transfer matters, separated by commas (default all).
+        Languages whose transfer matters, separated by commas (default: all).
     file
-        The design to write (default NAME-next.toml).
+        File of the new design (default: NAME-next.toml).
     """
     from babelscale.reporting.design import next_runs
 
