@@ -12,5 +12,5 @@ def test_the_script_of_the_guide_runs():
     (script,) = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "target means hold 83 % of the variance" in done.stdout
+    assert "target means explain 83 % of the variance" in done.stdout
     assert "predicted" in done.stdout

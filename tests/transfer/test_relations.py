@@ -53,7 +53,7 @@ def test_files_keep_them(relations: Relations, tmp_path):
         np.testing.assert_array_equal(back.pairs[name], grid)
     np.testing.assert_array_equal(back.kin, relations.kin)
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(InputError, match=r"bad\.json: not a file of relations"):
+    with pytest.raises(InputError, match=r"bad\.json: this is not a file of relations"):
         Relations.load(tmp_path / "bad.json")
 
 

@@ -45,7 +45,7 @@ def test_learning_rate_states_are_never_mixed():
 
 
 def test_languages_are_never_mixed():
-    with pytest.raises(InputError, match="two languages"):
+    with pytest.raises(InputError, match="must have one language"):
         score(curve(), LearningCurve("yo", D, curve().loss))
 
 

@@ -96,9 +96,7 @@ def propose(
         tried = [_climb(S, weight, variance, width, rng, taken) for _ in range(_BEGINNINGS)]
         worth, members = max(tried, key=lambda pair: pair[0])
         if worth == -math.inf:
-            raise InputError(
-                f"no mixture of {width} languages is left that was not trained", hint="ask for another width"
-            )
+            raise InputError(f"no mixture of {width} languages is left that was not trained", hint="give another width")
         taken.add(frozenset(members))
         for t in members:
             S[t] = _after(S[t], _others(n, members, t), variance)

@@ -67,7 +67,7 @@ def adaptation(
     if not continued:
         raise InputError(
             "no run continues a model of several languages on one of them",
-            hint="a group with continue_from and mixture = monolingual makes such runs",
+            hint='add a group with continue_from and mixture = "monolingual" to the design',
         )
     sizes = dict(zip(runs.table["run"], runs.table["params"], strict=True))
     counts: dict[float, int] = {}

@@ -61,11 +61,12 @@ class Along:
 
     def __str__(self) -> str:
         told = {"params": "size N", "d_mono": "tokens d_mono"}
-        lines = [f"{self.table.height} scores at {self.table.select('params', 'd_mono').n_unique()} places"]
+        combinations = self.table.select("params", "d_mono").n_unique()
+        lines = [f"{self.table.height} scores at {combinations} combinations of size and tokens"]
         for t in self.trends:
             lines.append(
                 f"  per doubling of {told[t.by]}: log gain {t.change:+.3f} (90 % {t.low:+.3f} to {t.high:+.3f}; "
-                f"{t.pairs} pairs measured at all of {t.places} places)"
+                f"{t.pairs} pairs measured at all {t.places} combinations)"
             )
         return "\n".join(lines)
 
@@ -102,7 +103,7 @@ def along(
             # A size without runs that belong together, or whose curves do not reach so far.
             failed = error
     if not rows:
-        raise failed or InputError("these runs hold no bilingual run")
+        raise failed or InputError("there is no bilingual run among these runs")
     table = pl.DataFrame(rows)
     kept = table.join(_common(table), on=["params", "d_mono"], how="semi")
     trends = [trend for by in ("params", "d_mono") if (trend := _trend(kept, by)) is not None]

@@ -99,9 +99,9 @@ class Analysis:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.scores} scores (BTS); {self.left_out} censored cells are in no mean; p from {self.permutations} "
-            "permutations of the languages",
-            f"{'':<8}{'pairs':>12}  {'same, different: gap (90 %; p)':<52}{'less target means':<38}less both means",
+            f"{self.scores} scores (BTS); {self.left_out} censored scores are left out of means; p from "
+            f"{self.permutations} permutations of the languages",
+            f"{'':<8}{'pairs':>12}  {'same, different: gap (90 %; p)':<52}{'minus target means':<38}minus both means",
         ]
         for c in self.contrasts:
             count = f"{c.same_pairs}, {c.different_pairs}"
@@ -109,9 +109,9 @@ class Analysis:
             lines.append(f"{c.trait:<8}{count:>12}  {raw:<52}{_gap(c.centred):<38}{_gap(c.double)}")
         told = [self.reciprocity, self.reciprocity_centred, self.reciprocity_double]
         raw, centred, double = (f"r = {_said(each.r, 2)} (p {_said(each.p, 4, '')})" for each in told)
-        lines.append(f"reciprocity {raw}; less target means {centred}; less both means {double}")
+        lines.append(f"reciprocity {raw}; minus target means {centred}; minus both means {double}")
         lines.append(
-            f"target means hold {_percent(self.target_variance)} of the variance, source means "
+            f"target means explain {_percent(self.target_variance)} of the variance, source means "
             f"{_percent(self.source_variance)} of the rest"
         )
         if self.regression is not None:
@@ -138,7 +138,7 @@ def analyse(
     raw = np.where(np.isin(matrix.status, ("measured", "printed")), matrix.values, np.nan)
     known = np.isfinite(raw)
     if not known.any():
-        raise InputError("the transfer matrix holds no uncensored score")
+        raise InputError("the transfer matrix has no uncensored score")
     relations = (relations or Relations.of(matrix.languages)).at(matrix.languages)
     centred = raw - _means(raw, 1)
     double = less_both_means(raw)

@@ -44,7 +44,7 @@ class TransferScore:
 def to_tau(bts: float) -> float:
     """tau = BTS / (2 - BTS), the source's weight in D_eff, if data act through D_eff alone and nothing repeats."""
     if not bts < 2:
-        raise InputError(f"a transfer score is below 2, got {bts}")
+        raise InputError(f"a transfer score must be below 2, got {bts}")
     return bts / (2 - bts)
 
 
@@ -91,24 +91,27 @@ def score(
         raise InputError(
             f"transfer on {mono.language!r}: {mono.lr_state} losses of run {mono.run!r} against {bilingual.lr_state} "
             f"losses of run {bilingual.run!r}",
-            hint="compare stable with stable or decayed with decayed; the schedule alone would look like transfer",
+            hint="compare stable losses with stable losses, or decayed with decayed; otherwise the schedule alone "
+            "looks like transfer",
         )
     if mono.language != bilingual.language:
-        raise InputError(f"curves of two languages, {mono.language!r} and {bilingual.language!r}")
+        raise InputError(f"the two curves must have one language, got {mono.language!r} and {bilingual.language!r}")
     if tokens is None and not 0 < anchor <= 1:
-        raise InputError(f"anchor {anchor} is not a share above 0 and up to 1")
+        raise InputError(f"anchor {anchor} must be above 0 and at most 1")
     d_mono = float(anchor * mono.tokens[-1] if tokens is None else tokens)
     loss = mono.at(d_mono)
     d_bi = bilingual.tokens_to(loss)
     if math.isinf(d_bi):
         high = 2 - float(bilingual.tokens[-1]) / d_mono
-        return TransferScore(math.nan, -math.inf, high, "censored", d_mono, d_bi, "loss never reached")
+        return TransferScore(math.nan, -math.inf, high, "censored", d_mono, d_bi, "the loss is never reached")
     if d_bi == 0:
         low = 2 - float(bilingual.tokens[0]) / d_mono
-        return TransferScore(math.nan, low, 2.0, "censored", d_mono, d_bi, "loss reached before the first checkpoint")
+        return TransferScore(
+            math.nan, low, 2.0, "censored", d_mono, d_bi, "the loss is reached before the first checkpoint"
+        )
     noise = math.hypot(mono.noise(d_mono), bilingual.noise(d_bi))
     if math.isnan(noise):
-        low, high, words = math.nan, math.nan, "too few checkpoints to know the noise"
+        low, high, words = math.nan, math.nan, "there are too few checkpoints to estimate the noise"
     else:
         # The noise in loss is carried through the bilingual curve itself, so a flat curve gives a wide interval.
         low, high = (2 - bilingual.tokens_to(loss * math.exp(shift)) / d_mono for shift in (-Z90 * noise, Z90 * noise))
@@ -146,7 +149,7 @@ def combine(scores: Sequence[TransferScore], noise: SeedNoise | None = None) -> 
         noise: scatter between seeds, known from other pairs too (default: from these scores, if there are several).
     """
     if not scores:
-        raise InputError("no scores to combine")
+        raise InputError("there are no scores to combine")
     noise = noise or SeedNoise.pooled([scores])
     if len(scores) == 1 and (noise is None or scores[0].status == "censored"):
         return scores[0]
@@ -167,7 +170,7 @@ def combine(scores: Sequence[TransferScore], noise: SeedNoise | None = None) -> 
     below, above = (_mean_of_known(gap) / math.sqrt(n) for gap in (gains - lows, highs - gains))
     ends = (gains.mean() - max(half, below), gains.mean(), gains.mean() + max(half, above))
     low, mean, high = (float(end) for end in from_gain(ends))
-    words = f"{n} seeds" if n > 1 else "1 seed, scatter of other pairs' seeds"
+    words = f"{n} seeds" if n > 1 else "1 seed, with the scatter between seeds of other pairs"
     return TransferScore(mean, low, high, "measured", d_mono, d_bi, words)
 
 

@@ -44,7 +44,7 @@ class Clusters:
     def __str__(self) -> str:
         shown = "; ".join(" ".join(group) for group in self.groups if len(group) > 1) or "none"
         alone = [group[0] for group in self.groups if len(group) == 1]
-        rest = f"; alone: {' '.join(alone)}" if alone else ""
+        rest = f"; in no cluster: {' '.join(alone)}" if alone else ""
         return (
             f"clusters (silhouette {self.silhouette:.2f}; mean score {self.inside:+.2f} inside, {self.between:+.2f} "
             f"between): {shown}{rest}"

@@ -18,7 +18,9 @@ def read_csv(text: str, where: str, status: Status) -> tuple[tuple[str, ...], Gr
     """Languages, (values, low, high), statuses and the layout ("cells" or "square") of one file."""
     rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
     if len(rows) < 2:
-        raise InputError(f"{where}: no rows", hint="a matrix has a header and a row a target, or a row a cell")
+        raise InputError(
+            f"{where}: no rows", hint="a matrix has a header and one row for each target, or one row for each score"
+        )
     header = [cell.strip().lower() for cell in rows[0]]
     if {"target", "source", "score"} <= set(header):
         return *_cells(header, rows[1:], where, status), "cells"
@@ -56,7 +58,7 @@ def _square(rows: list[list[str]], where: str, status: Status) -> Cells:
     if sorted(sources) != sorted(targets):
         raise InputError(
             f"{where}: the first row and the first column name different languages",
-            hint="write targets down the first column and the same codes along the first row as sources",
+            hint="write the targets in the first column, and the same codes as sources in the first row",
         )
     codes = tuple(targets)
     grids, states = _empty(len(codes))
@@ -87,5 +89,5 @@ def _number(cell: str, where: str, *, infinite: bool) -> float:
     except ValueError:
         value = math.nan
     if math.isnan(value) or (math.isinf(value) and not infinite):
-        raise InputError(f"{where}: {cell!r} is not a number", hint="leave a cell empty where nothing is known")
+        raise InputError(f"{where}: {cell!r} is not a number", hint="leave a cell empty if its score is unknown")
     return value

@@ -50,7 +50,7 @@ class LearningCurve:
         if d.shape != y.shape or d.ndim != 1:
             raise InputError(f"{where}: tokens {d.shape} and loss {y.shape} differ in shape")
         if len(d) < 2:
-            raise InputError(f"{where}: {len(d)} {lr_state} checkpoint(s)", hint="a curve needs two or more")
+            raise InputError(f"{where}: {len(d)} {lr_state} checkpoint(s)", hint="a learning curve needs two or more")
         if not (np.isfinite(d).all() and np.isfinite(y).all() and (d > 0).all() and (y > 0).all()):
             raise InputError(f"{where}: tokens and loss must be positive and finite")
         if not (np.diff(d) > 0).all():
@@ -83,7 +83,7 @@ class LearningCurve:
         rows = losses.join(seen, on=["run", "step"]).with_columns(value=METRICS[metric])
         rows = rows.group_by("total").agg(pl.mean("value")).filter(pl.col("total") > 0).sort("total")
         if rows["value"].null_count():
-            raise InputError(f"{metric} of {language!r} needs totals that the losses table does not hold")
+            raise InputError(f"{metric} of {language!r} needs totals that the losses table does not have")
         return cls(language, rows["total"].to_numpy(), rows["value"].to_numpy(), lr_state, "+".join(names))
 
     @functools.cached_property
@@ -115,7 +115,7 @@ class LearningCurve:
         """
         if not self.tokens[0] * (1 - 1e-12) <= tokens <= self.tokens[-1] * (1 + 1e-12):
             raise InputError(
-                f"{tokens:.4g} tokens lie outside the {self.lr_state} checkpoints of {self.language!r} in run "
+                f"{tokens:.4g} tokens are outside the {self.lr_state} checkpoints of {self.language!r} in run "
                 f"{self.run!r} ({self.tokens[0]:.4g} to {self.tokens[-1]:.4g} tokens)",
                 hint="choose another anchor, or evaluate more checkpoints",
             )
@@ -167,7 +167,7 @@ def every_curve(
     seen = runs.exposure.group_by("run", "step").agg(total=pl.sum("tokens"))
     rows = losses.join(seen, on=["run", "step"]).filter(pl.col("total") > 0).sort("run", "language", "total")
     if rows["value"].null_count():
-        raise InputError(f"{metric} needs totals that the losses table does not hold")
+        raise InputError(f"{metric} needs totals that the losses table does not have")
     found = {}
     for (run, language), part in rows.group_by(["run", "language"], maintain_order=True):
         if part.height > 1:

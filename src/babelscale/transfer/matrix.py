@@ -89,7 +89,7 @@ class TransferMatrix(JsonResult):
         n = len(self.languages)
         object.__setattr__(self, "languages", tuple(self.languages))
         if len(set(self.languages)) != n:
-            raise InputError("a language stands twice in the transfer matrix")
+            raise InputError("a language occurs twice in the transfer matrix")
         if bad := [code for code in self.languages if not is_well_formed(code)]:
             raise InputError(f"{bad[0]!r} is not a language code", hint="codes are BCP-47, such as sw or fil")
         for name in ("values", "low", "high"):
@@ -258,7 +258,7 @@ class TransferMatrix(JsonResult):
     def summary(self) -> str:
         body = self._square() if len(self.languages) <= _WIDEST else self._by_target()
         cut = self.provenance.get("on_part_of_the_text", [])
-        few = f"{len(cut)} runs repeat part of the text that others read whole, and are left out: "
+        few = f"{len(cut)} runs repeat a part of the text that other runs read completely. They are left out: "
         told = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
         return "\n".join([self.headline, *body, *told])
 
@@ -274,7 +274,7 @@ class TransferMatrix(JsonResult):
         lines = []
         for target in self.languages:
             said = (f"{h.source} {_cell(h.value, h.low, h.high)}" for h in self.helpers(target, 5))
-            lines.append(f"  {target:<5}best sources: {', '.join(said) or 'none known'}")
+            lines.append(f"  {target:<5}best sources: {', '.join(said) or 'unknown'}")
         return lines
 
 
@@ -292,4 +292,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", hint="name a JSON or CSV file of a matrix") from None
+        raise InputError(
+            f"{path}: cannot be read ({error})", hint="give a JSON or CSV file with a transfer matrix"
+        ) from None

@@ -85,7 +85,7 @@ def from_runs(
             "with two checkpoints or more",
         )
     if tokens is None and not 0 < anchor <= 1:
-        raise InputError(f"anchor {anchor} is not a share above 0 and up to 1")
+        raise InputError(f"anchor {anchor} must be above 0 and at most 1")
     d_mono = anchor * min(float(mono.tokens[-1]) for _, _, mono, _ in pairs) if tokens is None else float(tokens)
     for target, source, mono, both in pairs:
         scores[target, source].append(score(mono, both, tokens=d_mono))
@@ -179,7 +179,7 @@ def most_used_size(runs: Runs, *, pairs: bool = False) -> float:
     mixed = trained_on(runs).filter(languages == 2 if pairs else languages > 1)
     if not mixed.height:
         raise InputError(
-            f"these runs hold no {'bilingual run' if pairs else 'run of several languages'}",
+            f"among these runs there is no {'bilingual run' if pairs else 'run of several languages'}",
             hint="a transfer score compares a 50/50 run with a monolingual one",
         )
     counts = mixed.group_by("params").len().sort("len", "params", descending=True)

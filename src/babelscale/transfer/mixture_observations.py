@@ -144,12 +144,12 @@ def observe_mixtures(
     if d_eff < first:
         shortest = most / (0.4 if anchor is None else anchor)
         raise InputError(
-            f"the anchor of {d_eff:.3g} tokens lies before the first checkpoint of monolingual runs ({first:.3g})",
-            hint=f"an anchor of {first / shortest:.2g} or more, or monolingual runs that are measured earlier",
+            f"the anchor of {d_eff:.3g} tokens is before the first checkpoint of monolingual runs ({first:.3g})",
+            hint=f"give an anchor of {first / shortest:.2g} or more, or monolingual runs that are measured earlier",
         )
     if anchor is None and short > _MOST_SHORT:
         raise InputError(
-            f"at N = {size:.4g} {short:.0%} of the readings of mixtures fall short of {d_eff:.3g} tokens; monolingual "
+            f"at N = {size:.4g} {short:.0%} of the readings of mixtures do not reach {d_eff:.3g} tokens; monolingual "
             f"runs are measured from {first:.3g} tokens on",
             hint="train mixtures longer, measure monolingual runs earlier, or read mixtures at their ends",
         )

@@ -104,13 +104,16 @@ class MixtureEstimate:
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
-        lines = [str(self.matrix), f"spread of log gain by part: {told}; of a reading {self.residual:.3f}"]
+        lines = [
+            str(self.matrix),
+            f"standard deviation of log gain by effect: {told}; of a reading: {self.residual:.3f}",
+        ]
         if len(self.evidence) > 1:
             best = max(self.evidence.values())
             said = "; ".join(f"{form} {value - best:+.1f}" for form, value in self.evidence.items())
-            lines.append(f"form {self.form!r}; log evidence of each, less the best: {said}")
+            lines.append(f"form {self.form!r}; log evidence of each form, minus that of the best: {said}")
         elif not FORMS[self.form].width:
-            lines.append(f"form {self.form!r}; mixtures of several widths would tell whether another fits better")
+            lines.append(f"form {self.form!r}; mixtures of several widths are needed to compare it with other forms")
         return "\n".join(lines)
 
 
@@ -130,7 +133,7 @@ def estimate(
         raise InputError(f"no form {unknown[0]!r}", hint=f"one of {', '.join(FORMS)}")
     if len(readings) < 2 * len(readings.languages):
         raise InputError(
-            f"{len(readings)} readings of {len(readings.languages)} languages are too few for a matrix",
+            f"{len(readings)} readings of {len(readings.languages)} languages are not enough for a matrix",
             hint="at least two mixtures for each language; `babelscale study next` proposes them",
         )
     relations = (relations or Relations.of(readings.languages)).at(readings.languages)

@@ -105,8 +105,11 @@ class Regression:
         return {"terms": terms, "R2": self.R2, "scores": self.scores, "centred": self.centred}
 
     def __str__(self) -> str:
-        taken = "less target means, " if self.centred else ""
-        lines = [f"together ({taken}{self.scores} scores, R2 {self.R2:.2f}), change of BTS per standard deviation:"]
+        taken = "minus target means, " if self.centred else ""
+        lines = [
+            f"regression on all features ({taken}{self.scores} scores, R2 {self.R2:.2f}): change of BTS per standard "
+            "deviation"
+        ]
         width = max((len(term.name) for term in self.terms), default=0) + 2
         lines += [f"  {term.name:<{width}}{term.weight:+.3f}  p = {term.p:.4f}" for term in self.terms]
         return "\n".join(lines)
@@ -136,7 +139,7 @@ def regress(
             names.append(name)
             columns.append(scaled)
     if known.sum() < 3 * (len(names) + 1):
-        raise InputError(f"{int(known.sum())} scores cannot carry {len(names)} features")
+        raise InputError(f"{int(known.sum())} scores are too few for {len(names)} features")
     y = _centred_rows(grid, known) if centred else grid
     y = y[known] - y[known].mean()
     X = np.stack([column[known] for column in columns], 1)

@@ -94,7 +94,7 @@ class MatrixPrediction:
         lines = [
             str(self.matrix),
             "",
-            "left out       scores     R2  rank r  in a row  in 90 %   means alone: R2  rank r",
+            "left out       scores     R2  rank r  in a row  in 90 %   means only: R2  rank r",
         ]
         for c in self.checks:
             lines.append(
@@ -102,11 +102,11 @@ class MatrixPrediction:
                 f"{100 * c.coverage:>7.0f} %{c.means_R2:>18.2f}{c.means_spearman:>8.2f}"
             )
         told = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
-        lines.append(f"spread of log gain by part: {told}")
+        lines.append(f"standard deviation of log gain by effect: {told}")
         if max(self.widened) > 1:
             lines.append(
                 f"intervals are widened {self.widened[0]:.2f}-fold, {self.widened[1]:.2f}-fold for languages without "
-                "any score, as left-out scores asked for"
+                "any score, because the checks on left-out scores require it"
             )
         return "\n".join(lines)
 
@@ -132,12 +132,12 @@ def predict(
     codes = tuple(dict.fromkeys((*(languages or ()), *matrix.languages)))
     relations = Relations.of(codes) if relations is None else relations
     if missing := [code for code in codes if code not in relations.languages]:
-        raise InputError(f"relations lack {missing[0]!r}", hint="make them for every language of the matrix")
+        raise InputError(f"relations lack {missing[0]!r}", hint="give them for every language of the matrix")
     cells = observed(matrix, codes)
     known = int(np.isfinite(cells.y).sum())
     if known < FEWEST:
         raise InputError(
-            f"{known} known scores are too few to predict others from",
+            f"{known} known scores are too few to predict other scores",
             hint=f"at least {FEWEST} are needed; `babelscale study next` proposes which to measure",
         )
     features = Features.of(relations.at(codes), cells.target, cells.source)

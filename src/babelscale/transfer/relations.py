@@ -118,7 +118,7 @@ class Relations:
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
                 raise InputError(f"{path}: {error.message}", hint=error.hint) from None
-            raise InputError(f"{path}: not a file of relations ({type(error).__name__}: {error})") from None
+            raise InputError(f"{path}: this is not a file of relations ({type(error).__name__}: {error})") from None
 
 
 def same(languages: Sequence[str], trait: Trait) -> NDArray[np.bool_]:
