@@ -23,6 +23,7 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from babelscale import files
 from babelscale.errors import BabelscaleError, InputError
+from babelscale.formatting import text_table
 
 if TYPE_CHECKING:
     import altair as alt
@@ -201,12 +202,7 @@ def _cells(frame: pl.DataFrame) -> tuple[list[str], list[bool], list[list[str]],
 
 def _text_table(frame: pl.DataFrame) -> list[str]:
     header, numeric, rows, cut = _cells(frame)
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    align = [str.rjust if number else str.ljust for number in numeric]
-    lines = [
-        "  " + "  ".join(how(cell, width) for how, cell, width in zip(align, row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
+    lines = [f"  {line.rstrip()}" for line in text_table(header, rows, numeric)]
     return [*lines, f"  {cut}"] if cut else lines
 
 

@@ -18,6 +18,7 @@ from babelscale.charts.plans import token_rows
 from babelscale.charts.training import KINDS, loss_rows
 from babelscale.charts.transfer import cells
 from babelscale.fitting import compare, fit
+from babelscale.formatting import count
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix
 
@@ -197,4 +198,4 @@ def test_log_ticks_lie_in_range_and_are_few(low: float, ratio: float) -> None:
     ("value", "said"), [(999.9e3, "1M"), (1.234e6, "1.23M"), (86e9, "86B"), (12, "12"), (2e12, "2T"), (0.5, "0.5")]
 )
 def test_counts_as_people_write_them(value: float, said: str) -> None:
-    assert style.human(value) == said
+    assert count(value) == said

@@ -8,8 +8,8 @@ from planning_cases import transfer_fit
 
 from babelscale import published
 from babelscale.errors import InputError
+from babelscale.formatting import count
 from babelscale.planning import plan
-from babelscale.planning.wording import count
 
 UNIQUE = {"sw": 5e8, "en": 1e12}
 FITS = [transfer_fit("sw", {"en": 0.2}), transfer_fit("en", {"sw": 0.1}, B=2000.0)]

@@ -12,6 +12,7 @@ import altair as alt
 import polars as pl
 
 from babelscale.charts import live, style
+from babelscale.formatting import count
 from babelscale.runs import METRICS
 
 Drawn = alt.LayerChart | alt.FacetChart
@@ -262,12 +263,12 @@ def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
     Args:
         frame: `width_frame`.
     """
-    sizes = [style.human(value) for value in sorted(frame["params"].unique())]
+    sizes = [count(value) for value in sorted(frame["params"].unique())]
     rows = [
         row
         | {
             "name": style.name(row["language"]),
-            "size": style.human(row["params"]),
+            "size": count(row["params"]),
             "join": f"{row['params']:g} {row['total_tokens']:.3g}",
         }
         for row in frame.to_dicts()

@@ -9,6 +9,7 @@ import numpy as np
 from babelscale.allocation import Allocation
 from babelscale.charts import style
 from babelscale.errors import InputError
+from babelscale.formatting import count
 from babelscale.languages import UNDETERMINED
 from babelscale.runs import Metric, Observations, Runs
 
@@ -125,7 +126,7 @@ def curve_rows(fit: "Fit", runs: Runs | None = None, *, sizes: int = 5, steps: i
         for k, tokens in enumerate(D):
             found.append(
                 {
-                    "size": style.human(float(N)),
+                    "size": count(float(N)),
                     "tokens": float(tokens),
                     "loss": float(told.loss[k]),
                     "low": float(told.low[k]),
@@ -184,7 +185,7 @@ def _monolingual_rows(seen: Observations, sizes: Sequence[str]) -> list[style.Ro
     alone = np.isclose(seen.allocation.D(seen.target), seen.allocation.total_tokens)
     rows: list[style.Row] = [
         {
-            "size": style.human(float(seen.allocation.params[k])),
+            "size": count(float(seen.allocation.params[k])),
             "tokens": float(seen.allocation.D(seen.target)[k]),
             "loss": float(seen.loss[k]),
             "run": str(seen.run[k]),

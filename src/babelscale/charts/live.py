@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from babelscale.charts import style
+from babelscale.formatting import json_ready
 
 Spec = dict[str, Any]
 
@@ -19,7 +20,7 @@ def filled(build: Callable[..., Any], rows: Iterable[style.Row], *fixed: str, ti
     """The Vega-Lite spec of `build(rows, *fixed)` in the house's look: one made before, with these rows."""
     spec = copy.deepcopy(_template(build, fixed, title))
     spec["description"] = description
-    _fill(spec, style.finite(rows))
+    _fill(spec, json_ready(list(rows)))
     return spec
 
 

@@ -8,6 +8,7 @@ import altair as alt
 import polars as pl
 
 from babelscale.charts import live, style
+from babelscale.formatting import count
 
 Drawn = alt.LayerChart | alt.FacetChart
 
@@ -126,10 +127,10 @@ def transfer_along(found: "Along") -> alt.TopLevelMixin:
     frame = found.table.filter(pl.col("score").is_finite())
     common = found.common.height
     pair = pl.format("{} from {}", "target", "source")
-    frame = frame.with_columns(pair=pair, size=pl.col("params").map_elements(style.human, return_dtype=pl.String))
+    frame = frame.with_columns(pair=pair, size=pl.col("params").map_elements(count, return_dtype=pl.String))
     shared = frame.join(found.common, on=["params", "d_mono"], how="semi")
     whole = shared.group_by("target", "source").len().filter(pl.col("len") == common)
-    sizes = [style.human(value) for value in sorted(frame["params"].unique())]
+    sizes = [count(value) for value in sorted(frame["params"].unique())]
     mean = shared.join(whole, on=["target", "source"], how="semi")
     mean = mean.group_by("params", "d_mono", "size").agg(pl.mean("score"), pairs=pl.len())
     colour = alt.Color(

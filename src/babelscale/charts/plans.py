@@ -11,6 +11,7 @@ import altair as alt
 import numpy as np
 
 from babelscale.charts import live, style
+from babelscale.formatting import count
 
 if TYPE_CHECKING:
     from babelscale.planning import Plan
@@ -33,7 +34,7 @@ def token_rows(plan: "Plan") -> list[style.Row]:
         unique = float(plan.unique_tokens.get(code, np.inf))
         epochs = float(tokens) / unique
         repeats = f"{epochs:.2g} {'epoch' if epochs == 1 else 'epochs'}" if np.isfinite(unique) else "epochs unknown"
-        told = f"{style.human(float(tokens))}, {repeats}" if tokens > 0 else "none"
+        told = f"{count(float(tokens))}, {repeats}" if tokens > 0 else "none"
         found.append(
             {
                 "language": code,
@@ -192,7 +193,7 @@ def plan(plan: "Plan") -> alt.TopLevelMixin:
         simpler = baselines(baseline_rows(plan), plan.metric)
         parts.append(simpler.properties(title=_BASELINES))
     shares = ", ".join(f"{row['name']} {100 * row['share']:.0f} %" for row in token_rows(plan) if row["share"] > 0)
-    title = f"A plan of {plan.compute:.3g} FLOPs: {style.human(plan.params)} parameters"
+    title = f"A plan of {plan.compute:.3g} FLOPs: {count(plan.params)} parameters"
     return style.finish(alt.vconcat(*parts), title, f"{title}, tokens {shares}.")
 
 

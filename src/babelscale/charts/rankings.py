@@ -11,6 +11,7 @@ import altair as alt
 import numpy as np
 
 from babelscale.charts import live, style
+from babelscale.formatting import minus
 
 Drawn = alt.LayerChart | alt.FacetChart
 
@@ -126,7 +127,7 @@ def helper_rows(matrix: "TransferMatrix", target: str) -> list[style.Row]:
                 "low": None if bound else helper.low,
                 "high": None if bound else helper.high,
                 "status": helper.status,
-                "text": text.replace("-", "−"),
+                "text": minus(text),
                 "bound": bound,
             }
         )

@@ -11,6 +11,7 @@ import altair as alt
 
 from babelscale import languages
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 
 Row = dict[str, Any]
 
@@ -42,12 +43,7 @@ def rows(data: Iterable[Row], name: str | None = None) -> alt.InlineData:
     Args:
         name: by which a drawn chart takes new rows (see `babelscale.charts.live`).
     """
-    return alt.InlineData(values=finite(data), name=alt.Undefined if name is None else name)
-
-
-def finite(data: Iterable[Row]) -> list[Row]:
-    """Rows whose values are ready for JSON."""
-    return [{key: _finite(value) for key, value in row.items()} for row in data]
+    return alt.InlineData(values=json_ready(list(data)), name=alt.Undefined if name is None else name)
 
 
 def name(code: str) -> str:
@@ -75,15 +71,6 @@ def by_kinship(codes: Iterable[str], first: str = "branch") -> list[str]:
         return (0, kin, known.script, code) if first == "branch" else (0, known.script, kin, code)
 
     return sorted(codes, key=key)
-
-
-def human(value: float) -> str:
-    """A count in three figures: 1.2M, 86B; the suffixes are thousand, million, (US) billion, trillion."""
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        # 999.5 and above would round up to 1e+03 of the smaller suffix.
-        if 1e15 > abs(value) >= size * 0.9995:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def metric_title(metric: str) -> str:
@@ -165,7 +152,3 @@ def finish(
         .configure_title(color=INK, fontSize=14, fontWeight=600, offset=12, subtitleColor=INK, subtitleFontSize=12)
         .configure_header(labelColor=INK, titleColor=INK, labelFontSize=12, labelFontWeight=600)
     )
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,6 +8,7 @@ import altair as alt
 import numpy as np
 
 from babelscale.charts import live, style
+from babelscale.formatting import number
 
 Drawn = alt.LayerChart | alt.FacetChart
 
@@ -71,7 +72,7 @@ def cells(matrix: "TransferMatrix", codes: Sequence[str] | None = None, shows: S
                     "shown": end if math.isfinite(end) else None,
                     "row": row,
                     "column": column,
-                    "label": text if shows == "score" else f"{end:.2f}".replace("-", "−") if math.isfinite(end) else "",
+                    "label": text if shows == "score" else number(end, ".2f"),
                 }
             )
     return found
@@ -211,17 +212,15 @@ def mean_scores(matrix: "TransferMatrix", side: str) -> dict[str, float]:
 def _shown(value: float, low: float, high: float, status: str) -> tuple[float, str]:
     """The number a cell stands for and its text; a censored cell shows the bound that is known."""
     if math.isfinite(value):
-        text = f"{value:.2f}".replace("-", "−")
+        text = number(value, ".2f")
         return value, f"({text})" if status == "predicted" else text
     # Scores never exceed 2, so an upper bound of 2 or more tells nothing and the lower one is the news.
     if math.isfinite(high) and high < 2:
-        return high, f"<{high:.2f}".replace("-", "−")
-    return low, f">{low:.2f}".replace("-", "−")
+        return high, f"<{number(high, '.2f')}"
+    return low, f">{number(low, '.2f')}"
 
 
 def _interval(low: float, high: float) -> str:
     if math.isnan(low) and math.isnan(high):
         return "unknown"
-    lower = f"{low:+.2f}" if math.isfinite(low) else "no lower bound"
-    upper = f"{high:+.2f}" if math.isfinite(high) else "no upper bound"
-    return f"{lower} to {upper}".replace("-", "−")
+    return f"{number(low, '+.2f', 'no lower bound')} to {number(high, '+.2f', 'no upper bound')}"

@@ -16,6 +16,7 @@ from babelscale.fitting.bootstrap import Progress
 from babelscale.fitting.estimate import FitSettings, Objective, checked, search, usable
 from babelscale.fitting.objective import Array, FitProblem
 from babelscale.fitting.result import Fit
+from babelscale.formatting import json_ready
 from babelscale.laws import ScalingLaw
 from babelscale.result import JsonResult, Numbers
 from babelscale.runs import Metric, Runs
@@ -88,8 +89,8 @@ class Profile(JsonResult):
             "why": self.why,
             "measure": self.measure,
             "values": self.values.tolist(),
-            "objective": _plain(self.objective),
-            "others": {name: _plain(column) for name, column in self.others.items()},
+            "objective": json_ready(self.objective),
+            "others": json_ready(self.others),
             "notes": list(self.notes),
         }
 
@@ -146,10 +147,6 @@ class Profile(JsonResult):
         low, high = self.searched
         limit = f"down to {low:.4g}, the least" if side == "below" else f"up to {high:.4g}, the most"
         return f"unbounded {side} ({limit} searched)"
-
-
-def _plain(values: NDArray[np.float64]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def profile(

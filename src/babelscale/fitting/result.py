@@ -16,6 +16,7 @@ from pydantic import InstanceOf
 from babelscale import laws
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 from babelscale.intervals import central, normal_points
 from babelscale.laws import ScalingLaw
 from babelscale.result import JsonResult, Numbers, read_json, to_number, to_numbers
@@ -51,7 +52,8 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is not known is None."""
         numbers = {
-            name: _json(getattr(self, name)) for name in ("loss", "low", "high", "confidence_low", "confidence_high")
+            name: json_ready(getattr(self, name))
+            for name in ("loss", "low", "high", "confidence_low", "confidence_high")
         }
         return {**numbers, "metric": self.metric, "extrapolation": self.extrapolation}
 
@@ -231,10 +233,3 @@ def unique_tokens(allocation: Allocation) -> dict[str, float]:
 
 
 NORMAL = normal_points(41)
-
-
-def _json(values: NDArray[np.float64]) -> Any:
-    """Nested lists for JSON, None for what is not finite."""
-    plain = np.array(values, dtype=object)
-    plain[~np.isfinite(values)] = None
-    return plain.tolist()

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from babelscale import published
 from babelscale.errors import InputError
+from babelscale.formatting import count
 from babelscale.planning.optimiser.interior_point import Solution
 from babelscale.planning.optimiser.newton import Box
 from babelscale.planning.optimiser.setting import Setting
 from babelscale.planning.optimiser.solver import PlanProblem, SolvedProblem, solve, solve_near
 from babelscale.planning.request import PlanRequest
-from babelscale.planning.wording import count
 
 Array = NDArray[np.float64]
 

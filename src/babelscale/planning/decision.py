@@ -15,16 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale import fitting, published, tables
+from babelscale import files, fitting, published, tables
 from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.bootstrap import run_weights
+from babelscale.formatting import count, json_ready
 from babelscale.intervals import interval
 from babelscale.laws import Chinchilla
 from babelscale.planning.planner import plan
-from babelscale.planning.wording import count, plain, save_json
 from babelscale.runs import Observations, Runs
 
 Array = NDArray[np.float64]
@@ -190,10 +190,10 @@ class Decision:
     charged: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        return plain({"kind": "decision", **asdict(self)})
+        return json_ready({"kind": "decision", **asdict(self)})
 
     def save(self, path: str | Path) -> Path:
-        return save_json(path, self.to_dict())
+        return files.write_json(path, self.to_dict())
 
     def __str__(self) -> str:
         words = {

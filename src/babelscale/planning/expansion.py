@@ -19,11 +19,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from babelscale import published
+from babelscale import files, published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.formatting import count, json_ready, text_table
 from babelscale.intervals import Z90, interval, normal_quantile
-from babelscale.planning.wording import columns, count, plain, save_json
 from babelscale.published.figures import power
 from babelscale.transfer import TransferMatrix
 
@@ -154,10 +154,10 @@ class Expansion:
             data[name] = getattr(self, name)._asdict()
         data["frontier"] = [_told(point) for point in self.frontier]
         data["cheapest"] = None if self.cheapest is None else _told(self.cheapest)
-        return plain(data)
+        return json_ready(data)
 
     def save(self, path: str | Path) -> Path:
-        return save_json(path, self.to_dict())
+        return files.write_json(path, self.to_dict())
 
     def __str__(self) -> str:
         named = (
@@ -168,17 +168,17 @@ class Expansion:
         )
         rows = [[name, f"{m.value:.3g}x", f"{m.low:.4g}x to {m.high:.4g}x"] for name, m in named]
         lines = [f"{self.languages} -> {self.to} languages at equal loss, sampled evenly"]
-        lines += ["  " + line for line in columns(("multiply", "by", self.interval), rows)]
+        lines += ["  " + line for line in text_table(("multiply", "by", self.interval), rows)]
         if self.now and self.then:
             (N, D, C), (N2, D2, C2) = self.now, self.then
             lines.append(f"  from {count(N)} parameters, {count(D)} tokens, {C:.3g} FLOPs")
             lines.append(f"  to   {count(N2)} parameters, {count(D2)} tokens, {C2:.3g} FLOPs")
         points = [[f"{p.params:.2f}x", _said(p.tokens), _said(p.compute)] for p in self.frontier]
         lines += ["", "  other ways to keep the loss"]
-        lines += ["  " + line for line in columns(("parameters N", "tokens D_tot", "compute C"), points)]
+        lines += ["  " + line for line in text_table(("parameters N", "tokens D_tot", "compute C"), points)]
         if self.first:
             lines += ["", "  which languages to add first"]
-            lines += ["  " + line for line in columns(CandidateLanguage.HEADER, [one.row() for one in self.first])]
+            lines += ["  " + line for line in text_table(CandidateLanguage.HEADER, [one.row() for one in self.first])]
         if self.then:
             lines.append("")
             lines.append(

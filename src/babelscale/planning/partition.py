@@ -18,9 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale import files
 from babelscale import languages as language_table
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.formatting import count, json_ready, text_table
 from babelscale.intervals import interval
 from babelscale.planning import group_models
 from babelscale.planning.budget import Budget, optimum
@@ -28,7 +30,6 @@ from babelscale.planning.group_models import GroupModel, ModelCache
 from babelscale.planning.law_source import FittedLaws, LawSource
 from babelscale.planning.optimiser.setting import Setting, problem
 from babelscale.planning.request import DRAWS, PlanRequest, check_unique, check_weights
-from babelscale.planning.wording import columns, count, plain, save_json
 from babelscale.transfer import TransferMatrix
 
 Array = NDArray[np.float64]
@@ -72,10 +73,10 @@ class ModelPartition:
     split: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return plain({"kind": "modular", **asdict(self)})
+        return json_ready({"kind": "modular", **asdict(self)})
 
     def save(self, path: str | Path) -> Path:
-        return save_json(path, self.to_dict())
+        return files.write_json(path, self.to_dict())
 
     def __str__(self) -> str:
         words = {"one": "one model for all", "several": f"{len(self.parts)} models", "either": "either"}
@@ -93,9 +94,9 @@ class ModelPartition:
             for part in (self.one, *self.parts)
         ]
         rows[0][0] = "one for all"
-        lines += ["  " + line.rstrip() for line in columns(("model", "parameters", "tokens", "FLOPs"), rows)]
+        lines += ["  " + line.rstrip() for line in text_table(("model", "parameters", "tokens", "FLOPs"), rows)]
         rows = [[code, f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"] for code, (a, b) in self.losses.items()]
-        lines += ["", *("  " + line for line in columns(("language", "one model", "parts", "change"), rows)), ""]
+        lines += ["", *("  " + line for line in text_table(("language", "one model", "parts", "change"), rows)), ""]
         return "\n".join([*lines, *(f"  * {sentence}" for sentence in self.notes), f"  source: {self.source}"])
 
 

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from babelscale import files
 from babelscale.allocation import Allocation
+from babelscale.formatting import count, count_interval, json_ready, text_table
 from babelscale.planning.baselines import Baseline
 from babelscale.planning.optimiser.certificate import Certificate
-from babelscale.planning.wording import between, columns, count, plain, save_json
 
 Interval = tuple[float, float]
 
@@ -94,7 +95,7 @@ class Plan:
             }
             for code, D in self.tokens.items()
         }
-        return plain(
+        return json_ready(
             {
                 "kind": "plan",
                 "params": self.params,
@@ -124,7 +125,7 @@ class Plan:
 
     def save(self, path: str | Path) -> Path:
         """Write `to_dict` as JSON, atomically."""
-        return save_json(path, self.to_dict())
+        return files.write_json(path, self.to_dict())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
@@ -186,7 +187,7 @@ _GOALS = {"mean": "weighted mean loss", "worst": "worst language's loss", "regre
 
 def told(plan: Plan) -> str:
     """A plan for people: size, tokens and losses by language, what simpler mixtures lose, and what is not known."""
-    interval = between(plan.params_interval)
+    interval = count_interval(plan.params_interval)
     served = f" + 2 N for {count(plan.inference_tokens)} served tokens" if plan.inference_tokens else ""
     lines = [f"plan for {plan.compute:.3g} FLOPs (6 N D{served})"]
     if plan.compute_interval is not None:
@@ -201,7 +202,7 @@ def told(plan: Plan) -> str:
     lines += [f"  objective   {_GOALS.get(goal, goal)}{f' ({robust})' if robust else ''} {plan.objective:.4f}", ""]
     known = [code for code in plan.tokens if plan.tokens[code] > 0 or code in plan.losses]
     header = ("language", "tokens", "90 %", "share", "90 %", "unique", "epochs", "loss", "90 %")
-    lines += ["  " + line.rstrip() for line in columns(header, [_row(plan, code) for code in known])]
+    lines += ["  " + line.rstrip() for line in text_table(header, [_row(plan, code) for code in known])]
     if none := [code for code in plan.tokens if code not in known]:
         lines.append(f"  no tokens of {', '.join(none)}")
     if plan.baselines:
@@ -215,7 +216,7 @@ def told(plan: Plan) -> str:
             ]
             for b in plan.baselines
         ]
-        lines += ["  " + line.rstrip() for line in columns(("mixture", "parameters", "loss", "90 %"), rows)]
+        lines += ["  " + line.rstrip() for line in text_table(("mixture", "parameters", "loss", "90 %"), rows)]
     said = ([plan.extrapolation] if plan.extrapolation else []) + list(plan.notes)
     return "\n".join([*lines, "", *(f"  * {sentence}" for sentence in said), f"  source: {plan.source}"])
 
@@ -226,7 +227,7 @@ def _row(plan: Plan, code: str) -> list[str]:
     return [
         code,
         count(plan.tokens[code]),
-        between(plan.tokens_interval.get(code)),
+        count_interval(plan.tokens_interval.get(code)),
         f"{100 * plan.shares[code]:.1f} %",
         "" if share is None else f"{100 * share[0]:.1f} to {100 * share[1]:.1f}",
         f"{count(U)}{' est.' if code in plan.estimated else ''}" if known else "unknown",

@@ -10,6 +10,7 @@ from typing import Any
 from babelscale import languages as known_languages
 from babelscale.corpora.store import STORE, TokenStore
 from babelscale.errors import InputError, StudyError
+from babelscale.formatting import count, duration, file_size, plural
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
 from babelscale.study.failures import failures
@@ -57,7 +58,7 @@ class Storage:
 
     def __str__(self) -> str:
         parts = (("states kept", self.states), ("logs", self.logs), ("tokenised text", self.token_stores))
-        return f"{_bytes(self.total)} on disk: {', '.join(f'{name} {_bytes(size)}' for name, size in parts)}"
+        return f"{file_size(self.total)} on disk: {', '.join(f'{name} {file_size(size)}' for name, size in parts)}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Largest:
     devices: int | None
 
     def __str__(self) -> str:
-        text = f"largest model {_count(self.params)} parameters: {_bytes(self.bytes)} of memory and its activations"
+        text = f"largest model {count(self.params)} parameters: {file_size(self.bytes)} of memory and its activations"
         return text if self.devices in (None, 1) else f"{text}, spread over {self.devices} devices at least"
 
 
@@ -91,7 +92,7 @@ class Done:
         text = f"{self.folder}: {self.runs} runs finished"
         if self.throughput is not None:
             text += f", at {self.throughput / 1e9:.3g} GFLOP/s a run as measured"
-        return f"{text}; about {_hours(self.hours_left)} left"
+        return f"{text}; about {duration(3600 * self.hours_left)} left"
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,9 @@ class Estimate:
         )
         if self.branched:
             lines.append(f"of the FLOPs {self.branched:.3g} are not spent: runs branch off others that begin alike")
-        number = "1 device" if self.devices == 1 else f"{self.devices} devices"
-        lines += [f"about {_hours(self.hours)} of training on {number}", f"  {self.device}"]
+        used = f" ({self.devices * self.hours:,.0f} device-hours)" if self.hours >= 2 else ""
+        trained = f"about {duration(3600 * self.hours)} of training on {plural(self.devices, 'device')}{used}"
+        lines += [trained, f"  {self.device}"]
         lines += [str(self.storage), str(self.largest), *([str(self.done)] if self.done else []), *self.assumptions]
         return "\n".join(lines)
 
@@ -302,25 +304,6 @@ def _largest(specs: Mapping[str, RunSpec], device: Device) -> Largest:
 
 def _tokens(specs: Iterable[RunSpec]) -> float:
     return float(sum(spec.tokens for spec in specs))
-
-
-def _hours(hours: float) -> str:
-    if hours < 2:
-        return f"{60 * hours:.1f} minutes"
-    if hours < 72:
-        return f"{hours:.1f} hours"
-    return f"{hours:,.0f} hours ({hours / 24:,.0f} days)"
-
-
-def _bytes(size: float) -> str:
-    for unit, value in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= value:
-            return f"{size / value:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
-
-
-def _count(number: float) -> str:
-    return f"{number / 1e9:.3g} billion" if number >= 1e9 else f"{number / 1e6:.3g} million"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from babelscale.errors import InputError
+from babelscale.formatting import flop_rate
 
 # FLOPs a second of one pinned CPU thread over a whole quickstart, evaluation and compiling included, as measured for
 # models of 0.1M to 0.3M parameters (docs/performance.md).
@@ -37,11 +38,11 @@ class Device:
 
     def __str__(self) -> str:
         if self.rate is not None:
-            return f"{self.name} at {_flops(self.rate)} ({self.source})"
+            return f"{self.name} at {flop_rate(self.rate)} ({self.source})"
         low, high = ASSUMED_SHARES[0][1], ASSUMED_SHARES[-1][1]
         return (
-            f"{self.name}: {_flops(self.peak)} at its peak ({self.source}); {100 * low:.0f} % of it for the smallest "
-            f"models and {100 * high:.0f} % from {ASSUMED_SHARES[-2][0] / 1e6:.0f}M parameters on are assumed"
+            f"{self.name}: {flop_rate(self.peak)} at its peak ({self.source}); {100 * low:.0f} % of it for the "
+            f"smallest models and {100 * high:.0f} % from {ASSUMED_SHARES[-2][0] / 1e6:.0f}M parameters on are assumed"
         )
 
 
@@ -70,10 +71,3 @@ def by_name(name: str) -> Device:
             f"no device {name!r}", hint=f"one of {', '.join(DEVICES)}; or give the FLOPs a second with --throughput"
         )
     return DEVICES[name]
-
-
-def _flops(rate: float) -> str:
-    for unit, value in (("PFLOP/s", 1e15), ("TFLOP/s", 1e12), ("GFLOP/s", 1e9)):
-        if rate >= value:
-            return f"{rate / value:.3g} {unit}"
-    return f"{rate:.3g} FLOP/s"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 from babelscale.transfer.clusters import Clusters, clusters
 from babelscale.transfer.matrix import TransferMatrix
 from babelscale.transfer.permutation import PERMUTATIONS, Regression, contrast_p, node_jackknife, reciprocity_p, regress
@@ -95,7 +96,7 @@ class Analysis:
         data["contrasts"] = [dict(each) for each in data["contrasts"]]
         data["regression"] = self.regression.to_dict() if self.regression else None
         data["clusters"] = self.clusters.to_dict() if self.clusters else None
-        return _json(data)
+        return json_ready(data)
 
     def __str__(self) -> str:
         lines = [
@@ -237,11 +238,3 @@ def _gap(gap: Gap) -> str:
 
 def _percent(share: float) -> str:
     return "an unknown share" if math.isnan(share) else f"{100 * share:.0f} %"
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

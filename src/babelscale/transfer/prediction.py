@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 from babelscale.intervals import Z90
 from babelscale.transfer import mixed
 from babelscale.transfer.bts import from_gain, to_gain
@@ -81,7 +82,7 @@ class MatrixPrediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON."""
-        checks = [{k: _finite(v) for k, v in asdict(check).items()} for check in self.checks]
+        checks = [json_ready(asdict(check)) for check in self.checks]
         return {
             "matrix": self.matrix.to_dict(),
             "checks": checks,
@@ -389,7 +390,3 @@ def _told(
         fit(flat),
         rank(flat, truth),
     )
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

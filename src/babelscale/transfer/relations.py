@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from babelscale import files
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 from babelscale.languages import Language, lookup
 
 Array = NDArray[np.float64]
@@ -99,8 +100,8 @@ class Relations:
         return {
             "kind": "relations",
             "languages": list(self.languages),
-            "pairs": {name: [[_plain(x) for x in row] for row in grid.tolist()] for name, grid in self.pairs.items()},
-            "traits": {name: [_plain(x) for x in row.tolist()] for name, row in self.traits.items()},
+            "pairs": json_ready(self.pairs),
+            "traits": json_ready(self.traits),
         }
 
     def save(self, path: str | Path) -> Path:
@@ -169,7 +170,3 @@ def _checked(given: Mapping[str, Array] | None, shape: tuple[int, ...]) -> dict[
         if found[name].shape != shape:
             raise InputError(f"relation {name!r} has shape {found[name].shape}, not {shape}")
     return found
-
-
-def _plain(x: float) -> float | None:
-    return x if np.isfinite(x) else None

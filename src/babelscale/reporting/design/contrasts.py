@@ -212,11 +212,6 @@ def named(items: Iterable[str], what: str) -> str:
     return " ".join(listed) if len(listed) <= 12 else f"{len(listed)} {what}"
 
 
-def short(tokens: float) -> str:
-    """A number of tokens in three figures."""
-    return f"{tokens / 1e6:.3g}M" if tokens >= 1e6 else f"{tokens / 1e3:.3g}k"
-
-
 def contrast(question: str, subject: str, basis: str, variance: float, noise: Noise, **more: Any) -> DesignAnswer:
     """An answer about a difference of losses."""
     width = noise.half_width(variance)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from babelscale.formatting import count
 from babelscale.reporting.design.contrasts import (
     LOSS_MATTERS,
     NOISE_MATTERS,
@@ -20,7 +21,6 @@ from babelscale.reporting.design.contrasts import (
     only,
     plain,
     repeats,
-    short,
     spread_of_sd,
 )
 from babelscale.study.spec import RunSpec
@@ -89,7 +89,7 @@ def vocabularies(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
             found[code].append(1 / len(runs) + 1 / len(equal))
         elif beside:
             nearest = min(beside, key=lambda s: abs(math.log(s.tokens / tokens)))
-            apart[code].append(f"{runs[0].size} (nearest {short(nearest.tokens)} tokens)")
+            apart[code].append(f"{runs[0].size} (nearest {count(nearest.tokens)} tokens)")
         else:
             apart[code].append(runs[0].size)
     patterns: dict[tuple[Any, ...], list[str]] = {}
@@ -164,8 +164,8 @@ class _Both:
 
     @property
     def words(self) -> str:
-        ends = f"decayed losses of both at {' '.join(map(short, self.common))} tokens" if self.common else ""
-        curves = f"curves of both from {' to '.join(map(short, self.between))}" if self.between else ""
+        ends = f"decayed losses of both at {' '.join(map(count, self.common))} tokens" if self.common else ""
+        curves = f"curves of both from {' to '.join(map(count, self.between))}" if self.between else ""
         return ", ".join(part for part in (ends, curves) if part) or "no token count in common"
 
 
@@ -175,7 +175,7 @@ def _both(after: Sequence[RunSpec], fresh: Sequence[RunSpec]) -> _Both:
     low, high = max(curve[0] for curve in curves), min(curve[-1] for curve in curves)
     inside = min(sum(low <= tokens <= high for tokens in curve) for curve in curves)
     counts = [max(1, sum(s.tokens == max(common, default=0) for s in runs)) for runs in (after, fresh)]
-    lengths = [" ".join(short(tokens) for tokens in sorted({s.tokens for s in runs})) for runs in (after, fresh)]
+    lengths = [" ".join(count(tokens) for tokens in sorted({s.tokens for s in runs})) for runs in (after, fresh)]
     missing = f"runs from scratch of {lengths[0]} tokens and continued ones of {lengths[1]}"
     between = (low, high) if low < high else None
     return _Both(common, between, inside if between else 0, counts[0], counts[1], missing)
@@ -240,7 +240,7 @@ def skewed_pairs(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
     answers = []
     for (size, tokens, levels, runs, even), found in patterns.items():
         shares = ", ".join(f"{100 * share:.3g}" for share in levels)
-        subject = f"size {size}, {short(tokens)} tokens; {named(found, 'pairs')}"
+        subject = f"size {size}, {count(tokens)} tokens; {named(found, 'pairs')}"
         basis = f"shares of the first language {shares} % ({_seeds(runs)}), even pair ({_seeds(even)})"
         if not even:
             add = "the even pairs of this size and length"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from babelscale import published
-from babelscale.reporting.design.contrasts import DesignAnswer, Noise, distinct, grouped, named, only, plain, short
+from babelscale.formatting import count
+from babelscale.reporting.design.contrasts import DesignAnswer, Noise, distinct, grouped, named, only, plain
 from babelscale.study.spec import RunSpec
 from babelscale.transfer.relations import TRAITS, Trait, same
 
@@ -153,11 +154,11 @@ def _one_score(alike: Sequence[Pairs], noise: Noise, slope: Slope) -> DesignAnsw
     each = f"{' or '.join(map(str, seeds))} {'seeds' if seeds[-1] > 1 else 'seed'} each"
     basis = (
         f"{len(pairs.seeds)} scores among {named(pairs.languages, 'languages')}, {each}; "
-        f"d_mono {short(pairs.anchor)} tokens"
+        f"d_mono {count(pairs.anchor)} tokens"
     )
     usual = ANCHOR * pairs.mono_end
     if pairs.anchor < usual:
-        basis += f" (at the usual {short(usual)} scores below {pairs.floor(usual):+.2f} are censored)"
+        basis += f" (at the usual {count(usual)} scores below {pairs.floor(usual):+.2f} are censored)"
     if len(alike) > 1:
         basis += f"; ±{min(widths):.2g} at the best size"
     obstacle = None
@@ -280,7 +281,7 @@ def _by_size(sizes: Sequence[Pairs], noise: Noise, slope: Slope) -> list[DesignA
         return []
     x = np.log2([pairs.params for pairs in sizes])
     anchor = min(pairs.anchor for pairs in sizes)
-    basis = f"{len(sizes)} sizes with {len(common)} scores in common, d_mono {short(anchor)} tokens"
+    basis = f"{len(sizes)} sizes with {len(common)} scores in common, d_mono {count(anchor)} tokens"
     answers = []
     for subject, kept in (("one pair", common[:1]), ("mean of the pairs", common)):
         variances = np.array([_mean_variance(pairs, slope, anchor, kept) for pairs in sizes])
@@ -298,6 +299,6 @@ def _by_tokens(alike: Sequence[Pairs], noise: Noise, slope: Slope) -> DesignAnsw
         basis = f"{len(places)} checkpoints from which scores down to {low_score():+.2f} are measured"
         add = "longer bilingual runs, or more evaluations of the monolingual ones"
         return DesignAnswer(question, subject, basis, None, BTS_MATTERS, "BTS", add=add)
-    basis = f"{len(places)} checkpoints of d_mono from {short(places[0])} to {short(places[-1])} tokens"
+    basis = f"{len(places)} checkpoints of d_mono from {count(places[0])} to {count(places[-1])} tokens"
     variances = [[_mean_variance(each, slope, tokens, list(pairs.seeds)) for tokens in places] for each in alike]
     return _trend(question, subject, basis, np.log2(places), np.mean(variances, axis=0) / len(alike), noise)

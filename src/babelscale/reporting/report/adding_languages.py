@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from babelscale import formatting
 from babelscale.charts import adding_languages as drawn
 from babelscale.charts import style
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.planning import CandidateLanguage, Expansion, expand
 from babelscale.planning.expansion import Bounded
-from babelscale.reporting import words
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.reporting.report.study_analysis import ENOUGH_COUNTS, LAW, StudyAnalysis, widths
 from babelscale.runs import Runs
@@ -54,7 +54,7 @@ def priced(
         )
     ]
     if asked.now and asked.then:
-        names = (("parameters", words.count), ("tokens in all", words.count), ("FLOPs", words.flops))
+        names = (("parameters", formatting.count), ("tokens in all", formatting.count), ("FLOPs", formatting.flops))
         for (name, say), now, then in zip(names, asked.now, asked.then, strict=True):
             rows.append([f"{name}, from {say(now)} to", say(then), ""])
     caption = f"From {asked.languages} to {asked.to} languages at equal loss"
@@ -96,7 +96,7 @@ def _headline(found: Expansion) -> str:
 
 def _frontier(ends: Sequence[Expansion]) -> Figure:
     counts = bool(ends[0].now)
-    say = (lambda value: words.count(value)) if counts else (lambda value: f"{value:.3g}×")
+    say = (lambda value: formatting.count(value)) if counts else (lambda value: f"{value:.3g}×")
     rows = [
         [
             row["text"],
@@ -142,9 +142,9 @@ def added(first: Sequence[CandidateLanguage]) -> Section:
     rows = [
         [
             style.name(one.language),
-            words.number(one.gives, "+.2f"),
-            words.number(one.gets, "+.2f"),
-            words.interval(one.low, one.high, "+.2f"),
+            formatting.number(one.gives, "+.2f"),
+            formatting.number(one.gets, "+.2f"),
+            formatting.interval(one.low, one.high, "+.2f"),
             str(one.known),
         ]
         for one in first
@@ -194,9 +194,9 @@ def _losses(frame: pl.DataFrame, metric: str) -> Figure:
         [
             style.name(row["language"]),
             str(row["languages"]),
-            words.count(row["params"]),
-            words.count(row["tokens"]),
-            words.count(row["total_tokens"]),
+            formatting.count(row["params"]),
+            formatting.count(row["tokens"]),
+            formatting.count(row["total_tokens"]),
             f"{row['loss']:.4f}",
             row["run"],
         ]
@@ -223,7 +223,7 @@ def _exponents(fits: Sequence[Fit]) -> Table:
         told = [style.name(fit.target) if fit.target else "all"]
         for name in ("phi", "psi", "alpha", "beta"):
             low, high = fit.intervals.get(name, (math.nan, math.nan))
-            told.append(f"{words.number(fit.parameters[name], '.3f')} ({words.interval(low, high, '.3f')})")
+            told.append(f"{formatting.number(fit.parameters[name], '.3f')} ({formatting.interval(low, high, '.3f')})")
         rows.append(told)
     return Table("The multilinguality law, with 90 % intervals", ("target", "phi", "psi", "alpha", "beta"), rows)
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from babelscale import formatting
 from babelscale.charts import style
 from babelscale.errors import DomainError, InputError
 from babelscale.planning import decide
-from babelscale.reporting import words
 from babelscale.reporting.report.document import Section, Table
 from babelscale.reporting.report.study_analysis import StudyAnalysis
 from babelscale.runs import METRICS, Runs
@@ -43,7 +43,7 @@ def continued(analysis: StudyAnalysis) -> Section | None:
         peer = _from_scratch(runs, follower)
         for row in final.filter(run=follower["run"]).sort("language").to_dicts():
             before = _value(final, follower["base"], row["language"], runs.metric)
-            said = [style.name(row["language"]), words.count(follower["tokens"]), _loss(row[runs.metric])]
+            said = [style.name(row["language"]), formatting.count(follower["tokens"]), _loss(row[runs.metric])]
             if row["tokens"] > 0:
                 over = None if peer is None else _value(final, peer, row["language"], runs.metric)
                 gained.append([*said, _loss(over), _loss(before), follower["run"], peer or "none of that length"])
@@ -93,9 +93,9 @@ def _crossings(known: _Known) -> tuple[Table | None, tuple[str, ...]]:
             )
             continue
         low, high = found.crossover_tokens_interval
-        compute = words.flops(found.crossover_compute) if math.isfinite(found.crossover_compute) else ""
+        compute = formatting.flops(found.crossover_compute) if math.isfinite(found.crossover_compute) else ""
         told = (_crossed(found.crossover_tokens), f"{_crossed(low)} to {_crossed(high)}")
-        rows.append([style.name(code), words.count(N), *told, compute, _ANSWERS[found.answer]])
+        rows.append([style.name(code), formatting.count(N), *told, compute, _ANSWERS[found.answer]])
         said += [f"{style.name(code)}: {note}." for note in found.notes]
     columns = (
         "language",
@@ -115,7 +115,7 @@ _MOST = 12
 
 
 def _crossed(tokens: float) -> str:
-    return words.count(tokens) if math.isfinite(tokens) else "never in sight"
+    return formatting.count(tokens) if math.isfinite(tokens) else "never in sight"
 
 
 def _final(runs: Runs) -> pl.DataFrame:

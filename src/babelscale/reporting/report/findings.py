@@ -8,8 +8,8 @@ import polars as pl
 
 from babelscale.charts import plans, style
 from babelscale.charts.plans import baseline_rows, loss_rows, token_rows
+from babelscale.formatting import count, count_interval, flops, interval, number
 from babelscale.planning import Plan
-from babelscale.reporting import words
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.reporting.report.study_analysis import StudyAnalysis
 
@@ -43,9 +43,9 @@ def planned(analysis: StudyAnalysis) -> Section | None:
 def plan_section(plan: Plan) -> Section:
     """A plan as a section of a page."""
     rows = [
-        ["parameters (N)", words.count(plan.params), _counts(plan.params_interval)],
-        ["tokens in all (D)", words.count(plan.total_tokens), _counts(_tokens_in_all(plan))],
-        ["compute (C, FLOPs)", words.flops(plan.compute), "given"],
+        ["parameters (N)", count(plan.params), count_interval(plan.params_interval, "unknown")],
+        ["tokens in all (D)", count(plan.total_tokens), count_interval(_tokens_in_all(plan), "unknown")],
+        ["compute (C, FLOPs)", flops(plan.compute), "given"],
     ]
     size = Table("The model to train", ("", "planned", "90 % interval"), rows, (1, 2))
     tokens = Table(
@@ -54,11 +54,11 @@ def plan_section(plan: Plan) -> Section:
         [
             [
                 row["name"],
-                words.count(row["tokens"]),
-                _counts(plan.tokens_interval.get(row["language"])),
+                count(row["tokens"]),
+                count_interval(plan.tokens_interval.get(row["language"]), "unknown"),
                 f"{100 * row['share']:.1f}",
                 _unique(plan, row["language"]),
-                words.number(row["epochs"], ".3g") or "unknown",
+                number(row["epochs"], ".3g") or "unknown",
             ]
             for row in token_rows(plan)
         ],
@@ -70,8 +70,8 @@ def plan_section(plan: Plan) -> Section:
         [
             [
                 row["name"] + (" (pooled)" if row["language"] in plan.pooled else ""),
-                words.number(row["loss"], ".4f"),
-                words.interval(row["low"], row["high"]),
+                number(row["loss"], ".4f"),
+                interval(row["low"], row["high"]),
             ]
             for row in loss_rows(plan)
         ],
@@ -94,8 +94,7 @@ def plan_section(plan: Plan) -> Section:
 def _baselines(plan: Plan) -> Figure:
     """What simpler mixtures of the same compute lose against the plan."""
     rows = [
-        [row["name"], words.number(row["loss"], "+.4f"), words.interval(row["low"], row["high"])]
-        for row in baseline_rows(plan)
+        [row["name"], number(row["loss"], "+.4f"), interval(row["low"], row["high"])] for row in baseline_rows(plan)
     ]
     table = Table("Loss above the plan's, each at its best size", ("mixture", "loses", "90 % interval"), rows, (1, 2))
     reading = "Right of the line a simpler mixture of the same compute is worse than the plan, left of it better."
@@ -126,7 +125,7 @@ def limits(analysis: StudyAnalysis) -> Section:
     largest = float(np.asarray(runs.table["params"]).max())
     if largest < 1e7:
         lines.append(
-            f"The largest model has {words.count(largest)} parameters. Models a thousand times larger are known to "
+            f"The largest model has {count(largest)} parameters. Models a thousand times larger are known to "
             "transfer more between languages; scores and exponents of small models need not carry over."
         )
     if analysis.matrix is not None:
@@ -152,10 +151,10 @@ def _best_pair(analysis: StudyAnalysis) -> str | None:
         return "No transfer score could be measured, only bounds."
     i, j = np.unravel_index(int(values.argmax()), values.shape)
     target, source = analysis.matrix.languages[i], analysis.matrix.languages[j]
-    score = f"{values[i, j]:+.2f}".replace("-", "−")
+    score = number(float(values[i, j]), "+.2f")
     known = int(np.isfinite(analysis.matrix.values).sum())
     good = int((values > 0).sum())
-    between = words.interval(float(analysis.matrix.low[i, j]), float(analysis.matrix.high[i, j]), "+.2f")
+    between = interval(float(analysis.matrix.low[i, j]), float(analysis.matrix.high[i, j]), "+.2f")
     return (
         f"The strongest help measured is {style.name(source)} for {style.name(target)}: transfer score {score} "
         f"(90 % interval {between}). {good} of {known} measured scores are above zero."
@@ -178,8 +177,8 @@ def _headline(plan: Plan) -> str:
         f"{100 * row['share']:.0f} % {style.name(row['language'])}" for row in token_rows(plan) if row["share"] >= 0.005
     )
     return (
-        f"With {words.flops(plan.compute)} FLOPs, train {words.count(plan.params)} parameters on "
-        f"{words.count(plan.total_tokens)} tokens: {shares}."
+        f"With {flops(plan.compute)} FLOPs, train {count(plan.params)} parameters on "
+        f"{count(plan.total_tokens)} tokens: {shares}."
     )
 
 
@@ -192,14 +191,8 @@ def _tokens_in_all(plan: Plan) -> tuple[float, float] | None:
 
 
 def _unique(plan: Plan, code: str) -> str:
-    told = words.count(plan.unique_tokens.get(code))
+    told = count(unique) if math.isfinite(unique := plan.unique_tokens.get(code, math.inf)) else "unknown"
     return f"{told} (estimated)" if code in plan.estimated else told
-
-
-def _counts(pair: tuple[float, float] | None) -> str:
-    if pair is None or any(math.isnan(end) for end in pair):
-        return "unknown"
-    return f"{words.count(pair[0])} to {words.count(pair[1])}"
 
 
 def _list(codes: Iterable[str | None]) -> str:

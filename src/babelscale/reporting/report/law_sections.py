@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from babelscale import charts
+from babelscale import charts, formatting
 from babelscale.charts import style
 from babelscale.fitting import Comparison, Fit
-from babelscale.reporting import words
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import Runs
 
@@ -38,11 +37,11 @@ def held_out(comparison: Comparison) -> Section:
             str(row["law"]),
             style.name(row["target"] or ""),
             charts.HELD_OUT_BY.get(row["axis"], row["axis"]),
-            words.number(row["R2"], ".3f"),
-            words.percent(row["mean_relative_error"]),
-            words.percent(row["bias"], "+"),
-            words.text(row["n_train"]),
-            words.text(row["n_test"]),
+            formatting.number(row["R2"], ".3f"),
+            formatting.percent(row["mean_relative_error"]),
+            formatting.percent(row["bias"], "+"),
+            formatting.cell(row["n_train"]),
+            formatting.cell(row["n_test"]),
             row["note"] or "",
         ]
         for row in frame.to_dicts()
@@ -71,12 +70,12 @@ def _later(comparison: Comparison) -> list[Figure]:
             row["language"],
             f"{row['by']} {row['upto']:.3g}",
             f"{row['reach']:.3g}",
-            words.percent(row["mean_relative_error"]),
-            words.percent(row["bias"], "+"),
-            words.number(row["R2"], ".3f"),
-            words.text(row["n_train"]),
-            words.text(row["n_test"]),
-            words.text(row["n_outside"]),
+            formatting.percent(row["mean_relative_error"]),
+            formatting.percent(row["bias"], "+"),
+            formatting.number(row["R2"], ".3f"),
+            formatting.cell(row["n_train"]),
+            formatting.cell(row["n_test"]),
+            formatting.cell(row["n_outside"]),
         ]
         for row in charts.expanding_rows(comparison)
     ]
@@ -109,7 +108,7 @@ def agreement(fits: Sequence[Fit], runs: Runs) -> Figure:
             row["run"],
             f"{row['measured']:.4f}",
             f"{row['predicted']:.4f}",
-            words.interval(row["low"], row["high"]),
+            formatting.interval(row["low"], row["high"]),
             f"{row['error']:+.2f}",
         ]
         for row in charts.prediction_rows(fits, runs)
@@ -126,9 +125,9 @@ def curves(fit: Fit, runs: Runs) -> Figure:
     rows = [
         [
             row["size"],
-            words.count(row["tokens"]),
+            formatting.count(row["tokens"]),
             f"{row['loss']:.4f}",
-            words.interval(row["low"], row["high"]),
+            formatting.interval(row["low"], row["high"]),
             "extrapolated" if row["beyond"] else "",
         ]
         for row in charts.curve_rows(fit, runs)[::4]
@@ -147,7 +146,9 @@ def parameters(fits: Sequence[Fit]) -> Table:
         for name, value in fit.parameters.items():
             low, high = fit.intervals.get(name, (math.nan, math.nan))
             target = style.name(fit.target) if fit.target else "all text"
-            rows.append([target, fit.law.name, name, f"{value:.4g}", words.interval(low, high, ".4g"), meanings[name]])
+            rows.append(
+                [target, fit.law.name, name, f"{value:.4g}", formatting.interval(low, high, ".4g"), meanings[name]]
+            )
     columns = ("target", "law", "parameter", "value", "90 % interval", "meaning")
     return Table("Parameters of every law", columns, rows, numeric=(3, 4))
 

@@ -247,7 +247,7 @@ def _save(analysis: StudyAnalysis, folder: Path, settings: Mapping[str, Any]) ->
         if found is None:
             (folder / f"{name}.json").unlink(missing_ok=True)
         else:
-            files.write_text(folder / f"{name}.json", json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+            files.write_json(folder / f"{name}.json", found.to_dict())
     record = {
         "settings": settings,
         "fits": names,

@@ -1,14 +1,14 @@
 """A analysis as the sections of a page: what was trained, what it showed, and what it does not show."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from babelscale import charts, languages
+from babelscale import charts, formatting, languages
 from babelscale.charts import style
 from babelscale.charts.training import loss_rows
 from babelscale.errors import InputError
-from babelscale.reporting import words
 from babelscale.reporting.report import final_losses, law_sections
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.reporting.report.study_analysis import StudyAnalysis
@@ -28,11 +28,11 @@ def about(analysis: StudyAnalysis) -> Section:
     corpus = design.get("corpus", {})
     said = [_extent(analysis)]
     if corpus:
-        said.append("Text: " + words.corpus(corpus))
+        said.append("Text: " + _corpus(corpus))
     if tokenizer := design.get("tokenizer"):
-        said.append("Tokenizer: " + words.settings(tokenizer) + ".")
+        said.append("Tokenizer: " + _settings(tokenizer) + ".")
     known: dict[str, Any] = {row["language"]: row for row in _exposure(analysis).to_dicts()}
-    rows = [[*_kin(code), words.count(known[code]["unique"]), str(known[code]["runs"])] for code in runs.languages]
+    rows = [[*_kin(code), formatting.count(known[code]["unique"]), str(known[code]["runs"])] for code in runs.languages]
     table = Table(
         "Languages trained on",
         ("language", "script", "family and branch", "unique tokens (U)", "runs"),
@@ -54,12 +54,12 @@ def trained(analysis: StudyAnalysis) -> Section:
         [
             row["run"],
             row["size"] or "",
-            words.count(row["params"]),
-            words.count(row["tokens"]),
+            formatting.count(row["params"]),
+            formatting.count(row["tokens"]),
             row["mixture"] or "",
             f"from {row['base']}" if row["base"] else row["start"] or "scratch",
-            words.text(row["seed"]),
-            words.flops(row["flops"]),
+            formatting.cell(row["seed"]),
+            formatting.flops(row["flops"]),
         ]
         for row in found.to_dicts()
     ]
@@ -81,8 +81,8 @@ def losses(analysis: StudyAnalysis) -> Section:
                 row["run"],
                 str(row["step"]),
                 row["lr_state"],
-                words.count(row["tokens"]),
-                words.count(row["total_tokens"]),
+                formatting.count(row["tokens"]),
+                formatting.count(row["total_tokens"]),
                 f"{row['loss']:.4f}",
             ]
             for row in kept.head(MOST_ROWS).to_dicts()
@@ -121,11 +121,17 @@ def held_out(analysis: StudyAnalysis) -> Section | None:
 def _extent(analysis: StudyAnalysis) -> str:
     table = analysis.runs.table
     sizes = sorted(table["params"].unique())
-    largest = f"{words.count(sizes[0])} to {words.count(sizes[-1])}" if len(sizes) > 1 else words.count(sizes[0])
+    largest = (
+        f"{formatting.count(sizes[0])} to {formatting.count(sizes[-1])}"
+        if len(sizes) > 1
+        else formatting.count(sizes[0])
+    )
     seeds = table["seed"].drop_nulls().n_unique()
     tokens = [float(t) for t in (table["tokens"].min(), table["tokens"].max()) if isinstance(t, int | float)]
     length = (
-        f"{words.count(tokens[0])} to {words.count(tokens[1])}" if tokens[0] != tokens[1] else words.count(tokens[0])
+        f"{formatting.count(tokens[0])} to {formatting.count(tokens[1])}"
+        if tokens[0] != tokens[1]
+        else formatting.count(tokens[0])
     )
     return (
         f"{len(analysis.runs)} runs on {len(analysis.runs.languages)} languages, of {len(sizes)} "
@@ -148,3 +154,26 @@ def _kin(code: str) -> list[str]:
     except InputError:
         return [code, "", ""]
     return [style.name(code), known.script, " > ".join(part for part in (known.family, *known.branch[-1:]) if part)]
+
+
+def _corpus(facts: Mapping[str, Any]) -> str:
+    """What a design says of its text, in a sentence or two."""
+    told = str(facts.get("sentence") or facts.get("kind") or facts.get("source") or "not described").rstrip(".")
+    parts = []
+    if isinstance(sizes := facts.get("bytes_per_language"), dict) and all(sizes.values()):
+        low, high = min(sizes.values()), max(sizes.values())
+        parts.append(
+            f"{formatting.count(low)} bytes a language"
+            if low == high
+            else f"{formatting.count(low)} to {formatting.count(high)} bytes each"
+        )
+    if share := facts.get("held_out_share"):
+        parts.append(f"{100 * float(share):.3g} % of it held out")
+    if facts.get("seed") is not None:
+        parts.append(f"seed {facts['seed']}")
+    return f"{told}{' (' + ', '.join(parts) + ')' if parts else ''}."
+
+
+def _settings(facts: Mapping[str, Any]) -> str:
+    """Short settings in one line, such as a tokenizer's."""
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value not in (None, ""))

@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from babelscale import charts
+from babelscale import charts, formatting
 from babelscale.charts import style
 from babelscale.charts.pairs import asymmetry_rows, asymmetry_spec
 from babelscale.charts.rankings import helper_rows, helpers_spec, source_rows, sources_spec, target_rows, targets_spec
 from babelscale.charts.transfer import ORDERS, Order, Shown, cells, map_spec
 from babelscale.errors import InputError
-from babelscale.reporting import words
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.reporting.report.study_analysis import StudyAnalysis
 from babelscale.transfer import TransferMatrix, analyse
@@ -46,7 +46,7 @@ def scores(matrix: TransferMatrix, order: Order = "branch", shows: Shown = "scor
     for target in matrix.languages:
         best = [h for h in matrix.helpers(target, 3) if (h.value if math.isfinite(h.value) else h.low) > 0]
         if best:
-            told = ", ".join(f"{style.name(h.source)} ({words.score(h)})" for h in best)
+            told = ", ".join(f"{style.name(h.source)} ({_score(h)})" for h in best)
             lines.append(f"{style.name(target)} is helped most by {told}.")
     rows = [
         [row["target_name"], row["source_name"], row["text"], row["interval"], row["status"]]
@@ -84,11 +84,11 @@ def _where(matrix: TransferMatrix) -> list[str]:
     if "anchor" in about:
         anchored = f"anchored at {100 * about['anchor']:.0f} % of the stable phase of the shortest monolingual run"
     elif "anchor_tokens" in about:
-        anchored = f"anchored at {words.count(about['anchor_tokens'])} tokens"
+        anchored = f"anchored at {formatting.count(about['anchor_tokens'])} tokens"
     else:
         anchored = "as their runs were trained"
     return [
-        f"Scores depend on size and length of training; these hold at {words.count(about['params'])} parameters, "
+        f"Scores depend on size and length of training; these hold at {formatting.count(about['params'])} parameters, "
         f"{anchored}."
     ]
 
@@ -162,7 +162,7 @@ def helped(matrix: TransferMatrix, target: str) -> Section:
         [
             row["name"],
             row["text"],
-            "unknown" if row["low"] is None else words.interval(row["low"], row["high"], "+.2f"),
+            "unknown" if row["low"] is None else formatting.interval(row["low"], row["high"], "+.2f"),
             row["status"],
         ]
         for row in data
@@ -196,10 +196,10 @@ def moving(moves: Along) -> Figure:
         [
             style.name(row["target"]),
             style.name(row["source"]),
-            words.count(row["params"]),
-            words.count(row["d_mono"]),
-            words.number(row["score"], "+.2f"),
-            words.interval(row["low"], row["high"], "+.2f"),
+            formatting.count(row["params"]),
+            formatting.count(row["d_mono"]),
+            formatting.number(row["score"], "+.2f"),
+            formatting.interval(row["low"], row["high"], "+.2f"),
             row["status"],
         ]
         for row in moves.table.to_dicts()
@@ -216,11 +216,11 @@ def foretold(prediction: MatrixPrediction) -> Section:
         [
             f"one {check.left_out}",
             str(check.scores),
-            words.number(check.R2, ".2f"),
-            words.number(check.spearman, ".2f"),
-            words.number(check.within_target, ".2f"),
-            words.percent(check.coverage),
-            words.number(check.means_R2, ".2f"),
+            formatting.number(check.R2, ".2f"),
+            formatting.number(check.spearman, ".2f"),
+            formatting.number(check.within_target, ".2f"),
+            formatting.percent(check.coverage),
+            formatting.number(check.means_R2, ".2f"),
         ]
         for check in prediction.checks
     ]
@@ -285,9 +285,15 @@ def _tests(found: Analysis) -> Table:
 def _told(gap: Gap) -> str:
     if math.isnan(gap.gap):
         return "unknown"
-    between = "" if math.isnan(gap.low) else f" ({words.interval(gap.low, gap.high, '+.2f')})"
+    between = "" if math.isnan(gap.low) else f" ({formatting.interval(gap.low, gap.high, '+.2f')})"
     return f"{gap.gap:+.2f}{between}; {_p(gap.p)}"
 
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
+
+
+def _score(helper: Any) -> str:
+    """A helper's transfer score, or the bound that is known of it."""
+    text = f"{helper.value:+.2f}" if math.isfinite(helper.value) else f"above {helper.low:+.2f}"
+    return formatting.minus(text)

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from babelscale import charts, published
+from babelscale import charts, formatting, published
 from babelscale.allocation import Allocation
 from babelscale.charts import style
 from babelscale.fitting import Fit, Profile, simulate
 from babelscale.laws import AdaptiveTransfer
-from babelscale.reporting import words
 from babelscale.reporting.report import law_sections
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import Runs
@@ -65,10 +64,10 @@ def residuals(fits: Sequence[Fit], runs: Runs) -> Section:
             row["law"],
             row["target"],
             row["run"],
-            f"{row['residual']:+.3f}".replace("-", "−"),
+            formatting.number(row["residual"], "+.3f"),
             f"{row['predicted']:.4f}",
-            words.count(row["params"]),
-            words.count(row["tokens"]),
+            formatting.count(row["params"]),
+            formatting.count(row["tokens"]),
         ]
         for row in sorted(rows, key=lambda row: -abs(row["residual"]))
     ]
@@ -104,8 +103,8 @@ def profiles(title: str, found: Sequence[Profile]) -> Section:
         rows = [
             [
                 f"{row['value']:.6g}",
-                words.number(row["objective"], ".8g"),
-                words.number(row["units"], ".4g"),
+                formatting.number(row["objective"], ".8g"),
+                formatting.number(row["units"], ".4g"),
                 "inside" if row["inside"] else "",
             ]
             for row in charts.profile_rows(each)
@@ -162,7 +161,7 @@ def _printed() -> Section:
             f"{row.log_B:.2f}",
             f"{row.alpha:.2f}",
             f"{row.beta:.2f}",
-            words.count(row.unique_tokens),
+            formatting.count(row.unique_tokens),
         ]
         for row in published.table_c1()
     ]

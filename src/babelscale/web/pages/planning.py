@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from babelscale.charts import style
 from babelscale.errors import InputError
+from babelscale.formatting import count, flops, interval, number
 from babelscale.planning import Checkpoint, Decision, Plan, decide, design, plan
-from babelscale.reporting import words
 from babelscale.reporting.report.document import Section, Table
 from babelscale.reporting.report.findings import plan_section
 from babelscale.reporting.report.study_analysis import BUDGET
@@ -133,7 +133,7 @@ def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
     parts = [plan_section(made)]
     if asked.start == "checkpoint":
         parts.append(_continued(served, asked, made))
-    told = {name: ",".join(value) if name == "languages" else words.flops(value) for name, value in filled.items()}
+    told = {name: ",".join(value) if name == "languages" else flops(value) for name, value in filled.items()}
     return {**sections(parts), "filled": told}
 
 
@@ -169,10 +169,10 @@ def _continued(served: Served, asked: PageQuestion, made: Plan) -> Section:
         checkpoint = Checkpoint(asked.checkpoint_params, asked.checkpoint_tokens)
         fits = served.fits(source, asked.languages)[:_MOST_CROSSOVERS]
         found = [decide(made.params, compute=made.compute, fit=fit, checkpoint=checkpoint) for fit in fits]
-        said = f"A checkpoint of {words.count(checkpoint.params)} parameters, continued on each language alone."
+        said = f"A checkpoint of {count(checkpoint.params)} parameters, continued on each language alone."
     rows = [_crossover(each) for each in found]
     columns = ("language", "better", "crossover (new tokens)", "interval", "crossover (FLOPs)", "gain of continuing")
-    table = Table(f"At {words.flops(made.compute)} FLOPs of new training", columns, rows, (2, 3, 4, 5))
+    table = Table(f"At {flops(made.compute)} FLOPs of new training", columns, rows, (2, 3, 4, 5))
     notes = list(dict.fromkeys(note for each in found for note in each.notes))
     warning = list(dict.fromkeys(each.extrapolation for each in found if each.extrapolation))
     return Section(
@@ -185,13 +185,13 @@ _ANSWERS = {"finetune": "continue the checkpoint", "pretrain": "start over", "ei
 
 def _crossover(found: Decision) -> list[str]:
     gain = found.losses.get("gain")
-    told = "" if gain is None else f"{words.number(gain[0], '+.4f')} ({words.interval(gain[1], gain[2], '+.4f')})"
+    told = "" if gain is None else f"{number(gain[0], '+.4f')} ({interval(gain[1], gain[2], '+.4f')})"
     return [
         style.name(found.language) if found.language else "all",
         _ANSWERS[found.answer],
-        words.count(found.crossover_tokens),
-        " to ".join(words.count(end) for end in found.crossover_tokens_interval),
-        words.flops(found.crossover_compute),
+        count(found.crossover_tokens),
+        " to ".join(count(end) for end in found.crossover_tokens_interval),
+        flops(found.crossover_compute),
         told,
     ]
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from babelscale.charts import growing, style
 from babelscale.errors import InputError
-from babelscale.reporting import words
+from babelscale.formatting import count, duration, flops, number
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import METRICS
 from babelscale.web.endpoints import Endpoint, Page
@@ -114,7 +114,7 @@ def _chosen(now: "StudySnapshot", asked: StudyQuestion) -> list["RunSnapshot"]:
 
 
 def _bar(now: "StudySnapshot") -> str:
-    return f"{_percent(now.done / now.flops)} of {words.flops(now.flops)} FLOPs done"
+    return f"{_percent(now.done / now.flops)} of {flops(now.flops)} FLOPs done"
 
 
 def _percent(share: float) -> str:
@@ -147,17 +147,17 @@ def _left(now: "StudySnapshot") -> str:
     if now.flops <= now.done:
         return "Nothing is left to train."
     silent = now.silent or 0.0
-    quiet = f"Nothing was heard for {words.duration(silent)}, so it may be stopped. " if silent > SILENT else ""
+    quiet = f"Nothing was heard for {duration(silent)}, so it may be stopped. " if silent > SILENT else ""
     if now.left is None:
         return f"{quiet}How long the rest takes is not known: too little was seen of it yet."
     return f"{quiet}{'Once it goes on, about' if quiet else 'About'} {_time(now.left)}"
 
 
 def _time(left: "Eta") -> str:
-    far = "no upper end" if left.high is None else f"at most {words.duration(left.high)}"
+    far = "no upper end" if left.high is None else f"at most {duration(left.high)}"
     return (
-        f"{words.duration(left.seconds)} are left (at least {words.duration(left.low)}, {far}; 90 % interval from "
-        f"{left.steps} steps of progress in {words.duration(left.over)}), if it goes on as it went."
+        f"{duration(left.seconds)} are left (at least {duration(left.low)}, {far}; 90 % interval from "
+        f"{left.steps} steps of progress in {duration(left.over)}), if it goes on as it went."
     )
 
 
@@ -227,12 +227,12 @@ def _numbers(caption: str, rows: Iterable[style.Row], more: tuple[str, ...]) -> 
 def _speed(now: "StudySnapshot") -> Section | None:
     if not now.history:
         return None
-    rows = [{"time": 1000 * at, "flops": flops, "share": flops / now.flops} for at, flops in now.history]
+    rows = [{"time": 1000 * at, "flops": done, "share": done / now.flops} for at, done in now.history]
     paragraphs = []
     if now.left is not None:
-        paragraphs.append(f"{words.flops(now.left.rate)} FLOPs a second over all runs together, as measured lately.")
+        paragraphs.append(f"{flops(now.left.rate)} FLOPs a second over all runs together, as measured lately.")
     began = now.history[0][0]
-    told = [[words.duration(at - began), words.flops(flops), _percent(flops / now.flops)] for at, flops in now.history]
+    told = [[duration(at - began), flops(done), _percent(done / now.flops)] for at, done in now.history]
     figure = Figure(
         "done",
         growing.done_spec(rows),
@@ -266,12 +266,12 @@ def _row(run: "RunSnapshot") -> list[str]:
     return [
         run.name,
         spec.mixture_name,
-        words.count(spec.shape.params),
-        words.count(spec.tokens),
+        count(spec.shape.params),
+        count(spec.tokens),
         f"{run.step:,} of {spec.steps:,}" if begun else f"{spec.steps:,}",
         _percent(run.done),
-        words.number(run.loss, ".3f"),
-        words.count(run.speed) if run.speed else "",
+        number(run.loss, ".3f"),
+        count(run.speed) if run.speed else "",
         _heard(run),
         run.reason,
     ]

@@ -11,6 +11,7 @@ from babelscale import laws
 from babelscale.allocation import Allocation
 from babelscale.errors import BabelscaleError
 from babelscale.fitting import Fit, fit
+from babelscale.formatting import json_ready
 from babelscale.reporting.design.forecast.document import (
     MEAN,
     NEAREST,
@@ -121,7 +122,7 @@ def _predicted(found: Fit, asked: _Asked) -> tuple[list[Predicted], tuple[Unansw
         out[mask] = lost
         refused["most draws of the parameters leave the law's domain, so there is no interval"] = out
         predictions = [
-            Predicted(run=run, loss=float(loss), low=_finite(low), high=_finite(high))
+            Predicted(run=run, loss=float(loss), low=json_ready(low), high=json_ready(high))
             for run, loss, low, high, no in zip(asked.names(mask), said.loss, said.low, said.high, lost, strict=True)
             if not no
         ]
@@ -164,7 +165,3 @@ def measured(runs: Runs, target: str, settings: ForecastSettings) -> Observation
     """The final losses of a target in runs of every start, by run in the order of their names."""
     starts = runs.table.select(pl.col("start").fill_null("scratch").unique()).to_series().to_list()
     return runs.observations(target, metric=settings.metric, start=sorted(starts))
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
