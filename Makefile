@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/.made
 	$(BIN)/babelscale study run quickstart
 
+# Two processes, a file of tests at a time; docs/decisions/2026-11-tests-in-two-processes.md says why.
 test: .venv/.made
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/.made
 	$(BIN)/python -m pytest -m "slow or not slow"

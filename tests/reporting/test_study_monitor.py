@@ -22,8 +22,17 @@ name = "tiny"
 languages = ["sv", "da"]
 corpus = { bytes_per_language = 60_000 }
 tokenizer = { vocabulary = 400 }
-recipe = { batch_size = 4, sequence_length = 32, evaluations = 2, evaluation_tokens = 256, checkpoint_every = 500 }
-sizes = { xs = { layers = 1, heads = 1, d_model = 8, d_ff = 16, d_head = 8 } }
+
+[recipe]
+batch_size = 4
+sequence_length = 32
+learning_rate = 1e-2
+evaluations = 2
+evaluation_tokens = 256
+checkpoint_every = 500
+
+[sizes]
+xs = { layers = 1, heads = 1, d_model = 8, d_ff = 16, d_head = 8 }
 
 [[groups]]
 name = "mono"

@@ -1,6 +1,16 @@
+"""The tiny study that the tests of this room share: six runs of few steps, trained once for all test processes."""
+
+import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from babelscale.study import Study
+from babelscale.study.engines import Engine
+from babelscale.study.engines.common import Schedule
+from babelscale.study.worker import train_alike
 
 TINY = """
 name = "tiny"
@@ -72,3 +82,52 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("designs") / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Engine:
+    """An engine that trains in the test's own process, so that no worker has to start and import JAX."""
+
+    def train(specs, folder, *, trunks=None, on_event=None) -> None:
+        study, schedule = Study.open(folder), Schedule(specs, folder, trunks)
+
+        def note(event) -> None:
+            if "failed" in event:
+                schedule.fail(event["run"], event["failed"], event.get("full", False))
+            elif "finished" in event:
+                schedule.finish(event["run"])
+            if on_event is not None:
+                on_event(event)
+
+        while names := schedule.take():
+            train_alike(study, [study.specs[name] for name in names], note)
+        schedule.close()
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def tiny_trained(tiny: Path, in_process: Engine, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The tiny study, trained without interruption. Tests compare with it and write into folders of their own."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with (place / "tiny-trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        study = Study.create(tiny, place / "tiny-trained")
+        study.prepare()
+        study.train(engine=in_process)
+    return study
+
+
+@pytest.fixture(scope="session")
+def beside() -> Callable[[Study, Path], Study]:
+    """beside(study, folder): the same study with the same text in another folder; none of its runs is trained there."""
+
+    def made(study: Study, folder: Path) -> Study:
+        folder.mkdir(parents=True)
+        for name in ("corpus", "tokenizer", "design.json"):
+            (folder / name).symlink_to(study.folder / name)
+        return Study(study.design, folder)
+
+    return made

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from babelscale.study import Study
+from babelscale.study.engines import Engine
 from babelscale.study.record import RECORD
 from babelscale.study.spec import trunks
 from babelscale.training import LOG
@@ -13,7 +14,7 @@ LENGTHS = "tokens = [4e3]"
 
 
 @pytest.fixture(scope="module")
-def several(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def several(tiny: Path, in_process: Engine, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The tiny design at four lengths, what continues its largest run at two."""
     folder = tmp_path_factory.mktemp("branches")
     text = (
@@ -23,25 +24,17 @@ def several(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     (folder / "several.toml").write_text(text)
     study = Study.create(folder / "several.toml", folder / "several")
     study.prepare()
-    study.train()
+    study.train(engine=in_process)
     return study
 
 
-def apart(study: Study, folder: Path) -> Study:
-    """Another folder for the same runs, none of which is trained there."""
-    folder.mkdir()
-    for name in ("corpus", "tokenizer"):
-        (folder / name).symlink_to(study.folder / name)
-    return Study(study.design, folder)
-
-
-def test_a_branch_leaves_the_record_of_a_run_from_the_start(several: Study, tmp_path: Path):
+def test_a_branch_leaves_the_record_of_a_run_from_the_start(several: Study, beside, tmp_path: Path):
     from babelscale.study.worker import train_run
 
     short = next(spec for spec in several.specs.values() if spec.name in several.trunks and spec.steps == 31)
     trunk = several.finished(several.trunks[short.name].name)
     assert (trunk / "branches" / str(short.recipe.phases(short.steps)[1])).is_dir()
-    alone = apart(several, tmp_path / "apart")
+    alone = beside(several, tmp_path / "apart")
     assert train_run(alone, short)
     for name in (RECORD, "log.jsonl"):
         assert (alone.finished(short.name) / name).read_bytes() == (several.finished(short.name) / name).read_bytes()
@@ -77,7 +70,9 @@ recipe = { evaluations = 5 }
 """
 
 
-def test_runs_evaluated_at_other_steps_share_a_trunk_and_leave_their_own_records(tiny: Path, tmp_path: Path):
+def test_runs_evaluated_at_other_steps_share_a_trunk_and_leave_their_own_records(
+    tiny: Path, beside, in_process: Engine, tmp_path: Path
+):
     from babelscale.study.worker import train_run
 
     text = (
@@ -86,12 +81,12 @@ def test_runs_evaluated_at_other_steps_share_a_trunk_and_leave_their_own_records
     (tmp_path / "seldom.toml").write_text(text + SELDOM)
     study = Study.create(tmp_path / "seldom.toml", tmp_path / "study")
     study.prepare()
-    study.train(only=["mono", "seldom"])
+    study.train(engine=in_process, only=["mono", "seldom"])
     alike = [study.specs[spec.name] for spec in study.select(["mono", "seldom"]) if spec.mixture.languages == ("sv",)]
     assert {spec.recipe.evaluations for spec in alike} == {2, 5}
     trunk = study.trunks[next(spec.name for spec in alike if spec.name in study.trunks)]
     assert {study.trunks.get(spec.name, spec).name for spec in alike} == {trunk.name}
-    alone = apart(study, tmp_path / "apart")
+    alone = beside(study, tmp_path / "apart")
     for spec in sorted(alike, key=lambda spec: spec == trunk):
         # The trunk is trained last, so that nothing branches off it.
         assert train_run(alone, spec)

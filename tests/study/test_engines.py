@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -40,27 +39,6 @@ def benchmark(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def prepared(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    study = Study.create(tiny, tmp_path_factory.mktemp("engines") / "tiny")
-    study.prepare()
-    return study
-
-
-def beside(study: Study, folder: Path) -> Study:
-    """The same study, untrained, in another folder."""
-    folder.mkdir()
-    for name in ("corpus", "tokenizer", "design.json"):
-        (folder / name).symlink_to(study.folder / name)
-    return Study(study.design, folder)
-
-
-@pytest.fixture(scope="module")
-def peace(prepared: Study) -> Study:
-    prepared.train()
-    return prepared
 
 
 def assert_same_bytes(one: Study, two: Study, names: list[str] | None = None) -> None:
@@ -147,8 +125,8 @@ def test_kills_of_workers_lose_and_double_nothing(capsys: pytest.CaptureFixture[
     assert kills.main() == 0, capsys.readouterr().out
 
 
-def test_a_signal_saves_what_is_under_way_and_the_same_call_goes_on(peace: Study, tmp_path: Path):
-    study = beside(peace, tmp_path / "stopped")
+def test_a_signal_saves_what_is_under_way_and_the_same_call_goes_on(tiny_trained: Study, beside, tmp_path: Path):
+    study = beside(tiny_trained, tmp_path / "stopped")
 
     asked = []
 
@@ -170,39 +148,27 @@ def test_a_signal_saves_what_is_under_way_and_the_same_call_goes_on(peace: Study
         assert max(saved) == last
     assert 0 < len(study.missing) < 6
     study.train()
-    assert_same_bytes(peace, study)
+    assert_same_bytes(tiny_trained, study)
 
 
-def test_the_command_ends_with_the_code_of_its_signal(tiny: Path, peace: Study, tmp_path: Path):
-    study = beside(peace, tmp_path / "told")
-    command = [sys.executable, "-m", "babelscale", "study", "run", str(tiny), "--out", str(study.folder), "--no-report"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while not list(study.folder.glob("working/*/*/log.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert "stopped by SIGINT" in said
-    assert "Traceback" not in said
-
-
-def test_one_slot_trains_runs_alike_in_one_program(peace: Study, tmp_path: Path):
+def test_one_slot_trains_runs_alike_in_one_program(tiny_trained: Study, beside, tmp_path: Path):
     """As on an accelerator; the losses are those of runs trained alone but for rounding."""
-    study = beside(peace, tmp_path / "together")
+    study = beside(tiny_trained, tmp_path / "together")
     events = []
     alike = [run for run in study.specs.values() if run.size == "xs"]
     run_local(alike, study.folder, slots=local.cpu_slots(1, together=8), on_event=events.append)
     began = [event["run"] for event in events if "step" in event]
     assert sorted(began[:4]) == sorted(run.name for run in alike)
     for run in alike:
-        both = [json.loads((one.finished(run.name) / "record.json").read_text())["losses"] for one in (study, peace)]
+        both = [
+            json.loads((one.finished(run.name) / "record.json").read_text())["losses"] for one in (study, tiny_trained)
+        ]
         np.testing.assert_allclose(*([row["nats"] for row in rows] for rows in both), rtol=1e-4)
 
 
-def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_path: Path):
+def test_slurm_gets_a_script_that_trains_the_waves_in_order(tiny_trained: Study, beside, tmp_path: Path):
     """With an sbatch that runs each task at once, as a cluster of one machine would."""
-    study = beside(peace, tmp_path / "slurm study")
+    study = beside(tiny_trained, tmp_path / "slurm study")
     commands = write_array(study.missing, study.folder, trunks=study.trunks)
     first, second = (line for line in commands if "sbatch" in line)
     assert "--array=1-5" in first
@@ -219,7 +185,7 @@ def test_slurm_gets_a_script_that_trains_the_waves_in_order(peace: Study, tmp_pa
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "said").read_text().splitlines()[1].endswith("afterany:77")
     assert all(study.is_finished(run.name) for run in chain)
-    assert_same_bytes(peace, study, [run.name for run in chain])
+    assert_same_bytes(tiny_trained, study, [run.name for run in chain])
     # What a second array asks squeue for.
     assert (study.folder / "slurm" / "jobs.txt").read_text() == "77\n77\n"
 

@@ -25,10 +25,8 @@ def private() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def study(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    study = Study.create(tiny, tmp_path_factory.mktemp("slurm") / "tiny")
-    study.prepare()
-    return study
+def study(tiny_trained: Study, beside, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return beside(tiny_trained, tmp_path_factory.mktemp("slurm") / "tiny")
 
 
 def log(study: Study, number: int, text: str) -> None:

@@ -14,14 +14,6 @@ from babelscale.study import Study
 Resize = Callable[[int], None]
 
 
-@pytest.fixture(scope="module")
-def peace(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    study = Study.create(tiny, tmp_path_factory.mktemp("peace") / "tiny")
-    study.prepare()
-    study.train()
-    return study
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Resize]]:
     """A disk of its own in memory, and what makes it so many kilobytes larger than what it holds."""
@@ -58,30 +50,30 @@ def assert_told(done: subprocess.CompletedProcess[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def assert_whole(peace: Study, folder: Path) -> int:
+def assert_whole(tiny_trained: Study, folder: Path) -> int:
     """What is published is as it would be on a larger disk; returns how many runs are."""
     published = list((folder / "finished").iterdir()) if (folder / "finished").exists() else []
     for run in published:
         for part in ("record.json", "log.jsonl"):
-            assert (run / part).read_bytes() == (peace.finished(run.name) / part).read_bytes()
+            assert (run / part).read_bytes() == (tiny_trained.finished(run.name) / part).read_bytes()
     return len(published)
 
 
-def assert_goes_on(peace: Study, design: Path, folder: Path, resize: Resize) -> None:
+def assert_goes_on(tiny_trained: Study, design: Path, folder: Path, resize: Resize) -> None:
     resize(65536)
     done = command(design, folder)
     assert done.returncode == 0, done.stderr
-    assert assert_whole(peace, folder) == len(peace.specs)
-    assert not [path for path in (folder / "working").iterdir() if path.name in peace.specs]
-    for table in (peace.folder / "runs").iterdir():
+    assert assert_whole(tiny_trained, folder) == len(tiny_trained.specs)
+    assert not [path for path in (folder / "working").iterdir() if path.name in tiny_trained.specs]
+    for table in (tiny_trained.folder / "runs").iterdir():
         assert (folder / "runs" / table.name).read_bytes() == table.read_bytes()
 
 
-def prepared(peace: Study, folder: Path) -> None:
+def prepared(tiny_trained: Study, folder: Path) -> None:
     """All but the runs; what is compiled is not compiled again."""
     (folder / "working").mkdir(parents=True)
     for name in ("corpus", "tokenizer", "design.json", "working/compiled"):
-        (folder / name).symlink_to(peace.folder / name)
+        (folder / name).symlink_to(tiny_trained.folder / name)
 
 
 @pytest.mark.parametrize("room", [4, 60])
@@ -98,20 +90,20 @@ def test_while_text_is_prepared(room: int, disk: tuple[Path, Resize], tiny: Path
 
 
 @pytest.mark.parametrize("room", [120, *(pytest.param(room, marks=pytest.mark.slow) for room in (8, 40, 400))])
-def test_while_runs_are_trained(room: int, disk: tuple[Path, Resize], tiny: Path, peace: Study):
+def test_while_runs_are_trained(room: int, disk: tuple[Path, Resize], tiny: Path, tiny_trained: Study):
     """Logs, states, records: wherever it is that there is no room."""
     place, resize = disk
-    prepared(peace, place / "tiny")
+    prepared(tiny_trained, place / "tiny")
     resize(room)
     assert_told(command(tiny, place / "tiny"))
-    assert assert_whole(peace, place / "tiny") < len(peace.specs)
-    assert_goes_on(peace, tiny, place / "tiny", resize)
+    assert assert_whole(tiny_trained, place / "tiny") < len(tiny_trained.specs)
+    assert_goes_on(tiny_trained, tiny, place / "tiny", resize)
 
 
-def test_while_tables_are_written(disk: tuple[Path, Resize], tiny: Path, peace: Study):
+def test_while_tables_are_written(disk: tuple[Path, Resize], tiny: Path, tiny_trained: Study):
     place, resize = disk
-    shutil.copytree(peace.folder, place / "tiny", ignore=shutil.ignore_patterns("runs", "compiled"))
+    shutil.copytree(tiny_trained.folder, place / "tiny", ignore=shutil.ignore_patterns("runs", "compiled"))
     resize(0)
     assert_told(command(tiny, place / "tiny"))
     assert not list((place / "tiny").glob("runs/*.parquet"))
-    assert_goes_on(peace, tiny, place / "tiny", resize)
+    assert_goes_on(tiny_trained, tiny, place / "tiny", resize)

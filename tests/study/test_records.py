@@ -12,6 +12,7 @@ import pytest
 from babelscale import cli
 from babelscale.errors import BabelscaleWarning, InputError
 from babelscale.study import Study, cost, record, records, timing
+from babelscale.study.engines import Engine
 from babelscale.study.records import _compressed, _line, _sha256
 from babelscale.training import BRANCHES, LOG, STATE
 
@@ -57,10 +58,10 @@ def design(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(design: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def whole(design: Path, in_process: Engine, tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = Study.create(design, tmp_path_factory.mktemp("studies") / "whole")
     study.prepare()
-    assert study.train() == 5
+    assert study.train(engine=in_process) == 5
     return study
 
 
@@ -287,7 +288,9 @@ def test_a_damaged_record_in_the_folder_is_named(whole: Study, file: Path, tmp_p
         assert "elsewhere" in (caught.value.hint or "")
 
 
-def test_what_is_lost_is_trained_from_restored_runs_to_the_same_bytes(whole: Study, file: Path, tmp_path: Path):
+def test_what_is_lost_is_trained_from_restored_runs_to_the_same_bytes(
+    whole: Study, file: Path, in_process: Engine, tmp_path: Path
+):
     """A branch whose trunk was restored, and a run whose base and its base were."""
     study = fresh(whole, tmp_path / "lost")
     short, third = short_of(whole), only(whole, "third")
@@ -303,7 +306,7 @@ def test_what_is_lost_is_trained_from_restored_runs_to_the_same_bytes(whole: Stu
         if study.is_finished(name)
     }
     events: list[dict[str, Any]] = []
-    assert study.train(on_event=events.append) == 4
+    assert study.train(engine=in_process, on_event=events.append) == 4
     assert not [event for event in events if "warning" in event or "failed" in event]
     assert bytes_of(study, record.RECORD) == bytes_of(whole, record.RECORD)
     for name, at in before.items():
@@ -322,26 +325,28 @@ def test_what_is_lost_is_trained_from_restored_runs_to_the_same_bytes(whole: Stu
 
 
 def test_a_trunk_that_is_trained_again_for_its_state_serves_its_branches(
-    whole: Study, file: Path, tmp_path: Path, design: Path
+    whole: Study, file: Path, in_process: Engine, tmp_path: Path, design: Path
 ):
     text = design.read_text().replace('continue_from = "all"', 'continue_from = "mono"').replace('"s"', '"xs"')
     (tmp_path / "trunk.toml").write_text(text)
     reference = Study.create(tmp_path / "trunk.toml", tmp_path / "reference")
     reference.prepare()
-    reference.train()
+    reference.train(engine=in_process)
     records.write(reference, tmp_path / "trunk.xz")
     short = short_of(reference)
     trunk, second = reference.trunks[short].name, only(reference, "second")
     study = fresh(reference, tmp_path / "again")
     records.restore(study, without(tmp_path / "trunk.xz", short, second))
     assert [spec.name for spec in study.missing_of(["mono", "second"])] == [short, trunk, second]
-    study.train()
+    study.train(engine=in_process)
     assert bytes_of(study, record.RECORD) == bytes_of(reference, record.RECORD)
     assert list((study.finished(trunk) / BRANCHES).iterdir())
     assert study.has_state(study.specs[trunk])
 
 
-def test_a_base_with_another_result_is_told_and_its_first_record_kept(whole: Study, file: Path, tmp_path: Path):
+def test_a_base_with_another_result_is_told_and_its_first_record_kept(
+    whole: Study, file: Path, in_process: Engine, tmp_path: Path
+):
     lines = lines_of(file)
     base, second = only(whole, "all"), only(whole, "second")
     changed = next(line for line in lines if line.get("name") == base)
@@ -350,7 +355,7 @@ def test_a_base_with_another_result_is_told_and_its_first_record_kept(whole: Stu
     records.restore(study, without(rewrite(file, lines), second, only(whole, "third")))
     kept = (study.finished(base) / record.RECORD).read_bytes()
     events: list[dict[str, Any]] = []
-    assert study.train(on_event=events.append) == 3
+    assert study.train(engine=in_process, on_event=events.append) == 3
     (told,) = [event["warning"] for event in events if "warning" in event]
     assert base in told
     assert "1.0e-06" in told

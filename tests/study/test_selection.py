@@ -10,6 +10,7 @@ from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.study import Study
 from babelscale.study import study as studies
+from babelscale.study.engines import Engine
 from babelscale.study.export import export
 from babelscale.study.worker import train_run
 
@@ -59,13 +60,13 @@ def test_part_of_a_design_brings_what_it_continues_from(study: Study):
         study.select(["mon"])
 
 
-def test_what_is_not_wanted_is_not_prepared(tiny: Path, tmp_path: Path):
+def test_what_is_not_wanted_is_not_prepared(tiny: Path, in_process: Engine, tmp_path: Path):
     study = made(tiny, tmp_path)
     study.prepare(only=["pair"])
     assert not (study.folder / "own").exists()
     assert study.groups["mono"] == []
     pair = [spec.name for spec in study.groups["pair"]]
-    assert study.train(only=["pair"]) == 1
+    assert study.train(engine=in_process, only=["pair"]) == 1
     assert [name for name in study.specs if study.is_finished(name)] == pair
     study.prepare()
     assert len(study.groups["mono"]) == 2

@@ -15,6 +15,7 @@ from babelscale.reporting.report.findings import limits
 from babelscale.reporting.report.study_analysis import StudyAnalysis
 from babelscale.study import Study, cost, export, worker
 from babelscale.study.design import parse
+from babelscale.study.engines import Engine
 from babelscale.study.record import RECORD
 from babelscale.study.spec import RunSpec, expand, trunks
 from babelscale.study.toml import to_toml
@@ -59,18 +60,10 @@ def made(text: str, folder: Path, staged: str = STAGED) -> Study:
     return study
 
 
-def apart(study: Study, folder: Path) -> Study:
-    """Another folder for the same runs, none of which is trained there."""
-    folder.mkdir()
-    for name in ("corpus", "tokenizer"):
-        (folder / name).symlink_to(study.folder / name)
-    return Study(study.design, folder)
-
-
 @pytest.fixture(scope="module")
-def study(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tiny: Path, in_process: Engine, tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = made(tiny.read_text(), tmp_path_factory.mktemp("stages"))
-    study.train(only=["plain", "staged"])
+    study.train(engine=in_process, only=["plain", "staged"])
     return study
 
 
@@ -157,11 +150,11 @@ def test_what_is_trained_is_what_is_counted(tiny_text: str):
 
 
 @pytest.mark.parametrize("kept", [["plain", "staged"], ["staged"]])
-def test_two_stage_runs_leave_the_records_of_whole_runs(study: Study, tmp_path: Path, kept: list[str]):
+def test_two_stage_runs_leave_the_records_of_whole_runs(study: Study, beside, tmp_path: Path, kept: list[str]):
     """Branched off a run of one stage, or off another two-stage run."""
     design = study.design.model_copy(update={"groups": tuple(g for g in study.design.groups if g.name in kept)})
-    one = apart(Study(design, study.folder), tmp_path / "branched")
-    alone = apart(one, tmp_path / "alone")
+    one = beside(Study(design, study.folder), tmp_path / "branched")
+    alone = beside(one, tmp_path / "alone")
     staged = one.select(["staged"])
     trunk = one.trunks[next(spec.name for spec in staged if spec.name in one.trunks)]
     assert (trunk.then is None) == ("plain" in kept)
@@ -180,13 +173,13 @@ def test_two_stage_runs_leave_the_records_of_whole_runs(study: Study, tmp_path: 
 
 @pytest.mark.parametrize(("branched", "when"), [(False, 45), (False, 70), (True, 65)])
 def test_a_two_stage_run_that_is_stopped_goes_on_to_the_same_bytes(
-    study: Study, tmp_path: Path, branched: bool, when: int
+    study: Study, beside, tmp_path: Path, branched: bool, when: int
 ):
     """Before and after its boundary; a branch and a run from the start."""
     spec = study.select(["staged"])[1]
     assert spec.then is not None
     assert spec.then.start == 62
-    other = apart(study, tmp_path / "cut")
+    other = beside(study, tmp_path / "cut")
     if branched:
         (other.folder / "finished").mkdir()
         trunk = study.trunks[spec.name].name
@@ -236,8 +229,8 @@ def test_the_tables_keep_two_stage_runs_out_of_fits_unless_they_are_named(study:
     assert "sw" not in runs.cosampled("da")
 
 
-def test_two_stage_runs_of_one_boundary_train_in_one_program(study: Study, tmp_path: Path):
-    other = apart(study, tmp_path / "together")
+def test_two_stage_runs_of_one_boundary_train_in_one_program(study: Study, beside, tmp_path: Path):
+    other = beside(study, tmp_path / "together")
     alike = [spec for spec in study.select(["staged"]) if spec.fork == 39]
     assert len(alike) == 2
     assert len(worker.train_runs(other, alike)) == 2
@@ -252,8 +245,8 @@ def test_two_stage_runs_of_one_boundary_train_in_one_program(study: Study, tmp_p
             assert entry[name] == pytest.approx(expected[name], rel=1e-4)
 
 
-def test_branches_of_different_boundaries_are_not_one_population(study: Study, tmp_path: Path):
-    other = apart(study, tmp_path / "mixed")
+def test_branches_of_different_boundaries_are_not_one_population(study: Study, beside, tmp_path: Path):
+    other = beside(study, tmp_path / "mixed")
     (other.folder / "finished").mkdir()
     early, late = study.select(["staged"])[:2]
     trunk = study.trunks[early.name].name

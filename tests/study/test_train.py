@@ -24,19 +24,11 @@ def study(tiny: Path, tmp_path: Path) -> Study:
     return prepared
 
 
-def beside(study: Study, folder: Path) -> Study:
-    """The same study, untrained, in another folder."""
-    folder.mkdir()
-    for name in ("corpus", "tokenizer", "design.json"):
-        (folder / name).symlink_to(study.folder / name)
-    return Study(study.design, folder)
-
-
 def losses(study: Study, spec: RunSpec) -> list[float]:
     return [row["nats"] for row in json.loads((study.finished(spec.name) / RECORD).read_text())["losses"]]
 
 
-def test_runs_trained_together_are_those_trained_alone(study: Study, tmp_path: Path):
+def test_runs_trained_together_are_those_trained_alone(study: Study, beside, tmp_path: Path):
     together = beside(study, tmp_path / "together")
     specs = [study.specs[name] for name in sorted(study.kept) if study.specs[name].size == "xs"]
     assert len(specs) == 2
@@ -57,7 +49,7 @@ def test_only_states_that_are_wanted_stay(study: Study):
     assert not (study.finished(other.name) / "state").exists()
 
 
-def test_the_command_trains_on_several_devices(study: Study):
+def test_the_command_trains_on_several_devices(study: Study, beside):
     spec = next(spec for spec in study.specs.values() if spec.size == "s" and spec.base is None)
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "babelscale", "study", "train", str(study.folder), spec.name, "--devices", "2"]
@@ -70,12 +62,11 @@ def test_the_command_trains_on_several_devices(study: Study):
     np.testing.assert_allclose(losses(study, spec), losses(alone, spec), rtol=1e-5)
 
 
-def test_a_name_that_is_no_run_is_refused(study: Study):
-    command = [sys.executable, "-m", "babelscale", "study", "train", str(study.folder), "xs-sv"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "has no run 'xs-sv'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_name_that_is_no_run_is_refused(study: Study, babelscale):
+    done = babelscale("study", "train", study.folder, "xs-sv")
+    assert done.code == 2
+    assert "has no run 'xs-sv'" in done.err
+    assert "Traceback" not in done.err
 
 
 class Stopped(Exception):

@@ -1,5 +1,6 @@
 """What a run needs of each device's memory, reckoned from shapes before anything is allocated."""
 
+import functools
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -93,6 +94,7 @@ def _kept(shape: Shape, recipe: Recipe, execution: Execution, rows: int) -> int:
     return kept
 
 
+@functools.cache
 def _residuals(shape: Shape, recipe: Recipe, execution: Execution, rows: int) -> int:
     """Bytes of what differentiating the stream keeps; parameters are not counted again."""
     parameters = meshes.parameter_shapes(shape)
