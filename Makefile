@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`. Both make .venv first, from the committed lock.
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check lock clean
+.PHONY: demo test test-slow check check-types check-style check-imports check-words lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.made
@@ -14,11 +14,20 @@ test: .venv/.made
 test-slow: .venv/.made
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-check: .venv/.made
+# The types take longest; `make -j2 check` checks the rest beside them.
+check: check-types check-style check-imports check-words
+
+check-types: .venv/.made
+	$(BIN)/basedpyright
+
+check-style: .venv/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/basedpyright
+
+check-imports: .venv/.made
 	$(BIN)/lint-imports
+
+check-words: .venv/.made
 	$(BIN)/python tools/scan.py
 
 .venv/.made: requirements/lock.txt pyproject.toml tools/environment.sh
