@@ -11,17 +11,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import settings
 
 from babelscale import cli
 from babelscale.runs import Runs
 
 SHARED = Path(__file__).parents[2] / "shared"
-# Two test processes run side by side (see the Makefile). Each library uses one thread, in child processes too, and the
-# processes share what JAX compiles. Libraries read these variables when they are imported.
-THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
-for name in THREADS:
-    os.environ.setdefault(name, "1")
+# xdist's test processes and all child processes inherit these variables. Each library uses one thread, since two test
+# processes share two cores (see the Makefile); JAX keeps every program that it compiles, however small.
+for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# An example may take long where other processes use the cores.
+settings.register_profile("shared cores", deadline=None)
+settings.load_profile("shared cores")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,7 +29,7 @@ def test_loses_nothing_in_any_language(tokenizer, code):
     check_round_trip(tokenizer, [line for line, _ in Phrasebook([code], bytes_per_language=20_000).split(code)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=40), max_size=5))
 def test_loses_nothing_of_any_text(tokenizer, lines):
     check_round_trip(tokenizer, lines)

@@ -193,7 +193,7 @@ def test_draws_over_a_whole_range_stay_inside_the_domain() -> None:
     assert np.isfinite(found.draws).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_small_table_gives_an_error_or_finite_numbers_with_notes(data: st.DataObject) -> None:
     n = data.draw(st.integers(3, 14), "runs")

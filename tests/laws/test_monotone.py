@@ -56,7 +56,7 @@ def positive_gamma(p: dict[str, float]) -> dict[str, float]:
 
 
 @each_law
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_loss_falls_with_size_and_with_the_targets_own_tokens(law: ScalingLaw, data: st.DataObject) -> None:
     # With gamma < 0 a larger share of the target would harm, and more of its tokens with it.
@@ -71,7 +71,7 @@ def test_loss_falls_with_size_and_with_the_targets_own_tokens(law: ScalingLaw, d
 
 
 @each_law
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_no_loss_is_below_its_floor_and_the_floor_is_reached(law: ScalingLaw, data: st.DataObject) -> None:
     p = positive_gamma(data.draw(parameters(law)))
@@ -84,7 +84,7 @@ def test_no_loss_is_below_its_floor_and_the_floor_is_reached(law: ScalingLaw, da
         assert law.loss(steep, endless) == pytest.approx(p["E"], abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_other_languages_help_where_tau_is_positive_and_harm_where_it_is_negative(data: st.DataObject) -> None:
     law = AdaptiveTransfer("sw", ("en",))
@@ -94,14 +94,14 @@ def test_other_languages_help_where_tau_is_positive_and_harm_where_it_is_negativ
     assert falls(loss if p["tau_en"] >= 0 else loss[::-1])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data(), st.sampled_from([DataConstrained("sw"), AdaptiveTransfer("sw", other=False)]))
 def test_more_unique_tokens_never_harm(data: st.DataObject, law: ScalingLaw) -> None:
     p = data.draw(parameters(law))
     assert falls(law.loss(p, Allocation(1e8, {"sw": 1e10}, {"sw": np.geomspace(1e7, 1e11, 60)})))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-0.5, 1.0), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_a_smaller_share_costs_by_the_sign_of_gamma(gamma: float, one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -130,7 +130,7 @@ def test_crossover_rises_with_size() -> None:
     assert (np.diff(law.tokens(p, sizes)) > 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(1e3, 1e14), st.floats(1e-6, 1e3))
 def test_effective_tokens_are_continuous_rise_and_flatten(U: float, lam: float) -> None:
     step = 1e-9
@@ -145,7 +145,7 @@ def test_effective_tokens_are_continuous_rise_and_flatten(U: float, lam: float) 
 
 
 @each_law
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_derivatives_match_complex_steps_all_over_the_ranges(law: ScalingLaw, data: st.DataObject) -> None:
     p = data.draw(parameters(law))

@@ -87,13 +87,13 @@ def test_awkward_lines_get_the_same_ids(tokenizer, told, line):
     assert_same(tokenizer, told, [line])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=20), max_size=3))
 def test_any_lines_get_the_same_ids(tokenizer, told, lines):
     assert_same(tokenizer, told, [*lines, "end"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_pieces_in_any_order_get_the_same_ids(tokenizer, told, data):
     pieces = st.sampled_from([piece for piece in told["model"]["vocab"] if piece[0] not in "<\n"])

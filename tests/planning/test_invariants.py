@@ -22,7 +22,7 @@ def fits(first: float, second: float, third: float) -> list[Fit]:
     ]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(compute, st.floats(0.05, 3), tau, tau, tau, unique, unique)
 def test_more_compute_never_raises_the_objective_and_no_plan_beats_its_bound(C, step, a, b, c, u, v):
     U = {"sw": 10**u, "en": 10**v}
@@ -36,7 +36,7 @@ def test_more_compute_never_raises_the_objective_and_no_plan_beats_its_bound(C, 
     assert more.certificate.bound <= less.objective
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(compute, tau, unique, st.sampled_from(["mean", "worst"]))
 def test_a_helper_without_worth_gets_nothing(C, a, u, objective):
     sw = transfer_fit("sw", {"en": a, "fr": 0.0}, draws=0)
@@ -44,7 +44,7 @@ def test_a_helper_without_worth_gets_nothing(C, a, u, objective):
     assert best.shares["fr"] == 0
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(compute, tau, tau, tau, st.floats(0.01, 100), st.floats(0.01, 100))
 def test_doubling_every_weight_changes_nothing(C, a, b, c, first, second):
     once, twice = (
@@ -60,7 +60,7 @@ def test_doubling_every_weight_changes_nothing(C, a, b, c, first, second):
     assert once.to_dict() == twice.to_dict()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(compute, tau, tau, unique)
 def test_a_language_in_two_identical_halves_changes_nothing(C, a, b, u):
     # sw of U unique tokens, or sw and x-sw of U / 2 each that are worth the same to everyone (tau = 1).
@@ -79,7 +79,7 @@ def test_a_language_in_two_identical_halves_changes_nothing(C, a, b, u):
         assert two.tokens["sw"] + two.tokens["x-sw"] == pytest.approx(one.tokens["sw"], rel=0.02)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(compute, tau, tau, tau)
 def test_more_freedom_is_never_worse(C, a, b, c):
     free = plan(fits(a, b, c), compute=10**C, unique_tokens={"sw": 1e9}, **QUICK)

@@ -136,7 +136,7 @@ def test_other_languages_are_one_group():
     assert best.tokens["de"] > 0
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.floats(14, 24), st.floats(0.05, 3), st.floats(0, 1), st.floats(0, 1))
 def test_more_compute_never_raises_the_objective(log_C: float, step: float, first: float, second: float):
     fits = [transfer_fit("sw", {"en": first}, spread=0), transfer_fit("en", {"sw": second}, B=2000.0, spread=0)]
@@ -145,7 +145,7 @@ def test_more_compute_never_raises_the_objective(log_C: float, step: float, firs
     assert more <= less * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.floats(0.01, 100), st.floats(0.01, 100))
 def test_doubling_weights_changes_nothing(first: float, second: float):
     fits = [transfer_fit("sw", {"en": 0.2}), transfer_fit("en", {"sw": 0.1}, B=2000.0)]

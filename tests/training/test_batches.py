@@ -22,7 +22,7 @@ def made(mixture: Mixture, seed: int = 0, batch_size: int = 4, length: int = 8, 
     return Batches(streams, mixture, seed, batch_size, length)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(WEIGHTS, st.integers(1, 9), st.integers(0, 40))
 def test_counts_of_a_step_are_what_the_batches_before_it_held(weights, batch_size, steps):
     mixture = Mixture.of({f"x-{k}": weight for k, weight in enumerate(weights)})
@@ -87,7 +87,7 @@ def staged(first: dict, second: dict, start: int, batch_size: int = 4, tokens: i
     return Batches(streams, Mixture.of(first), 0, batch_size, 8, Stage(start, Mixture.of(second)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(WEIGHTS, WEIGHTS, st.integers(0, 6), st.integers(1, 9), st.integers(1, 30), st.integers(0, 30))
 def test_each_stage_holds_its_shares_and_counts_are_what_the_batches_held(one, two, moved, batch_size, start, more):
     first = {f"x-{k:02d}": weight for k, weight in enumerate(one)}
@@ -169,7 +169,7 @@ def test_tokens_mapped_from_disk_give_the_same_batches(tmp_path: Path):
         np.testing.assert_array_equal(one.at(step), other.at(step))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
 def test_a_permutation_holds_every_place_once(size, key):
     places = permuted(np.arange(size), np.full(size, size), np.full(size, key, np.uint64))

@@ -91,7 +91,7 @@ def test_anchor_in_tokens_and_outside_the_curve():
         score(curve(), curve(0.5), anchor=1.5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0.5, 10), min_size=2, max_size=15), st.floats(0.0, 1.0))
 def test_reading_a_curve_both_ways_agrees(losses: list[float], where: float):
     c = LearningCurve("sw", np.geomspace(1e5, 1e7, len(losses)), losses)

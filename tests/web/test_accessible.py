@@ -52,7 +52,7 @@ def opened(serving, browser, tmp_path_factory: pytest.TempPathFactory):
         context = browser.new_context(viewport={"width": width, "height": height}, **given)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.goto(path.as_uri() if place == REPORT else f"{serving()}/{place}")
         page.wait_for_selector("figure svg" if place == REPORT else READY)
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 150)))")

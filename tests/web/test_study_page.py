@@ -154,19 +154,13 @@ def asked_of(address: str) -> tuple[int, dict]:
             return refused.code, json.load(refused)
 
 
-def test_the_api_says_what_the_command_says(study: Study, serving) -> None:
+def test_the_api_says_what_the_command_says(study: Study, serving, babelscale) -> None:
     write(study, next(iter(study.specs)), lines(1, 3))
     address = serving(study.folder)
     _, told = asked_of(f"{address}/api/study")
     assert told == json.loads(json.dumps(cost.status(study).to_dict()))
     assert len(told["under_way"]) == 1
-    said = subprocess.run(
-        [sys.executable, "-m", "babelscale", "study", "status", str(study.folder), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(said.stdout) == told
+    assert json.loads(babelscale("study", "status", study.folder, "--json").out) == told
     for query in ("state=none", "refresh=1", "what=x"):
         assert asked_of(f"{address}/view/study?{query}")[0] == 400
 
