@@ -28,7 +28,7 @@ def test_a_remote_folder_reads_as_a_local_one(memory, tmp_path, tokenizer):
     pl.DataFrame({"text": LINES}).write_parquet(tmp_path / "table")
     files = {
         "sw.txt": TEXT,
-        "en.txt.gz": gzip.compress(TEXT),
+        "en.txt.gz": gzip.compress(TEXT, mtime=0),
         "no/a.jsonl": records,
         "zh.parquet": (tmp_path / "table").read_bytes(),
         "README.md": b"about",

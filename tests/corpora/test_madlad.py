@@ -15,7 +15,9 @@ from babelscale.errors import InputError
 
 
 def shard(texts: list[str]) -> bytes:
-    return gzip.compress("".join(json.dumps({"text": text.replace("\n", "\\n")}) + "\n" for text in texts).encode())
+    return gzip.compress(
+        "".join(json.dumps({"text": text.replace("\n", "\\n")}) + "\n" for text in texts).encode(), mtime=0
+    )
 
 
 def texts(code: str, start: int, count: int = 100) -> list[str]:
@@ -141,10 +143,13 @@ def test_faults_of_the_place(hub, spec, languages, message):
         (b"", "iw_clean_0001.jsonl.gz: the shard is empty"),
         (shard(texts("he", 0))[:-40], "iw_clean_0001.jsonl.gz: broken gzip file, readable up to line"),
         (shard([]), "iw_clean_0001.jsonl.gz: no line of text"),
-        (gzip.compress(b'{"text": "a"}\n{"text": '), "iw_clean_0001.jsonl.gz, line 2: not JSON"),
-        (gzip.compress(b'{"text": "a"}\n{"body": "b"}\n'), "iw_clean_0001.jsonl.gz, line 2: no field 'text'"),
-        (gzip.compress(b'{"text": "a"}\n{"text": "\xff"}\n'), "iw_clean_0001.jsonl.gz, line 2: byte 24 of the text"),
-        (gzip.compress(b'{"text": 3}\n'), "iw_clean_0001.jsonl.gz, line 1: 'text' is a int"),
+        (gzip.compress(b'{"text": "a"}\n{"text": ', mtime=0), "iw_clean_0001.jsonl.gz, line 2: not JSON"),
+        (gzip.compress(b'{"text": "a"}\n{"body": "b"}\n', mtime=0), "iw_clean_0001.jsonl.gz, line 2: no field 'text'"),
+        (
+            gzip.compress(b'{"text": "a"}\n{"text": "\xff"}\n', mtime=0),
+            "iw_clean_0001.jsonl.gz, line 2: byte 24 of the text",
+        ),
+        (gzip.compress(b'{"text": 3}\n', mtime=0), "iw_clean_0001.jsonl.gz, line 1: 'text' is a int"),
     ],
 )
 def test_faults_of_a_shard(hub, tokenizer, tmp_path, data, message):

@@ -19,7 +19,7 @@ CONTENT = {"version": 1, "num2words": numerals.NUM2WORDS, "numbers": [0, 1], "wo
 
 
 def packed(**changes) -> bytes:
-    return gzip.compress(json.dumps(CONTENT | changes).encode())
+    return gzip.compress(json.dumps(CONTENT | changes).encode(), mtime=0)
 
 
 def test_words_by_language():
