@@ -10,8 +10,9 @@ import time
 import numpy as np
 
 from babelscale.allocation import Allocation
-from babelscale.fitting import fit_many, parallel, simulate
+from babelscale.fitting import fit_many, simulate
 from babelscale.laws import AdaptiveTransfer
+from babelscale.workers import available_cpus
 
 CODES = ["de", "en", "es", "fr", "hi", "it", "ja", "pt", "ru", "sw", "vi", "zh", "ar", "bn", "id", "ko", "nl", "no"]
 TRUTH = {"A": 60.0, "B": 900.0, "alpha": 0.35, "beta": 0.35, "lambda": 0.065, "tau_other": 0.2}
@@ -41,7 +42,7 @@ def main() -> None:
 
     print(f"{len(codes)} targets, {asked.runs} runs, {asked.resamples} resamples each, adaptive transfer")
     wall, fits = {}, {}
-    for workers in sorted({1, 2, parallel.cores()}):
+    for workers in sorted({1, 2, len(available_cpus())}):
         began, cpu = time.perf_counter(), spent()
         fits[workers] = fit_many(forms, runs, resamples=asked.resamples, workers=workers)
         wall[workers] = time.perf_counter() - began

@@ -7,9 +7,8 @@ import pytest
 from babelscale.errors import InputError
 from babelscale.model import ATLAS
 from babelscale.study import design as designs
-from babelscale.study.design import built_in, load, parse
+from babelscale.study.design import built_in, load, parse, to_toml
 from babelscale.study.spec import expand, trunks
-from babelscale.study.toml import to_toml
 
 # Never edit these: whoever has finished runs finds them by name.
 GOLDEN = [

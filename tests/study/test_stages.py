@@ -14,11 +14,10 @@ from babelscale.reporting.monitor.study_monitor import StudyMonitor
 from babelscale.reporting.report.findings import limits
 from babelscale.reporting.report.study_analysis import StudyAnalysis
 from babelscale.study import Study, cost, export, worker
-from babelscale.study.design import parse
+from babelscale.study.design import parse, to_toml
 from babelscale.study.engines import Engine
 from babelscale.study.record import RECORD
 from babelscale.study.spec import RunSpec, expand, trunks
-from babelscale.study.toml import to_toml
 from babelscale.training import LOG
 from babelscale.web.pages import study as page
 

@@ -4,7 +4,7 @@ import itertools
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from babelscale import languages as known_languages
 from babelscale.errors import InputError
 from babelscale.model.ladder import ATLAS
 from babelscale.model.shape import Block, Shape
+from babelscale.tomlfile import toml_text
 from babelscale.training.recipe import Recipe
 
 MADLAD = ("madlad-400", "madlad-400:clean", "madlad-400:noisy")
@@ -25,11 +26,13 @@ Place = Annotated[str, BeforeValidator(lambda place: os.fspath(place) if isinsta
 MixtureKind = Literal["monolingual", "bilingual", "uniform", "proportional", "temperature", "unimax", "shares"]
 
 
-class _Part(BaseModel):
+class DesignPart(BaseModel):
+    """A part of a design: its fields are checked, unknown ones refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PassagesPart(_Part):
+class PassagesPart(DesignPart):
     """How one text in many languages is dealt out to them, passage by passage (see `corpora.passages`).
 
     `weights` are the languages' shares of the verses, 1 where none is given. `text_bytes` is about the size of the
@@ -42,7 +45,7 @@ class PassagesPart(_Part):
     text_bytes: float = Field(default=4e6, gt=0, allow_inf_nan=False)
 
 
-class CorpusPart(_Part):
+class CorpusPart(DesignPart):
     """Where the text comes from: `phrasebook`, `madlad-400`, or a folder of text by language (see `open_corpus`).
 
     `parallel` is the folder of a line-aligned test set, FLORES or NTREX, measured beside the held-out text. With
@@ -58,7 +61,7 @@ class CorpusPart(_Part):
     seed: int = 0
 
 
-class TokenizerPart(_Part):
+class TokenizerPart(DesignPart):
     """A tokenizer to train, or with `source` the folder of one that exists (its `tokenizer.model`)."""
 
     vocabulary: int = Field(default=2048, ge=300, le=1_000_000)
@@ -67,7 +70,7 @@ class TokenizerPart(_Part):
     source: Place | None = None
 
 
-class SizePart(_Part):
+class SizePart(DesignPart):
     """A size of model: a rung of the study's ladder by its number (`scale`), or five sizes of its own.
 
     Its `recipe` fields take the place of the design's.
@@ -96,7 +99,7 @@ class SizePart(_Part):
         return replace(rungs[self.scale], vocabulary=vocabulary, block=self.block)
 
 
-class Group(_Part):
+class Group(DesignPart):
     """Runs that share a purpose: every mixture x size x length x seed; lengths are given in tokens or in steps.
 
     They start from scratch, from the runs of an earlier group (`continue_from`), or from a Hugging Face model in a
@@ -134,7 +137,7 @@ class Group(_Part):
     one_stage: bool = False
 
 
-class HoldoutPart(_Part):
+class HoldoutPart(DesignPart):
     """Runs that are trained last, and only when that is asked for: all of some sizes, and those of some groups.
 
     Forecasts of them can be sealed while none of them is trained.
@@ -144,7 +147,7 @@ class HoldoutPart(_Part):
     groups: tuple[str, ...] = ()
 
 
-class Design(_Part):
+class Design(DesignPart):
     """A whole study.
 
     `recipe` is `Recipe`'s defaults but for the fields it names; with `recipe_of = "atlas"` it is the ATLAS study's, its
@@ -259,6 +262,16 @@ def parse(text: str, where: str) -> Design:
     return _checked(fields, where)
 
 
+def to_toml(design: Design, comment: str = "") -> str:
+    """A design as a file that `load` reads; fields at their defaults are left out.
+
+    Args:
+        comment: lines to put on top.
+    """
+    fields = design.model_dump(mode="json", exclude_defaults=True)
+    return toml_text(fields | {"sizes": fields.pop("sizes")}, comment)
+
+
 def _of_python(given: Mapping[str, Any] | Design) -> Design:
     """What it would be as a file: a `Design`, too, may have been put together unchecked."""
     fields = given.model_dump() if isinstance(given, Design) else dict(given)
@@ -282,22 +295,6 @@ def _checked(fields: Mapping[str, Any], where: str) -> Design:
     return design
 
 
-def _check_holdout(design: Design, where: str) -> None:
-    names = {group.name for group in design.groups}
-    for field, asked, known in (
-        ("sizes", design.holdout.sizes, design.sizes.keys()),
-        ("groups", design.holdout.groups, names),
-    ):
-        if unknown := [name for name in asked if name not in known]:
-            raise InputError(f"{where}: holdout.{field}: no {unknown[0]!r}", hint=f"there are {', '.join(known)}")
-    for group in design.groups:
-        if group.continue_from in design.holdout.groups and group.name not in design.holdout.groups:
-            raise InputError(
-                f"{where}: group {group.name} continues from {group.continue_from}, which is held out",
-                hint="hold out both or neither",
-            )
-
-
 def _check_references(design: Design, where: str) -> None:
     known_languages.check(design.languages, f"{where}: languages")
     weights = design.corpus.passages.weights if design.corpus.passages else {}
@@ -313,78 +310,106 @@ def _check_references(design: Design, where: str) -> None:
             design.training_recipe(size)
     except (InputError, TypeError) as error:
         raise InputError(f"{where}: {error}") from None
-    seen: set[str] = set()
     for position, group in enumerate(design.groups):
-        place = f"{where}: groups[{position}] ({group.name})"
-        if group.name in seen:
-            raise InputError(f"{place}: a second group of this name")
-        pairs = itertools.chain.from_iterable(group.pairs or ())
-        listed = itertools.chain.from_iterable((*(group.shares or ()), *group.then))
-        for code in (*(group.languages or ()), *pairs, *listed, *group.pinned):
-            if code not in design.languages:
-                raise InputError(
-                    f"{place}: language {code!r} is not among the study's languages",
-                    hint=f"add it to `languages`, which holds {', '.join(design.languages)}",
-                )
-        for size in group.sizes:
-            if size not in design.sizes:
-                raise InputError(
-                    f"{place}: size {size!r} is not in [sizes]", hint=f"it holds {', '.join(design.sizes)}"
-                )
-            try:
-                design.training_recipe(size, group)
-            except InputError as error:
-                raise InputError(f"{place}: {error.message}", hint=error.hint) from None
-        if bool(group.tokens) == bool(group.steps):
-            raise InputError(
-                f"{place}: {'tokens and steps are both' if group.tokens else 'neither tokens nor steps are'} given",
-                hint="give the lengths of its runs as one of them",
-            )
-        for name, lengths in (("tokens", group.tokens), ("steps", group.steps)):
-            if any(not length > 0 for length in lengths):
-                raise InputError(f"{place}: {name} must be positive")
-        if group.continue_from is not None and group.continue_from not in seen:
-            raise InputError(f"{place}: continue_from {group.continue_from!r} is not an earlier group")
-        if group.tokenizer == "own" and (group.mixture != "monolingual" or group.continue_from or group.checkpoint):
-            raise InputError(
-                f"{place}: only monolingual runs from scratch can have a tokenizer of their own",
-                hint='leave out tokenizer = "own"',
-            )
-        if group.continue_from is not None and group.checkpoint is not None:
-            raise InputError(f"{place}: continue_from and checkpoint are both given", hint="keep one")
-        if group.pairs is not None and group.mixture != "bilingual":
-            raise InputError(f"{place}: pairs are for bilingual mixtures")
-        if bool(group.shares) != (group.mixture == "shares"):
-            raise InputError(
-                f"{place}: shares are listed beside mixture {group.mixture!r}"
-                if group.shares
-                else f"{place}: mixture 'shares' lists no shares",
-                hint='list them as shares = [{ sv = 3, da = 1 }, ...] beside mixture = "shares"',
-            )
-        for field, listed in (("shares", group.shares or ()), ("then", group.then)):
-            for weights in listed:
-                if not weights or any(not 0 < weight < math.inf for weight in weights.values()):
-                    raise InputError(f"{place}: {field} {weights} are not positive weights by language")
-        _check_stages(group, place)
-        seen.add(group.name)
+        earlier = [other.name for other in design.groups[:position]]
+        try:
+            _check_names(design, group, earlier)
+            _check_lengths(group)
+            _check_start(group)
+            _check_mixture(group)
+            _check_stages(group)
+        except InputError as error:
+            place = f"{where}: groups[{position}] ({group.name})"
+            raise InputError(f"{place}: {error.message}", hint=error.hint) from None
 
 
-def _check_stages(group: Group, place: str) -> None:
+def _check_holdout(design: Design, where: str) -> None:
+    for field, asked, known in (
+        ("sizes", design.holdout.sizes, design.sizes.keys()),
+        ("groups", design.holdout.groups, {group.name for group in design.groups}),
+    ):
+        if unknown := [name for name in asked if name not in known]:
+            raise InputError(f"{where}: holdout.{field}: no {unknown[0]!r}", hint=f"there are {', '.join(known)}")
+    for group in design.groups:
+        if group.continue_from in design.holdout.groups and group.name not in design.holdout.groups:
+            raise InputError(
+                f"{where}: group {group.name} continues from {group.continue_from}, which is held out",
+                hint="hold out both or neither",
+            )
+
+
+def _check_names(design: Design, group: Group, earlier: Sequence[str]) -> None:
+    """A group's name is new; its languages, sizes, recipe fields and base exist."""
+    if group.name in earlier:
+        raise InputError("a second group of this name")
+    pairs = itertools.chain.from_iterable(group.pairs or ())
+    weighted = itertools.chain.from_iterable((*(group.shares or ()), *group.then))
+    for code in (*(group.languages or ()), *pairs, *weighted, *group.pinned):
+        if code not in design.languages:
+            raise InputError(
+                f"language {code!r} is not among the study's languages",
+                hint=f"add it to `languages`, which holds {', '.join(design.languages)}",
+            )
+    for size in group.sizes:
+        if size not in design.sizes:
+            raise InputError(f"size {size!r} is not in [sizes]", hint=f"it holds {', '.join(design.sizes)}")
+        design.training_recipe(size, group)
+    if group.continue_from is not None and group.continue_from not in earlier:
+        raise InputError(f"continue_from {group.continue_from!r} is not an earlier group")
+
+
+def _check_lengths(group: Group) -> None:
+    if bool(group.tokens) == bool(group.steps):
+        raise InputError(
+            f"{'tokens and steps are both' if group.tokens else 'neither tokens nor steps are'} given",
+            hint="give the lengths of its runs as one of them",
+        )
+    for name, lengths in (("tokens", group.tokens), ("steps", group.steps)):
+        if any(not length > 0 for length in lengths):
+            raise InputError(f"{name} must be positive")
+
+
+def _check_start(group: Group) -> None:
+    if group.tokenizer == "own" and (group.mixture != "monolingual" or group.continue_from or group.checkpoint):
+        raise InputError(
+            "only monolingual runs from scratch can have a tokenizer of their own", hint='leave out tokenizer = "own"'
+        )
+    if group.continue_from is not None and group.checkpoint is not None:
+        raise InputError("continue_from and checkpoint are both given", hint="keep one")
+
+
+def _check_mixture(group: Group) -> None:
+    if group.pairs is not None and group.mixture != "bilingual":
+        raise InputError("pairs are for bilingual mixtures")
+    if bool(group.shares) != (group.mixture == "shares"):
+        raise InputError(
+            f"shares are listed beside mixture {group.mixture!r}"
+            if group.shares
+            else "mixture 'shares' lists no shares",
+            hint='list them as shares = [{ sv = 3, da = 1 }, ...] beside mixture = "shares"',
+        )
+    for field, listed in (("shares", group.shares or ()), ("then", group.then)):
+        for weights in listed:
+            if not weights or any(not 0 < weight < math.inf for weight in weights.values()):
+                raise InputError(f"{field} {weights} are not positive weights by language")
+
+
+def _check_stages(group: Group) -> None:
     if group.one_stage and not group.then:
-        raise InputError(f"{place}: one_stage has no second stage to do without", hint="give then and boundaries")
+        raise InputError("one_stage has no second stage to do without", hint="give then and boundaries")
     if bool(group.then) != bool(group.boundaries):
         given, missing = ("then", "boundaries") if group.then else ("boundaries", "then")
         raise InputError(
-            f"{place}: {given} is given without {missing}",
+            f"{given} is given without {missing}",
             hint="two-stage runs need both: then = [{ en = 9, fr = 1 }] and boundaries = [0.8]",
         )
     if outside := [boundary for boundary in group.boundaries if not 0 < boundary < 1]:
         raise InputError(
-            f"{place}: boundaries: {outside[0]} does not lie between 0 and 1",
+            f"boundaries: {outside[0]} does not lie between 0 and 1",
             hint="give the share of a run's steps after which stage two begins",
         )
     if group.then and (group.continue_from or group.checkpoint or group.tokenizer == "own"):
         raise InputError(
-            f"{place}: two-stage runs start from scratch with the study's tokenizer",
+            "two-stage runs start from scratch with the study's tokenizer",
             hint="leave out then and boundaries, or continue_from, checkpoint and tokenizer",
         )

@@ -91,7 +91,7 @@ class NextRuns:
         Raises:
             InputError: the file exists.
         """
-        from babelscale.study.toml import to_toml
+        from babelscale.study.design import to_toml
 
         if path.exists():
             raise InputError(f"{path} exists already", hint="name another file with --file")

@@ -4,7 +4,6 @@ A law says how much larger a model and how many more tokens keep the loss from K
 becomes a design of two groups, before and after, with several seeds each; and its runs a verdict, language by language.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -135,35 +134,42 @@ def _text(
     seeds: int,
     recipe: Any,
 ) -> str:
-    sizes = "\n".join(
-        f"{name} = {{ {', '.join(f'{k} = {_toml(v)}' for k, v in shape.identity().items() if k != 'vocabulary')} }}"
-        for name, shape in zip((BEFORE, AFTER), shapes, strict=True)
+    from babelscale.study.design import Design, to_toml
+
+    def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    verified = Design.model_validate(
+        {
+            "name": f"{design.name}-verification",
+            "title": f"From {len(before)} to {len(after)} languages at equal loss",
+            "languages": design.languages,
+            "corpus": design.corpus,
+            "tokenizer": design.tokenizer,
+            "recipe": without_none(asdict(recipe)),
+            "sizes": {
+                name: {key: value for key, value in shape.identity().items() if key != "vocabulary"}
+                for name, shape in zip((BEFORE, AFTER), shapes, strict=True)
+            },
+            "groups": [
+                {
+                    "name": name,
+                    "why": f"{len(codes)} languages at {shape.params:,} parameters",
+                    "mixture": "uniform",
+                    "languages": codes,
+                    "sizes": [name],
+                    "tokens": [float(f"{tokens:.6g}")],
+                    "seeds": range(seeds),
+                }
+                for name, codes, shape, tokens in zip(
+                    (BEFORE, AFTER), (before, after), shapes, advice.tokens, strict=True
+                )
+            ],
+            "analysis": {"verification": asdict(advice)},
+        }
     )
-    groups = "\n".join(
-        f'[[groups]]\nname = "{name}"\nwhy = "{len(codes)} languages at {shape.params:,} parameters"\n'
-        f'mixture = "uniform"\nlanguages = {_toml(list(codes))}\nsizes = ["{name}"]\ntokens = [{tokens:.6g}]\n'
-        f"seeds = {list(range(seeds))}\n"
-        for name, codes, shape, tokens in zip((BEFORE, AFTER), (before, after), shapes, advice.tokens, strict=True)
-    )
-    corpus, tokenizer = (_table(part.model_dump()) for part in (design.corpus, design.tokenizer))
-    return (
-        f"# Does the loss rise from {len(before)} to {len(after)} languages at the recommended size and tokens?\n"
-        f"# Advice: {advice.source}.\n"
-        f'name = "{design.name}-verification"\n'
-        f'title = "From {len(before)} to {len(after)} languages at equal loss"\n'
-        f"languages = {_toml(list(design.languages))}\n\n[corpus]\n{corpus}\n[tokenizer]\n{tokenizer}\n"
-        f"[recipe]\n{_table(asdict(recipe))}\n[sizes]\n{sizes}\n\n{groups}\n"
-        f"[analysis.verification]\n{_table(asdict(advice))}"
-    )
-
-
-def _table(values: Mapping[str, Any]) -> str:
-    return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items() if value is not None)
-
-
-def _toml(value: Any) -> str:
-    """Numbers, texts and lists of them are written in TOML as in JSON."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    question = f"Does the loss rise from {len(before)} to {len(after)} languages at the recommended size and tokens?"
+    return to_toml(verified, f"{question}\nAdvice: {advice.source}.")
 
 
 @dataclass(frozen=True)
