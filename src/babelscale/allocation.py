@@ -37,34 +37,34 @@ class Allocation:
         unique_tokens: Mapping[str, ArrayLike] | None = None,
         covariates: Mapping[str, ArrayLike] | None = None,
     ) -> None:
-        further = {name: np.asarray(value, np.float64) for name, value in (covariates or {}).items()}
-        given = {code: np.asarray(value, np.float64) for code, value in (unique_tokens or {}).items()}
-        seen = {code: _numbers(value) for code, value in tokens.items()}
+        extra = {name: np.asarray(value, np.float64) for name, value in (covariates or {}).items()}
+        unique = {code: np.asarray(value, np.float64) for code, value in (unique_tokens or {}).items()}
+        trained = {code: _numbers(value) for code, value in tokens.items()}
         N = _numbers(params)
-        if not seen:
+        if not trained:
             raise InputError("an allocation needs tokens of at least one language")
         if not (np.isfinite(N).all() and (N > 0).all()):
             raise InputError("params must be positive and finite")
-        for code, value in seen.items():
+        for code, value in trained.items():
             if not (np.isfinite(value).all() and (value >= 0).all()):
                 raise InputError(f"tokens of {code!r} must be finite and not negative")
-        for code, value in given.items():
+        for code, value in unique.items():
             if not (value > 0).all():
                 raise InputError(f"unique_tokens of {code!r} must be positive")
-        for name, value in further.items():
+        for name, value in extra.items():
             if not np.isfinite(value).all():
                 raise InputError(f"covariate {name!r} must be finite")
-        every = (*seen.values(), *given.values(), *further.values())
+        every = (*trained.values(), *unique.values(), *extra.values())
         try:
             shape = np.broadcast_shapes(N.shape, *(v.shape for v in every))
         except ValueError as error:
             raise InputError(f"shapes of params, tokens, unique_tokens and covariates do not fit: {error}") from None
         object.__setattr__(self, "params", np.broadcast_to(N, shape))
-        object.__setattr__(self, "tokens", {code: np.broadcast_to(v, shape) for code, v in seen.items()})
+        object.__setattr__(self, "tokens", {code: np.broadcast_to(v, shape) for code, v in trained.items()})
         object.__setattr__(
-            self, "unique_tokens", {code: np.broadcast_to(given.get(code, np.inf), shape) for code in seen}
+            self, "unique_tokens", {code: np.broadcast_to(unique.get(code, np.inf), shape) for code in trained}
         )
-        object.__setattr__(self, "covariates", {name: np.broadcast_to(v, shape) for name, v in further.items()})
+        object.__setattr__(self, "covariates", {name: np.broadcast_to(v, shape) for name, v in extra.items()})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -288,11 +288,11 @@ class Runs(Result):
         """
         target = self.target(target)
         metric = metric or self.metric
-        kept = self.table.filter(pl.col("start").fill_null(tables.SCRATCH).is_in(list(start)))
-        kept = kept.select("run", "params", *covariate_columns(self.table))
+        eligible = self.table.filter(pl.col("start").fill_null(tables.SCRATCH).is_in(list(start)))
+        eligible = eligible.select("run", "params", *covariate_columns(self.table))
         rows = (
             self.losses.filter(language=target, split=split, lr_state=lr_state)
-            .join(kept, on="run")
+            .join(eligible, on="run")
             .with_columns(loss=METRICS[metric])
             .sort("run", "step")
         )
@@ -322,8 +322,8 @@ class Runs(Result):
         if target is None and len(self.targets) == 1:
             return self.targets[0]
         if target not in self.targets or target is None:
-            said = "no target language named" if target is None else f"no loss was measured on {target!r}"
-            raise InputError(said, hint=f"measured languages: {', '.join(self.targets) or 'none'}")
+            message = "no target language named" if target is None else f"no loss was measured on {target!r}"
+            raise InputError(message, hint=f"measured languages: {', '.join(self.targets) or 'none'}")
         return target
 
     def cosampled(self, target: str, most: int = 3) -> tuple[str, ...]:
@@ -361,10 +361,10 @@ class Runs(Result):
             case "mixture":
                 seen = self.exposure.filter(pl.col("tokens") > 0).group_by("run").agg(pl.col("language").n_unique())
                 mask = frame["run"].is_in(seen.filter(pl.col("language") > 2)["run"].to_list())
-        held = set(frame.filter(mask)["run"])
-        if not held or len(held) == frame.height:
-            raise InputError(f"hold-out axis {axis!r} would hold out {len(held)} of {frame.height} runs")
-        return self.select(name for name in self.names if name not in held), self.select(held)
+        held_out = set(frame.filter(mask)["run"])
+        if not held_out or len(held_out) == frame.height:
+            raise InputError(f"hold-out axis {axis!r} would hold out {len(held_out)} of {frame.height} runs")
+        return self.select(name for name in self.names if name not in held_out), self.select(held_out)
 
 
 def concat(parts: Sequence[Runs]) -> Runs:

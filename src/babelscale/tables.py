@@ -113,23 +113,23 @@ def check_columns(frame: pl.DataFrame, columns: dict[str, Column], where: str, *
             f"{where}: missing {'columns' if len(missing) > 1 else 'column'} {', '.join(missing)}",
             hint=f"it has {', '.join(frame.columns) or 'none'}",
         )
-    kept: list[pl.Series] = []
+    columns_checked: list[pl.Series] = []
     for name, (kind, required, check) in columns.items():
         if name not in frame.columns:
-            kept.append(pl.Series(name, [None] * frame.height, dtype=kind))
+            columns_checked.append(pl.Series(name, [None] * frame.height, dtype=kind))
             continue
         series = _cast(frame[name], kind, where)
         _check_values(series, required, check, where)
-        kept.append(series)
+        columns_checked.append(series)
     if "language" in columns:
-        _check_codes(kept[list(columns).index("language")], where)
+        _check_codes(columns_checked[list(columns).index("language")], where)
     for name in frame.columns:
         if name.startswith(COVARIATE):
-            kept.append(_cast(frame[name], pl.Float64, where))
-            _check_values(kept[-1], False, "any", where)
+            columns_checked.append(_cast(frame[name], pl.Float64, where))
+            _check_values(columns_checked[-1], False, "any", where)
         elif extra and name not in columns:
-            kept.append(frame[name])
-    return pl.DataFrame(kept)
+            columns_checked.append(frame[name])
+    return pl.DataFrame(columns_checked)
 
 
 def _cast(series: pl.Series, kind: type[pl.DataType], where: str) -> pl.Series:

@@ -174,11 +174,11 @@ def _second(law: ScalingLaw, p: Mapping[str, float], which: tuple[str, str, str]
     name, a, b = which
     zero = 0 * np.real(stepped.value)
     slope = (stepped.gradient or {}).get(b, zero)
-    given = term.hessian.get((a, b), term.hessian.get((b, a), zero))
+    stated = term.hessian.get((a, b), term.hessian.get((b, a), zero))
     what = f"the second derivative of term {name} by {a} and {b} is not the one of its gradient"
     # Where a step's derivative is a small difference of large parts, it is only as exact as these are.
     parts = np.max(np.abs(np.real(slope)), initial=0.0) / abs(p[a]) if p[a] else 0.0
-    _require(_near(given + zero, np.imag(slope + zero) / _STEP, parts), law, what, p)
+    _require(_near(stated + zero, np.imag(slope + zero) / _STEP, parts), law, what, p)
 
 
 def _near(ours: Array, theirs: Array, scale: float = 0.0) -> bool:

@@ -121,7 +121,7 @@ def test_resamples_of_least_absolute_deviation_have_the_published_spread(chinchi
     problem = FitProblem(Chinchilla(), o.allocation, np.log(o.loss))
     z = starts.given(problem, found.parameters)[0]
     weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), size=4000).astype(float)
-    draws = bootstrap.draws(problem, z, weights, 0.0)
+    draws = bootstrap.draws(newton.JointProblem.of([problem]), [z], weights, 0.0)[0]
     for name, printed in {"E": 0.02566, "A": 124.5, "alpha": 0.01540, "beta": 0.02060}.items():
         assert draws[name].std() == pytest.approx(printed, rel=0.05), name
     assert np.quantile(draws["B"], [0.025, 0.975]) == pytest.approx([1042, 5810], rel=0.05)

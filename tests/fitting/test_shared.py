@@ -122,7 +122,7 @@ def test_wrong_requests_are_errors(runs: Runs) -> None:
         fit_many("chinchilla", runs, shared=("A",))
     with pytest.raises(InputError, match="1 of 1 laws"):
         fit_many("chinchilla", runs, ["sw"], shared=("alpha",))
-    with pytest.raises(InputError, match="held fixed"):
+    with pytest.raises(InputError, match="alpha is fixed"):
         fit_many("chinchilla", runs, shared=("alpha",), fixed={"alpha": 0.3})
     with pytest.raises(InputError, match="two laws of one target"):
         fit_many([Chinchilla("sw"), Chinchilla("sw", tied=True)], runs)

@@ -184,7 +184,7 @@ def ordered(matrix: "TransferMatrix", order: Order) -> list[str]:
     """Languages in the order asked for; clusters that cannot be told fall back to branches."""
     match order:
         case "clusters":
-            from babelscale.transfer.clusters import clusters
+            from babelscale.transfer.analysis import clusters
 
             found = clusters(matrix)
             return list(found.order) if found else style.by_kinship(matrix.languages)

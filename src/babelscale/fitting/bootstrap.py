@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.fitting.identifiability import flat
-from babelscale.fitting.newton import RESAMPLE, minimise
-from babelscale.fitting.objective import Array, FitProblem
+from babelscale.fitting.newton import RESAMPLE, JointProblem, minimise, minimise_jointly
+from babelscale.fitting.objective import Array
 
 Progress = Callable[[str, int, int], None]
 _CHUNK, _MOST = 256, 1 << 21  # resamples that are refitted together, and weights that are drawn at once (16 MB)
@@ -56,26 +56,34 @@ def run_weights(run: NDArray[np.str_], resamples: int, seed: int, free: int = 0)
 
 
 def draws(
-    problem: FitProblem, optimum: Array, weights: Weighing, delta: float, progress: Progress | None = None
-) -> dict[str, Array]:
-    """Refits from the optimum under each set of weights: every parameter in natural units, shape (resamples,).
+    joint: JointProblem, optimum: list[Array], weights: Weighing, delta: float, progress: Progress | None = None
+) -> list[dict[str, Array]]:
+    """Refits from the optimum under each set of weights: by problem, every parameter in natural units, (resamples,).
 
-    A parameter to which no loss responds stays where a search starts, so those searches start all over its range.
+    A run has one weight in every problem. A parameter to which no loss of a single problem responds stays where a
+    search starts, so those searches start all over its range.
     """
     total = weights.resamples
-    starts = np.repeat(optimum[None], total, axis=0)
-    low, high = problem.bounds
-    idle = list(flat(problem, optimum).values())
+    z = [np.repeat(one[None], total, axis=0) for one in optimum]
+    ends = np.cumsum([len(problem.log_loss) for problem in joint.problems])[:-1]
+    first = joint.problems[0]
+    idle = list(flat(first, optimum[0]).values()) if len(z) == 1 else []
+    low, high = first.bounds
     for k in idle:
-        starts[:, k] = low[k] + (high[k] - low[k]) * np.random.default_rng(k).permutation(total) / total
+        z[0][:, k] = low[k] + (high[k] - low[k]) * np.random.default_rng(k).permutation(total) / total
     done = 0
-    for part in weights.parts():
-        z = starts[done : done + len(part)]
+    for every in weights.parts():
+        rows, part = slice(done, done + len(every)), np.split(every, ends, axis=1)
+        start = [one[rows] for one in z]
         if idle:
             # The far end of a range can lie outside the law's domain (D_eff <= 0), where no search can start.
-            z[~np.isfinite(problem.evaluate(z, part, np.inf).value)] = optimum
-        starts[done : done + len(part)] = minimise(problem, z, part, delta, RESAMPLE).z
-        done += len(part)
+            start[0][~np.isfinite(first.evaluate(start[0], every, np.inf).value)] = optimum[0]
+        if len(z) == 1:
+            z[0][rows] = minimise(first, start[0], every, delta, RESAMPLE).z
+        else:
+            for one, found in zip(z, minimise_jointly(joint, start, part, delta, RESAMPLE).z, strict=True):
+                one[rows] = found
+        done += len(every)
         if progress:
             progress("resamples", done, total)
-    return problem.natural_parameters(starts)
+    return [problem.natural_parameters(one) for problem, one in zip(joint.problems, z, strict=True)]

@@ -198,24 +198,24 @@ def compare(
     if not forms:
         raise InputError("no law to compare", hint=f"laws: {', '.join(laws.LAWS)}")
     runs = runs.one_stage()
-    wanted = [runs.target(t) for t in targets] if targets else [t for t in runs.targets if t in runs.languages]
+    languages = [runs.target(t) for t in targets] if targets else [t for t in runs.targets if t in runs.languages]
     metric = metric or runs.metric
     splits = [_Split({"axis": axis}, _held_out(runs, axis, share, seed)) for axis in axes]
     windows = [window for along in dict.fromkeys(expanding) for window in _windows(runs, along, rungs)]
     settings = FitSettings(delta, resamples=0, seed=seed, effort=QUICK, objective=objective)
     rows, later = [], []
-    for done, target in enumerate(wanted):
+    for done, target in enumerate(languages):
         if progress:
-            progress(f"compare {target}", done, len(wanted))
+            progress(f"compare {target}", done, len(languages))
         chosen = [form if isinstance(form, ScalingLaw) else laws.by_name(form, target, runs) for form in forms]
         for law in chosen:
             if law.target in (target, None):
                 checked(law, settings)
-                seen = _observed(law, runs, target, metric, lr_state)
-                rows += _rows(law, target, seen, splits, settings)
-                later += _rows(law, target, seen, windows, settings)
+                observed = _observed(law, runs, target, metric, lr_state)
+                rows += _rows(law, target, observed, splits, settings)
+                later += _rows(law, target, observed, windows, settings)
     if progress:
-        progress("compare", len(wanted), len(wanted))
+        progress("compare", len(languages), len(languages))
     return Comparison(pl.DataFrame(rows, schema=_SCHEMA), metric, pl.DataFrame(later, schema=_EXPANDING))
 
 
@@ -266,18 +266,18 @@ def _observed(law: ScalingLaw, runs: Runs, target: str, metric: Metric, lr_state
 
 
 def _rows(
-    law: ScalingLaw, target: str, seen: Observations | str, splits: Sequence[_Split], settings: FitSettings
+    law: ScalingLaw, target: str, observed: Observations | str, splits: Sequence[_Split], settings: FitSettings
 ) -> list[dict[str, Any]]:
     """One row a split, scores left out where there are none."""
     rows = []
     for split in splits:
         row = {"law": law.name, "target": target, **split.label}
-        reason = next((why for why in (seen, split.names) if isinstance(why, str)), None)
-        if reason is not None or isinstance(seen, str):
+        reason = next((why for why in (observed, split.names) if isinstance(why, str)), None)
+        if reason is not None or isinstance(observed, str):
             rows.append(row | {"note": reason})
             continue
-        usable, out = law.defined(seen.allocation), np.isin(seen.run, list(split.names))
-        rows.append(row | _score(law, seen, usable & ~out, usable & out, settings))
+        usable, out = law.defined(observed.allocation), np.isin(observed.run, list(split.names))
+        rows.append(row | _score(law, observed, usable & ~out, usable & out, settings))
     return [dict.fromkeys((*_SCORES, "n_train", "n_test", "n_outside")) | row for row in rows]
 
 

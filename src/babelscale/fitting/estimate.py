@@ -15,6 +15,7 @@ from babelscale import laws
 from babelscale.errors import InputError
 from babelscale.fitting import bootstrap, identifiability, newton, starts
 from babelscale.fitting.bootstrap import Progress
+from babelscale.fitting.newton import JointProblem
 from babelscale.fitting.objective import Array, FitProblem
 from babelscale.fitting.result import Fit, ranges, unique_tokens
 from babelscale.intervals import interval
@@ -130,13 +131,13 @@ def prepare(law: ScalingLaw, observations: Observations, settings: FitSettings, 
     observations, notes = usable(law, observations)
     allocation = observations.allocation
     middle = {p.name: p.starts[0] for p in law.shape if p.name in shared}
-    held = identifiability.constrain(law, allocation, {**fixed, **middle})
-    own = FitProblem(law, allocation, np.log(observations.loss), held.fixed, held.ties)
-    free = {name: value for name, value in held.fixed.items() if name not in middle}
-    notes += [*identifiability.check_counts(own, len(set(observations.run))), *held.notes]
-    notes += identifiability.notes_on_support(law, allocation, observations.run, [*free, *held.ties])
+    constraints = identifiability.constrain(law, allocation, {**fixed, **middle})
+    problem = FitProblem(law, allocation, np.log(observations.loss), constraints.fixed, constraints.ties)
+    free = {name: value for name, value in constraints.fixed.items() if name not in middle}
+    notes += [*identifiability.check_counts(problem, len(set(observations.run))), *constraints.notes]
+    notes += identifiability.notes_on_support(law, allocation, observations.run, [*free, *constraints.ties])
     notes += identifiability.notes_before(law, allocation)
-    return Prepared(law, observations, replace(own, fixed=free) if shared else own, tuple(notes))
+    return Prepared(law, observations, replace(problem, fixed=free) if shared else problem, tuple(notes))
 
 
 def fit_observations(
@@ -145,12 +146,12 @@ def fit_observations(
     """`fit` on observations already taken from runs."""
     prepared = prepare(law, observations, settings)
     problem = prepared.problem
-    z, objective, residual, agreement = _optimum(problem, settings)
+    z, objective, agreement = _optimum(problem, settings)
     columns = None
     if settings.resamples and problem.size:
         weights = bootstrap.Weighing(prepared.observations.run, settings.resamples, settings.seed, problem.size)
-        columns = bootstrap.draws(problem, z, weights, settings.threshold, settings.progress)
-    return finish(prepared, settings, z, objective, residual, columns, [agreement], provenance or {})
+        columns = bootstrap.draws(JointProblem.of([problem]), [z], weights, settings.threshold, settings.progress)[0]
+    return finish(prepared, settings, z, objective, columns, [agreement], provenance or {})
 
 
 def finish(
@@ -158,7 +159,6 @@ def finish(
     settings: FitSettings,
     z: Array,
     objective: float,
-    residual: Array,
     columns: Mapping[str, Array] | None,
     notes: Sequence[str],
     provenance: Mapping[str, Any],
@@ -169,6 +169,7 @@ def finish(
     What these runs alone say of `shared` parameters is left out of the notes.
     """
     law, observations, problem = prepared.law, prepared.observations, prepared.problem
+    residual = problem.residual(z)
     allocation = observations.allocation
     drawn = np.empty((0, len(law.parameter_names)))
     intervals: dict[str, tuple[float, float]] = {}
@@ -241,9 +242,9 @@ def usable(law: ScalingLaw, observations: Observations) -> tuple[Observations, l
         return observations, []
     if not keep.any():
         raise InputError(f"no run with a loss on {observations.target!r} was trained on it")
-    left = int((~keep).sum())
+    omitted = int((~keep).sum())
     return subset(observations, keep), [
-        f"{left} of {len(keep)} losses left out: their runs were not trained on {observations.target}."
+        f"{omitted} of {len(keep)} losses left out: their runs were not trained on {observations.target}."
     ]
 
 
@@ -258,31 +259,25 @@ def subset(observations: Observations, keep: NDArray[np.bool_]) -> Observations:
     )
 
 
-def _optimum(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, Array, str]:
-    """The best of several starts: z, objective, residuals, and a sentence on how many agree."""
+def _optimum(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, str]:
+    """The best of several starts, or of the caller's start: z, objective, and a sentence on how many agree."""
     unit = np.ones(len(problem.log_loss))
     if not problem.size:
         only = problem.evaluate(np.empty((1, 0)), unit, settings.threshold)
-        return (
-            np.empty(0),
-            float(only.value[0]),
-            problem.residual(np.empty(0)),
-            "every parameter is fixed; nothing was searched.",
-        )
+        return np.empty(0), float(only.value[0]), "every parameter is fixed; nothing was searched."
     found = search(problem, settings)
     if settings.start is None:
         return found
-    own = newton.minimise(
-        problem, starts.given(problem, settings.start), unit, settings.threshold, replace(settings.effort, wider=())
-    )
+    point, effort = starts.from_values(problem, settings.start), replace(settings.effort, wider=())
+    local = newton.minimise(problem, point, unit, settings.threshold, effort)
     sentence = "searched from the given start only"
-    if found[1] < own.value[0] * (1 - _AGREE):
-        sentence += f", a local optimum: the search from every start finds {found[1]:.9g} below {own.value[0]:.9g}"
-    return own.z[0], float(own.value[0]), problem.residual(own.z[0]), f"{sentence}."
+    if found[1] < local.value[0] * (1 - _AGREE):
+        sentence += f", a local optimum: the search from every start finds {found[1]:.9g} below {local.value[0]:.9g}"
+    return local.z[0], float(local.value[0]), f"{sentence}."
 
 
-def search(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, Array, str]:
-    """The best of several starts over the whole range: z, objective, residuals, and a sentence on how many agree."""
+def search(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, str]:
+    """The best of several starts over the whole range: z, objective, and a sentence on how many agree."""
     unit = np.ones(len(problem.log_loss))
     delta = settings.threshold
     points = starts.grid(problem)
@@ -294,10 +289,16 @@ def search(problem: FitProblem, settings: FitSettings) -> tuple[Array, float, Ar
             hint="are fixed parameters in its domain?",
         )
     found = newton.minimise(problem, chosen, unit, delta, settings.effort)
-    best = int(np.argmin(found.value))
-    nothing = 1e-20 if delta > 0 else 1e-14 * len(unit)  # what rounding leaves of an objective of zero
-    agree = int((found.value <= found.value[best] * (1 + _AGREE) + nothing).sum())
-    sentence = f"{agree} of {len(chosen)} starts agree on the optimum."
-    if not found.converged[best]:
+    rounding = 1e-20 if delta > 0 else 1e-14 * len(unit)  # what rounding leaves of an objective of zero
+    best, sentence = best_start(found.value, found.converged, "the optimum", rounding)
+    return found.z[best], float(found.value[best]), sentence
+
+
+def best_start(values: Array, converged: NDArray[np.bool_], optimum: str, rounding: float) -> tuple[int, str]:
+    """The number of the start with the least objective, and a sentence on how many starts agree on it."""
+    best = int(np.argmin(values))
+    agree = int((values <= values[best] * (1 + _AGREE) + rounding).sum())
+    sentence = f"{agree} of {len(values)} starts agree on {optimum}."
+    if not converged[best]:
         sentence += " The search stopped before its tolerance; read the numbers with care."
-    return found.z[best], float(found.value[best]), problem.residual(found.z[best]), sentence
+    return best, sentence

@@ -12,7 +12,7 @@ from babelscale.fitting.objective import Array, FitProblem
 from babelscale.laws import IdentifiabilityConstraint, Parameter, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
-_DEAF = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
+_UNRESPONSIVE = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
 _WIDTH = 3.29  # standard errors of a 90 % interval
 _WIDE = 30.0  # a positive parameter known to less than this factor
 _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identifies one
@@ -27,13 +27,13 @@ class AppliedConstraints:
     notes: tuple[str, ...]
 
 
-def constrain(law: ScalingLaw, allocation: Allocation, given: Mapping[str, float]) -> AppliedConstraints:
+def constrain(law: ScalingLaw, allocation: Allocation, fixed_by_caller: Mapping[str, float]) -> AppliedConstraints:
     """What to hold fixed before a fit, beside what the caller has `given`.
 
     Raises:
         InputError: the runs have one size or one amount of data only, and the exponent is not given.
     """
-    fixed = dict(given)
+    fixed = dict(fixed_by_caller)
     ties = dict(law.ties)
     for name, other in law.ties.items():
         if name in fixed:
@@ -129,7 +129,7 @@ def notes_after(problem: FitProblem, z: Array, intervals: Mapping[str, tuple[flo
         if z[k] <= 0
     ]
     low, high = problem.bounds
-    unheard = flat(problem, z)
+    flat_parameters = flat(problem, z)
     for parameter in problem.free_shape:
         k = problem.column[parameter.name]
         edges = ((low[k], parameter.low, "lowest"), (high[k], parameter.high, "highest"))
@@ -139,7 +139,7 @@ def notes_after(problem: FitProblem, z: Array, intervals: Mapping[str, tuple[flo
                 f"{parameter.name} is at {bound:g}, the {word} it may be, so these runs do not identify it "
                 f"({parameter.meaning}); {parameter.identified_by} would."
             )
-        if parameter.name in unheard and not hit:
+        if parameter.name in flat_parameters and not hit:
             notes.append(
                 f"{parameter.name} is not identified, because wherever it lies in its range the other parameters make "
                 f"up for it; {parameter.identified_by} would identify it."
@@ -195,8 +195,8 @@ def flat(problem: FitProblem, z: Array) -> dict[str, int]:
     residual = problem.residual(z)
     variance = residual @ residual / max(len(residual) - problem.size, 1)
     size = np.linalg.norm(J, axis=1)
-    heard = size > _DEAF * size.max(initial=0.0)
-    unit = J / np.where(heard, size, 1.0)[:, None]
+    responsive = size > _UNRESPONSIVE * size.max(initial=0.0)
+    unit = J / np.where(responsive, size, 1.0)[:, None]
     absent = (z[: len(problem.coefficients)] <= 0).any()
     low, high = problem.bounds
     found = {}
@@ -204,9 +204,9 @@ def flat(problem: FitProblem, z: Array) -> dict[str, int]:
         k = problem.column[parameter.name]
         if absent and not size[k]:
             continue  # the shape of a term whose coefficient is zero, which has its own sentence
-        others = unit[heard & (np.arange(len(J)) != k)]
-        own = J[k] - np.linalg.lstsq(others.T, J[k], rcond=1e-12)[0] @ others
-        if not heard[k] or _WIDTH**2 * variance > (high[k] - low[k]) ** 2 * (own @ own):
+        others = unit[responsive & (np.arange(len(J)) != k)]
+        independent = J[k] - np.linalg.lstsq(others.T, J[k], rcond=1e-12)[0] @ others
+        if not responsive[k] or _WIDTH**2 * variance > (high[k] - low[k]) ** 2 * (independent @ independent):
             found[parameter.name] = k
     return found
 
@@ -216,11 +216,11 @@ def levels(values: NDArray[np.float64]) -> int:
     return len(np.unique(np.round(100 * np.log(values))))
 
 
-def notes_on_support(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], held: Sequence[str]) -> list[str]:
+def notes_on_support(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], fixed: Sequence[str]) -> list[str]:
     """Parameters that rest on very few runs."""
     notes = []
     for support in law.supports(allocation):
         count = len(set(run[support.rows]))
-        if support.parameter not in held and 0 < count < support.enough:
+        if support.parameter not in fixed and 0 < count < support.enough:
             notes.append(support.one if count == 1 else support.several.format(count=count))
     return notes

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.allocation import Allocation
-from babelscale.fitting.numerical import differentiated
 from babelscale.laws import Parameter, ScalingLaw, Term
 
 Array = NDArray[np.float64]
 _ROWS, _AT_ONCE = 1 << 12, 1 << 14  # rows, and problems times rows, at once: thirty such arrays stay in the cache
 _LARGEST = 1e100  # a term over the loss, beyond which a point counts as outside the domain
+_COMPLEX_STEP, _REAL_STEP = 1e-30, 1e-5  # for derivatives of terms that were written without them
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class FitProblem:
         """The logarithms of the terms, not centred, with their derivatives by the columns of z."""
         values = self.shape_values(z)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            terms = differentiated(self.law, values, self.x)
+            terms = _differentiated(self.law, values, self.x)
             return {name: self._by_column(term, values) for name, term in terms.items()}
 
     def _by_column(self, term: Term, values: Mapping[str, Array]) -> "Derivatives":
@@ -190,7 +190,7 @@ class FitProblem:
         with np.errstate(over="ignore", invalid="ignore"):
             basis = np.exp(centred.value) + np.zeros((len(z), 1))
         return EvaluatedTerm(
-            own=None if mean is None else self.coefficients.index(name),
+            column=None if mean is None else self.coefficients.index(name),
             coefficient=self.coefficient(z, name),
             basis=basis,
             first=centred.first,
@@ -298,7 +298,7 @@ class Derivatives:
 class EvaluatedTerm:
     """One centred term: exp of it, and the derivatives of its logarithm by column of z."""
 
-    own: int | None
+    column: int | None
     coefficient: Array
     basis: Array
     first: dict[int, Array]
@@ -362,10 +362,10 @@ def _assemble(
         relative = part.basis / loss
         grown = part.coefficient * relative
         for k, g in part.first.items():
-            if part.own is not None:
+            if part.column is not None:
                 both = _sum(slope * relative, g)
-                H[:, part.own, k] += both
-                H[:, k, part.own] += both
+                H[:, part.column, k] += both
+                H[:, k, part.column] += both
         pull = slope * grown
         keys = sorted(part.first)
         for i, k in enumerate(keys):
@@ -385,8 +385,8 @@ def _jacobian(size: int, parts: list[EvaluatedTerm], loss: Array) -> Array:
     J = np.zeros((len(loss), size, loss.shape[1]))
     for part in parts:
         relative = part.basis / loss
-        if part.own is not None:
-            J[:, part.own] = relative
+        if part.column is not None:
+            J[:, part.column] = relative
         for k, g in part.first.items():
             J[:, k] += part.coefficient * relative * g
     return J
@@ -398,3 +398,36 @@ def _sum(a: Array, b: Array) -> Array:
 
 def _mean(values: Array) -> Array:
     return np.add.reduce(values, axis=-1, keepdims=True) / values.shape[-1]
+
+
+def _differentiated(law: ScalingLaw, values: Mapping[str, Array], x: Any) -> dict[str, Term]:
+    """The law's terms, each with its derivatives by the shape parameters."""
+    terms = dict(law.terms(values, x))
+    bare = [name for name, term in terms.items() if term.gradient is None]
+    if not bare:
+        return terms
+    names = [parameter.name for parameter in law.shape]
+    first = _gradients(law, values, x)
+    second: dict[str, dict[tuple[str, str], Array]] = {name: {} for name in bare}
+    for i, b in enumerate(names):
+        step = _REAL_STEP * np.maximum(np.abs(values[b]), 0.1)
+        up = _gradients(law, {**values, b: values[b] + step}, x)
+        down = _gradients(law, {**values, b: values[b] - step}, x)
+        for term in bare:
+            for a in names[: i + 1]:
+                second[term][a, b] = (up[term][a] - down[term][a]) / (2 * step)
+    return {
+        name: replace(term, gradient=first[name], hessian=second[name]) if name in bare else term
+        for name, term in terms.items()
+    }
+
+
+def _gradients(law: ScalingLaw, values: Mapping[str, Array], x: Any) -> dict[str, dict[str, Array]]:
+    """d term / d parameter for every term and shape parameter, by one complex step each."""
+    found: dict[str, dict[str, Array]] = {}
+    for parameter in law.shape:
+        a = parameter.name
+        stepped = law.terms({**values, a: values[a] + 1j * _COMPLEX_STEP}, x)
+        for name, term in stepped.items():
+            found.setdefault(name, {})[a] = np.imag(term.value) / _COMPLEX_STEP
+    return found

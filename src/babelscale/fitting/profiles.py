@@ -135,11 +135,11 @@ class Profile(JsonResult):
         """Places to print: those next to the optimum and to the interval's ends, and no crowds between."""
         low, high = (edge if end is None else end for end, edge in zip(self.interval, self.searched, strict=True))
         gap = (high - low) / 50
-        shown: list[int] = []
+        printed: list[int] = []
         for at, value in enumerate(self.values):
-            if not shown or value - self.values[shown[-1]] >= gap or self.inside[at] != self.inside[shown[-1]]:
-                shown.append(at)
-        return shown
+            if not printed or value - self.values[printed[-1]] >= gap or self.inside[at] != self.inside[printed[-1]]:
+                printed.append(at)
+        return printed
 
     def _end(self, value: float | None, side: str) -> str:
         if value is not None:
@@ -181,26 +181,26 @@ def profile(
     """
     law = fit_or_law
     if isinstance(fit_or_law, Fit):
-        law, given = fit_or_law.law, fit_or_law.provenance
-        if given.get("runs_hash") != runs.hash:
+        law, provenance = fit_or_law.law, fit_or_law.provenance
+        if provenance.get("runs_hash") != runs.hash:
             raise InputError("the fit was made from other runs", hint="pass the runs it was made from, or its law")
-        if given.get("shared"):
+        if provenance.get("shared"):
             raise InputError("the fit shares parameters with other targets", hint="profile its law instead")
-        metric, lr_state, objective = runs.metric, given["lr_state"], given["objective"]
+        metric, lr_state, objective = runs.metric, provenance["lr_state"], provenance["objective"]
         metric = fit_or_law.metric or metric  # pyright: ignore[reportAssignmentType]
-        delta = given["delta"] or delta
-        fixed = {name: value for name, value in given["fixed"].items() if name != parameter}
+        delta = provenance["delta"] or delta
+        fixed = {name: value for name, value in provenance["fixed"].items() if name != parameter}
     if not isinstance(law, ScalingLaw):
         raise InputError(f"{law!r} is not a law or a fit", hint="use bs.laws.by_name(name, target, runs)")
     settings = FitSettings(delta, resamples, seed, fixed, progress, _EFFORT, objective)
-    held_by_caller = checked(law, settings)
-    _check_parameter(law, parameter, held_by_caller, values or ())
+    fixed_by_caller = checked(law, settings)
+    _check_parameter(law, parameter, fixed_by_caller, values or ())
     if objective == "lad" and not resamples:
         raise InputError("least absolute deviation has no likelihood ratio", hint="resamples=200 is usual")
     observations, notes = usable(law, runs.observations(law.target, metric=metric, lr_state=lr_state, start=law.starts))
-    held = identifiability.constrain(law, observations.allocation, held_by_caller)
-    problem = FitProblem(law, observations.allocation, np.log(observations.loss), held.fixed, held.ties)
-    notes += [*identifiability.check_counts(problem, len(set(observations.run))), *held.notes]
+    constraints = identifiability.constrain(law, observations.allocation, fixed_by_caller)
+    problem = FitProblem(law, observations.allocation, np.log(observations.loss), constraints.fixed, constraints.ties)
+    notes += [*identifiability.check_counts(problem, len(set(observations.run))), *constraints.notes]
     line = _Line(problem, parameter, settings)
     threshold, why = line.threshold(observations.run)
     low, high = line.ends(threshold)
@@ -228,9 +228,9 @@ class _Line:
     settings: FitSettings
 
     def __post_init__(self) -> None:
-        self.seen: dict[float, tuple[float, Array, dict[str, float]]] = {}
-        z, self.found, residual, self.agreement = search(self.problem, self.settings)
-        self.z, self.residual = z, residual
+        self.evaluated: dict[float, tuple[float, Array, dict[str, float]]] = {}
+        z, self.found, self.agreement = search(self.problem, self.settings)
+        self.z, self.residual = z, self.problem.residual(z)
         parameters = {name: float(value[0]) for name, value in self.problem.natural_parameters(z[None]).items()}
         self.best = parameters[self.parameter]
         form = next(p for p in self.problem.law.parameters if p.name == self.parameter)
@@ -243,7 +243,9 @@ class _Line:
         else:
             span = (self.best * 1e-4, self.best * 1e4) if self.linear else (form.low, form.high)
         self.span = (self.u(span[0]), self.u(span[1]))
-        self.start_from = starts.given(self.at(self.best), parameters) if self.at(self.best).size else np.empty((1, 0))
+        self.start_from = (
+            starts.from_values(self.at(self.best), parameters) if self.at(self.best).size else np.empty((1, 0))
+        )
         self.objective(self.u(self.best), [self.start_from])
 
     def u(self, value: float) -> float:
@@ -261,8 +263,8 @@ class _Line:
 
     def objective(self, u: float, extra: Sequence[Array] = ()) -> float:
         """The least objective with the parameter at u, from its neighbours' numbers and from the grid."""
-        if u in self.seen:
-            return self.seen[u][0]
+        if u in self.evaluated:
+            return self.evaluated[u][0]
         problem = self.at(self.value(u))
         unit, delta = np.ones(len(problem.log_loss)), self.settings.threshold
         if not problem.size:
@@ -270,11 +272,11 @@ class _Line:
             return self._keep(u, problem, np.empty((1, 0)), only.value)
         points = starts.grid(problem)
         chosen = starts.choose(points, problem.evaluate(points, unit, delta).value, _EFFORT.starts)
-        near = sorted(self.seen, key=lambda other: abs(other - u))[:2]
-        candidates = [*extra, *(self.seen[other][1][None] for other in near), chosen]
+        near = sorted(self.evaluated, key=lambda other: abs(other - u))[:2]
+        candidates = [*extra, *(self.evaluated[other][1][None] for other in near), chosen]
         z = np.concatenate([one for one in candidates if one.size] or [np.empty((0, problem.size))])
         if not len(z):
-            self.seen[u] = (math.inf, np.empty(0), {})
+            self.evaluated[u] = (math.inf, np.empty(0), {})
             return math.inf
         found = newton.minimise(problem, z, unit, delta, _EFFORT)
         return self._keep(u, problem, found.z, found.value)
@@ -283,12 +285,12 @@ class _Line:
         k = int(np.argmin(values))
         natural = {name: float(column[0]) for name, column in problem.natural_parameters(z[[k]]).items()}
         value = float(values[k])
-        self.seen[u] = (value, z[k] if math.isfinite(value) else np.empty(0), natural)
+        self.evaluated[u] = (value, z[k] if math.isfinite(value) else np.empty(0), natural)
         return value
 
     @property
     def minimum(self) -> float:
-        return min(value for value, _, _ in self.seen.values())
+        return min(value for value, _, _ in self.evaluated.values())
 
     def threshold(self, run: NDArray[np.str_]) -> tuple[float, str]:
         """How far the objective may rise, and why: by resampling, and never less than by the likelihood ratio where
@@ -320,15 +322,17 @@ class _Line:
 
     def _resampled(self, run: NDArray[np.str_], count: int) -> float:
         weights = bootstrap.Weighing(run, count, self.settings.seed, self.problem.size)
-        held, delta = self.at(self.best), self.settings.threshold
+        restricted, delta = self.at(self.best), self.settings.threshold
         rises: list[Array] = []
         for part in weights.parts():
             free = newton.minimise(self.problem, np.repeat(self.z[None], len(part), 0), part, delta, newton.RESAMPLE)
-            if held.size:
-                still = newton.minimise(held, np.repeat(self.start_from, len(part), 0), part, delta, newton.RESAMPLE)
-                fixed = still.value
+            if restricted.size:
+                restricted_fit = newton.minimise(
+                    restricted, np.repeat(self.start_from, len(part), 0), part, delta, newton.RESAMPLE
+                )
+                fixed = restricted_fit.value
             else:
-                fixed = held.evaluate(np.empty((len(part), 0)), part, delta).value
+                fixed = restricted.evaluate(np.empty((len(part), 0)), part, delta).value
             rises.append(np.maximum(fixed - free.value, 0.0))
             if self.settings.progress:
                 self.settings.progress("resamples", sum(map(len, rises)), count)
@@ -354,13 +358,13 @@ class _Line:
         return found[0], found[1]
 
     def within(self, u: float, threshold: float) -> bool:
-        return self.seen[u][0] - self.minimum <= threshold + _ROUND * abs(self.minimum)
+        return self.evaluated[u][0] - self.minimum <= threshold + _ROUND * abs(self.minimum)
 
     def _crossing(self, side: float, edge: float, threshold: float) -> float | None:
-        inside = max((u for u in self.seen if self.within(u, threshold)), key=lambda u: side * u)
+        inside = max((u for u in self.evaluated if self.within(u, threshold)), key=lambda u: side * u)
         if inside == edge:
             return None
-        outside = min((u for u in self.seen if side * u > side * inside), key=lambda u: side * u)
+        outside = min((u for u in self.evaluated if side * u > side * inside), key=lambda u: side * u)
         for _ in range(_HALVINGS):
             middle = (inside + outside) / 2
             self.objective(middle)
@@ -379,26 +383,28 @@ class _Line:
         why: str,
         notes: Sequence[str],
     ) -> Profile:
-        places = sorted(self.seen) if values is None else sorted(self.u(value) for value in values)
+        places = sorted(self.evaluated) if values is None else sorted(self.u(value) for value in values)
         for u in places:
             self.objective(u)
-        lowest = min(self.seen, key=lambda u: self.seen[u][0])
-        said = [*notes, self.agreement]
-        if self.seen[lowest][0] < self.found * (1 - 1e-7) - 1e-18:
-            said.append(
+        lowest = min(self.evaluated, key=lambda u: self.evaluated[u][0])
+        sentences = [*notes, self.agreement]
+        if self.evaluated[lowest][0] < self.found * (1 - 1e-7) - 1e-18:
+            sentences.append(
                 f"at {self.parameter} = {self.value(lowest):.6g} the profile is lower than the optimum of the search."
             )
             self.best = self.value(lowest)
         for side, end in zip(("below", "above"), ends, strict=True):
             if end is None:
-                said.append(f"these runs do not bound {self.parameter} {side}: no value searched there fits worse.")
-        inside = [self.within(u, threshold) for u in sorted(self.seen)]
+                sentences.append(
+                    f"these runs do not bound {self.parameter} {side}: no value searched there fits worse."
+                )
+        inside = [self.within(u, threshold) for u in sorted(self.evaluated)]
         if sum(a != b for a, b in itertools.pairwise(inside)) > 2 - inside[0] - inside[-1]:
-            said.append("the values within the threshold are not one block; the interval holds all of them.")
+            sentences.append("the values within the threshold are not contiguous; the interval contains all of them.")
         law = self.problem.law
         others = [name for name in law.parameter_names if name != self.parameter]
         blank = dict.fromkeys(others, math.nan)
-        rows = [self.seen[u] for u in places]
+        rows = [self.evaluated[u] for u in places]
         return Profile(
             parameter=self.parameter,
             law=law.name,
@@ -415,5 +421,5 @@ class _Line:
             threshold=threshold,
             why=why,
             measure=_SUMS[self.settings.stated["objective"]],
-            notes=tuple(said),
+            notes=tuple(sentences),
         )

@@ -219,10 +219,10 @@ class Fit(JsonResult):
 
 def ranges(law: ScalingLaw, allocation: Allocation) -> dict[str, NDArray[np.float64]]:
     """What a fit's range is about, by name: N, the law's own D, D_tot, C = 6 N D_tot and the law's covariates."""
-    own = allocation.total_tokens if law.target is None else allocation.D(law.target)
+    tokens = allocation.total_tokens if law.target is None else allocation.D(law.target)
     total = allocation.total_tokens
     further = {f"covariates.{name}": allocation.covariate(name) for name in law.covariates}
-    found = {"params": allocation.params, "tokens": own, "total_tokens": total}
+    found = {"params": allocation.params, "tokens": tokens, "total_tokens": total}
     return {**found, "compute": 6 * allocation.params * total, **further}
 
 

@@ -61,12 +61,12 @@ def simulate(
     shared = dict(zip(runs.names, np.random.default_rng(seed).normal(0, run_noise, len(runs)), strict=True))
     losses = []
     for form, values, target in zip(forms, numbers, targets, strict=True):
-        rows = runs.losses.filter(language=target) if isinstance(design, Runs) else _asked(runs, target)
+        rows = runs.losses.filter(language=target) if isinstance(design, Runs) else _rows_without_loss(runs, target)
         rows, allocation = _trained(form, runs, rows, target)
         rng = np.random.default_rng([seed, *target.encode()])
         error = rng.normal(0, noise, rows.height) + np.array([shared[name] for name in rows["run"]])
         loss = form.loss(values, allocation) * np.exp(error)
-        losses.append(_told(rows, loss, runs.metric if isinstance(design, Runs) else "nats_per_token"))
+        losses.append(_with_totals(rows, loss, runs.metric if isinstance(design, Runs) else "nats_per_token"))
     return Runs.of(runs.table, runs.exposure, pl.concat(losses), "simulated ")
 
 
@@ -110,7 +110,7 @@ def runs_of(allocation: Allocation) -> Runs:
     return Runs.of(table, pl.concat(frames), empty, "design ")
 
 
-def _asked(runs: Runs, target: str) -> pl.DataFrame:
+def _rows_without_loss(runs: Runs, target: str) -> pl.DataFrame:
     """A row for the loss of every run on a target, still without its number."""
     texts = {"language": target, "split": "validation", "lr_state": "decayed"}
     return runs.table.select(
@@ -132,12 +132,12 @@ def _allocation(runs: Runs, rows: pl.DataFrame) -> Allocation:
     """The allocations at the runs and steps of `rows`, in their order."""
     known = runs.table.select("run", "params", *covariate_columns(runs.table))
     rows = rows.select("run", "step").join(known, on="run", maintain_order="left")
-    seen = runs.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
+    exposure = runs.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
     D: dict[str, Values] = {}
     U: dict[str, Values] = {}
-    for code in seen["language"].unique().sort():
-        own = seen.filter(language=code).select("run", "step", "tokens", "unique_tokens")
-        part = rows.join(own, on=["run", "step"], how="left", maintain_order="left")
+    for code in exposure["language"].unique().sort():
+        language_rows = exposure.filter(language=code).select("run", "step", "tokens", "unique_tokens")
+        part = rows.join(language_rows, on=["run", "step"], how="left", maintain_order="left")
         D[code] = part["tokens"].fill_null(0.0).to_numpy()
         U[code] = part["unique_tokens"].fill_null(math.inf).to_numpy()
     return Allocation(rows["params"].to_numpy(), D, U, covariates_of(rows))
@@ -152,7 +152,7 @@ def _trained(law: ScalingLaw, runs: Runs, rows: pl.DataFrame, target: str) -> tu
     return rows.filter(pl.Series(keep)), allocation.at(keep)
 
 
-def _told(rows: pl.DataFrame, loss: Values, metric: Metric) -> pl.DataFrame:
+def _with_totals(rows: pl.DataFrame, loss: Values, metric: Metric) -> pl.DataFrame:
     """The losses as totals of the table's own metric."""
     unit = {"nats_per_token": pl.col("tokens"), "bits_per_byte": pl.col("bytes") * math.log(2)}
     if metric not in unit:

@@ -28,23 +28,23 @@ def _solved(problem: FitProblem, shape: Array) -> Array:
     z = np.hstack([np.ones((len(shape), k)), shape])
     parts = problem.terms(z)
     y = np.exp(problem.log_loss)
-    wanted = np.ones((len(z), len(y)))
+    remaining = np.ones((len(z), len(y)))
     columns = []
     for name, part in parts.items():
         relative = part.basis / y
         if name in problem.fixed:
-            wanted = wanted - part.coefficient * relative
+            remaining = remaining - part.coefficient * relative
         else:
             columns.append((problem.coefficients.index(name), relative))
     columns.sort(key=lambda pair: pair[0])
     M = np.stack([column for _, column in columns], axis=1) if columns else np.empty((len(z), 0, len(y)))
-    usable = np.isfinite(M).all(axis=(1, 2)) & np.isfinite(wanted).all(axis=1)
+    usable = np.isfinite(M).all(axis=(1, 2)) & np.isfinite(remaining).all(axis=1)
     z = z[usable]
-    z[:, :k] = nonnegative(M[usable], wanted[usable])
+    z[:, :k] = nonnegative(M[usable], remaining[usable])
     return z
 
 
-def given(problem: FitProblem, values: Mapping[str, float]) -> Array:
+def from_values(problem: FitProblem, values: Mapping[str, float]) -> Array:
     """z of one point, shape (1, size), from parameters in natural units; coefficients not given are solved.
 
     Raises:

@@ -7,10 +7,12 @@ The slope is 1 on both sides of one epoch, the limit of many epochs is U (1 + 1/
 Muennighoff et al., whose R_D* = 15.387756 gives the default.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from babelscale.laws.base import Array
+Array = NDArray[Any]  # float64, or complex128 where a derivative is checked by a complex step
 
 LAMBDA = 1 / 15.387756
 """The value used where no run repeats its data: Muennighoff et al. (2023), section 5."""

@@ -4,8 +4,7 @@ import functools
 from importlib import resources
 
 from babelscale.published.source import STUDY
-from babelscale.transfer.csvfile import read_csv
-from babelscale.transfer.matrix import TransferMatrix
+from babelscale.transfer.matrix import TransferMatrix, read_csv
 
 # Half a unit of the last printed digit; the study prints no interval.
 ROUNDING = 0.05

@@ -3,8 +3,8 @@
 A reading of target t in a mixture is y = h'g_t + noise, h the weight of each source in the form that was fitted. With S
 the covariance of t's gains, it takes |S h|^2 / (h'S h + s^2) off the sum of their variances, and leaves
 S - S h h'S / (h'S h + s^2) (Gaussian conditioning; A-optimal design). A mixture's worth is the sum over its languages;
-mixtures are chosen one after another, each by exchange of single languages from several beginnings, knowing those
-before it. What targets learn from each other is left aside, so the promised reduction is on the careful side.
+mixtures are chosen one after another, each by exchange of single languages from several random mixtures, given those
+chosen before. What targets learn from each other is ignored, so the promised reduction is a lower bound.
 """
 
 import math
@@ -25,7 +25,7 @@ _BEGINNINGS, _PASSES = 12, 4
 
 @dataclass(frozen=True)
 class Proposal:
-    """Mixtures in the order in which to train them, and what they promise.
+    """Mixtures in the order in which to train them, and the expected reduction of uncertainty.
 
     Attributes:
         mixtures: languages of each, evenly sampled.
@@ -71,11 +71,11 @@ def propose(
     """The next mixtures, one of each width.
 
     Args:
-        estimate: what is known of the gains so far.
+        estimate: the gains estimated so far.
         widths: languages of each mixture.
         noise: standard deviation of a reading (default: the estimate's own).
         targets: the languages whose gains matter (default all).
-        avoid: mixtures that are there already; none of them is proposed, and none twice.
+        avoid: mixtures that were trained already; none of them is proposed, and none twice.
 
     Raises:
         InputError: fewer languages than a mixture is to hold, an unknown target, or no other mixture of a width.
@@ -85,7 +85,7 @@ def propose(
     if wrong := [width for width in widths if not 2 <= width <= n]:
         raise InputError(f"mixtures of {wrong[0]} out of {n} languages", hint=f"2 to {n}")
     if unknown := [code for code in targets or () if code not in codes]:
-        raise InputError(f"{unknown[0]!r} is not among the languages", hint=f"there are {', '.join(codes)}")
+        raise InputError(f"{unknown[0]!r} is not among the languages", hint=f"the languages are {', '.join(codes)}")
     weight = np.array([1.0 if targets is None or code in targets else 0.0 for code in codes])
     S = np.nan_to_num(estimate.covariance)
     rng = np.random.default_rng(seed)
@@ -109,11 +109,11 @@ def _variance(estimate: MixtureEstimate, width: int, noise: float | None) -> flo
     """Variance of a reading in an even mixture, where each source is given the weight 1.
 
     Forms weigh the sources of a mixture of k by w = (2 / k)^dilution and are rougher by (log 2/k)^2; a reading with
-    weights w and variance v tells as much as one with weights 1 and variance v / w^2.
+    weights w and variance v has as much information as one with weights 1 and variance v / w^2.
     """
-    held = (estimate.reading_sd if noise is None else noise) ** 2
+    variance = (estimate.reading_sd if noise is None else noise) ** 2
     rough = estimate.spread.get(mixed.ROUGH, 0.0) ** 2 * math.log(2 / width) ** 2
-    return (held + rough) / (2 / width) ** (2 * FORMS[estimate.form].dilution)
+    return (variance + rough) / (2 / width) ** (2 * FORMS[estimate.form].dilution)
 
 
 def _climb(

@@ -3,9 +3,9 @@
     FAS(s -> t) = mean over tokens d of [L_t(base) - L_{s -> t}(d)]
 
 L_t(base) is the loss on t of a multilingual checkpoint, L_{s -> t}(d) that of the same model after d more tokens of
-s alone. One run tells a whole column of the matrix. Its features of a pair are what source and target gain from their
+s alone. One run gives a whole column of the matrix. Its features of a pair are what source and target gain from their
 own text, g_s = FAS(s -> s) and g_t = FAS(t -> t), their difference, and FAS(s -> t) itself; the study prints their
-names and not their definition, which is ours.
+names and not their definition; this definition is ours.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How transfer moves with size and tokens: scores at several N and d_mono, and their mean change per doubling."""
+"""How transfer changes with size and tokens: scores at several N and d_mono, and their mean change per doubling."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Along:
 
     Attributes:
         table: target, source, params, d_mono, score, low, high, status; a row a score.
-        trends: by params and by d_mono, as far as there are two of them.
+        trends: by params and by d_mono, where there are two of them.
     """
 
     table: pl.DataFrame
@@ -48,7 +48,7 @@ class Along:
 
     @property
     def common(self) -> pl.DataFrame:
-        """The places (params, d_mono) at which most pairs have a number; the others say nothing of a mean."""
+        """The places (params, d_mono) at which most pairs have a number; a mean over the others would be biased."""
         return _common(self.table)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,12 +60,12 @@ class Along:
         return {"scores": rows, "trends": [vars(trend) | {} for trend in self.trends]}
 
     def __str__(self) -> str:
-        told = {"params": "size N", "d_mono": "tokens d_mono"}
+        labels = {"params": "size N", "d_mono": "tokens d_mono"}
         combinations = self.table.select("params", "d_mono").n_unique()
         lines = [f"{self.table.height} scores at {combinations} combinations of size and tokens"]
         for t in self.trends:
             lines.append(
-                f"  per doubling of {told[t.by]}: log gain {t.change:+.3f} (90 % {t.low:+.3f} to {t.high:+.3f}; "
+                f"  per doubling of {labels[t.by]}: log gain {t.change:+.3f} (90 % {t.low:+.3f} to {t.high:+.3f}; "
                 f"{t.pairs} pairs measured at all {t.places} combinations)"
             )
         return "\n".join(lines)
@@ -100,13 +100,13 @@ def along(
                     d_mono,
                 )
         except InputError as error:
-            # A size without runs that belong together, or whose curves do not reach so far.
+            # A size without a monolingual and a bilingual run of one seed, or whose curves end before.
             failed = error
     if not rows:
         raise failed or InputError("there is no bilingual run among these runs")
     table = pl.DataFrame(rows)
-    kept = table.join(_common(table), on=["params", "d_mono"], how="semi")
-    trends = [trend for by in ("params", "d_mono") if (trend := _trend(kept, by)) is not None]
+    members = table.join(_common(table), on=["params", "d_mono"], how="semi")
+    trends = [trend for by in ("params", "d_mono") if (trend := _trend(members, by)) is not None]
     return Along(table, tuple(trends))
 
 
@@ -128,10 +128,10 @@ def _rows(matrix: TransferMatrix, params: float, d_mono: float) -> list[dict[str
 
 
 def _trend(table: pl.DataFrame, by: str) -> Trend | None:
-    """Slopes of each pair by log2 of one axis, the other held, averaged; the interval leaves languages out one by one.
+    """Slopes of each pair by log2 of one axis, the other held, averaged; the interval is a jackknife over languages.
 
-    Only pairs measured at every one of these places count: one that is censored at some would bend the mean towards
-    those that help.
+    Only pairs measured at every one of these places count: a pair that is censored at some would bias the mean towards
+    pairs that help.
     """
     other = "d_mono" if by == "params" else "params"
     if table[by].n_unique() < 2:
@@ -150,8 +150,8 @@ def _trend(table: pl.DataFrame, by: str) -> Trend | None:
     if known.sum() < _FEWEST:
         return None
 
-    def mean(kept: NDArray[np.int64]) -> float:
-        part = slopes[np.ix_(kept, kept)]
+    def mean(members: NDArray[np.int64]) -> float:
+        part = slopes[np.ix_(members, members)]
         return float(np.nanmean(part)) if np.isfinite(part).any() else math.nan
 
     change, half = node_jackknife(mean, len(codes))

@@ -1,9 +1,9 @@
-"""What a transfer matrix says: same against different script, family and branch, reciprocity, where its variance lies.
+"""Analysis of a transfer matrix: same against different script, family and branch, reciprocity, variance, clusters.
 
 In the study's printed matrix 83 % of the variance is the target's own mean, so each figure is given raw, after removing
 target means, and after removing target and source means. Pairs are not independent, so p-values permute the languages'
-labels and intervals leave one language out at a time (`transfer.permutation`). Censored and predicted cells are no
-measurements and enter nothing.
+labels and intervals leave one language out at a time (`transfer.permutation`). Censored and predicted cells are not
+measurements and are ignored.
 """
 
 import math
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from babelscale.errors import InputError
 from babelscale.formatting import json_ready
-from babelscale.transfer.clusters import Clusters, clusters
+from babelscale.transfer.bts import to_gain
 from babelscale.transfer.matrix import TransferMatrix
 from babelscale.transfer.permutation import PERMUTATIONS, Regression, contrast_p, node_jackknife, reciprocity_p, regress
 from babelscale.transfer.relations import TRAITS, Relations, Trait, same
 
 Array = NDArray[np.float64]
 
-# Features of pairs that are nearly one another: lineage stands for family and branch in a regression.
+# Lineage stands for family and branch in a regression, because they are nearly collinear.
 _REGRESSED = ("script", "lineage", "place")
+# Share of pairs that must be known in one direction at least, and the fewest languages, for clusters.
+_KNOWN, _FEWEST = 0.8, 4
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,48 @@ class Reciprocity:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """What one matrix says.
+class Clusters:
+    """Groups of languages, and an order of all of them in which similar languages are neighbours.
 
     Attributes:
-        target_variance, source_variance: share of the variance that is the target's own mean; that is the source's mean
-            once those are taken off.
+        groups: languages of each, the largest first; a language alone is a group of one.
+        order: leaves of the tree that the groups are cut from.
+        inside, between: mean score (BTS) of pairs within a group and across two.
+        silhouette: how distinct the groups are, -1 to 1; their number is the one that makes it largest.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    order: tuple[str, ...]
+    inside: float
+    between: float
+    silhouette: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "groups": [list(group) for group in self.groups],
+            "order": list(self.order),
+            "inside": self.inside,
+            "between": self.between,
+            "silhouette": self.silhouette,
+        }
+
+    def __str__(self) -> str:
+        listed = "; ".join(" ".join(group) for group in self.groups if len(group) > 1) or "none"
+        alone = [group[0] for group in self.groups if len(group) == 1]
+        rest = f"; in no cluster: {' '.join(alone)}" if alone else ""
+        return (
+            f"clusters (silhouette {self.silhouette:.2f}; mean score {self.inside:+.2f} inside, {self.between:+.2f} "
+            f"between): {listed}{rest}"
+        )
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The analysis of one matrix.
+
+    Attributes:
+        target_variance: share of the variance that target means explain.
+        source_variance: share of the rest that source means explain.
         regression: features of pairs together, where enough scores are known.
         clusters: languages that help each other, where enough pairs are known.
         scores, left_out: cells with a number that was measured or printed, and censored ones.
@@ -106,10 +144,10 @@ class Analysis:
         ]
         for c in self.contrasts:
             count = f"{c.same_pairs}, {c.different_pairs}"
-            raw = f"{_said(c.raw.same)}, {_said(c.raw.different)}: {_gap(c.raw)}"
+            raw = f"{_signed(c.raw.same)}, {_signed(c.raw.different)}: {_gap(c.raw)}"
             lines.append(f"{c.trait:<8}{count:>12}  {raw:<52}{_gap(c.centred):<38}{_gap(c.double)}")
-        told = [self.reciprocity, self.reciprocity_centred, self.reciprocity_double]
-        raw, centred, double = (f"r = {_said(each.r, 2)} (p {_said(each.p, 4, '')})" for each in told)
+        correlations = [self.reciprocity, self.reciprocity_centred, self.reciprocity_double]
+        raw, centred, double = (f"r = {_signed(each.r, 2)} (p {_signed(each.p, 4, '')})" for each in correlations)
         lines.append(f"reciprocity {raw}; minus target means {centred}; minus both means {double}")
         lines.append(
             f"target means explain {_percent(self.target_variance)} of the variance, source means "
@@ -129,7 +167,7 @@ def analyse(
 
     Args:
         relations: features of the languages; what was measured of them (shares of the vocabulary, overlap of words)
-            joins the regression, as script is confounded with it.
+            is added to the regression, because script is confounded with it.
         permutations: of the languages' labels, for every p-value.
         seed: of the permutations.
 
@@ -161,10 +199,70 @@ def analyse(
     )
 
 
+def clusters(matrix: TransferMatrix) -> Clusters | None:
+    """Average-linkage clusters of mutual gain less target and source means; None where too few scores are known.
+
+    A pair's closeness is the mean of its two directions; a pair known in neither stands at the mean.
+    """
+    n = len(matrix.languages)
+    gain = to_gain(matrix.values)
+    rest = less_both_means(gain) if np.isfinite(gain).any() else gain
+    both = np.stack([rest, rest.T])
+    known = np.isfinite(both).any(0)
+    if n < _FEWEST or known.sum() < _KNOWN * n * (n - 1):
+        return None
+    near = np.nansum(both, 0) / np.maximum(np.isfinite(both).sum(0), 1)
+    near = np.where(known, near, near[known].mean())
+    return _cut(matrix, near)
+
+
+def _cut(matrix: TransferMatrix, near: Array) -> Clusters:
+    from scipy.cluster.hierarchy import fcluster, leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    codes, n = matrix.languages, len(near)
+    distance = near.max() - near
+    distance = (distance + distance.T) / 2
+    np.fill_diagonal(distance, 0.0)
+    condensed = squareform(distance, checks=False)
+    tree = optimal_leaf_ordering(linkage(condensed, "average"), condensed)
+    cuts = [fcluster(tree, k, "maxclust") for k in range(2, n)]
+    scored = [(_silhouette(distance, labels), -len(np.unique(labels))) for labels in cuts]
+    best = max(range(len(cuts)), key=lambda k: scored[k])
+    labels = cuts[best]
+    order = [int(k) for k in leaves_list(tree)]
+    groups: dict[int, list[str]] = {}
+    for k in order:
+        groups.setdefault(int(labels[k]), []).append(codes[k])
+    together = (labels[:, None] == labels) & np.isfinite(matrix.values)
+    apart = (labels[:, None] != labels) & np.isfinite(matrix.values)
+    inside = float(matrix.values[together].mean()) if together.any() else float("nan")
+    ranked = sorted(groups.values(), key=lambda group: -len(group))
+    return Clusters(
+        tuple(map(tuple, ranked)),
+        tuple(codes[k] for k in order),
+        inside,
+        float(matrix.values[apart].mean()),
+        scored[best][0],
+    )
+
+
+def _silhouette(distance: Array, labels: NDArray[np.int64]) -> float:
+    """Mean silhouette (Rousseeuw 1987); a language alone counts 0."""
+    number = np.unique(labels, return_inverse=True)[1]
+    member = np.eye(number.max() + 1)[number]
+    sizes = member.sum(0)
+    total = distance @ member
+    own = total[np.arange(len(labels)), number] / np.maximum(sizes[number] - 1, 1)
+    others = np.where(member > 0, np.inf, total / sizes).min(1)
+    widths = (others - own) / np.maximum(np.maximum(own, others), 1e-300)
+    return float(np.where(sizes[number] > 1, widths, 0.0).mean())
+
+
 def less_both_means(grid: Array) -> Array:
     """A grid less the row and column effects that fit it best, NaN where it is; shape (n, n)."""
     rest = grid.copy()
-    # Alternating means converge to least squares; with few gaps a handful of rounds is all.
+    # Alternating means converge to least squares, in a few rounds where few cells are missing.
     for _ in range(200):
         before = rest
         rest = rest - _means(rest, 1)
@@ -190,14 +288,14 @@ def _contrast(
 
 
 def _gap_of(grid: Array, alike: NDArray[np.bool_], p: float) -> Gap:
-    def means(kept: NDArray[np.int64]) -> tuple[float, float]:
-        part, labels = grid[np.ix_(kept, kept)], alike[np.ix_(kept, kept)]
+    def means(members: NDArray[np.int64]) -> tuple[float, float]:
+        part, labels = grid[np.ix_(members, members)], alike[np.ix_(members, members)]
         known = np.isfinite(part)
         inside, outside = part[labels & known], part[~labels & known]
         return (float(inside.mean()) if len(inside) else math.nan, float(outside.mean()) if len(outside) else math.nan)
 
-    def gap(kept: NDArray[np.int64]) -> float:
-        inside, outside = means(kept)
+    def gap(members: NDArray[np.int64]) -> float:
+        inside, outside = means(members)
         return inside - outside
 
     value, half = node_jackknife(gap, len(grid))
@@ -228,12 +326,12 @@ def _regression(raw: Array, relations: Relations, permutations: int, seed: int) 
         return None
 
 
-def _said(x: float, decimals: int = 3, sign: str = "+") -> str:
+def _signed(x: float, decimals: int = 3, sign: str = "+") -> str:
     return "unknown" if math.isnan(x) else f"{x:{sign}.{decimals}f}"
 
 
 def _gap(gap: Gap) -> str:
-    return f"{_said(gap.gap)} ({_said(gap.low)} to {_said(gap.high)}; {_said(gap.p, 4, '')})"
+    return f"{_signed(gap.gap)} ({_signed(gap.low)} to {_signed(gap.high)}; {_signed(gap.p, 4, '')})"
 
 
 def _percent(share: float) -> str:

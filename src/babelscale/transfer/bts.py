@@ -10,6 +10,7 @@ together, that a 50/50 (s, t) model needs to reach L_t(d_mono). 0 is no transfer
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from babelscale.errors import InputError
 from babelscale.intervals import Z90
 from babelscale.transfer.curve import LearningCurve
-from babelscale.transfer.status import Status
+
+Status = Literal["measured", "censored", "predicted", "printed", "missing"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class TransferScore:
     """One transfer score.
 
     Attributes:
-        value: the score; NaN where it is censored, for then only an interval is known.
+        value: the score; NaN where it is censored, because only an interval is known then.
         low, high: 90 % interval (NaN where nothing is known of the noise), or the bounds of a censored score.
         status: "measured" or "censored".
         d_mono, d_bi: tokens; d_bi is inf where the loss was never reached, 0 where before the first checkpoint.
@@ -81,8 +83,8 @@ def score(
         anchor: d_mono as a share of the monolingual curve's last checkpoint.
         tokens: d_mono in tokens, instead of `anchor`.
 
-    Where the bilingual model never comes down to the loss the score lies in [-inf, 2 - d_end / d_mono]; where it was
-    there before its first checkpoint, in [2 - d_first / d_mono, 2]. Both are censored and carry no value.
+    If the bilingual model never reaches the loss, the score lies in [-inf, 2 - d_end / d_mono]; if it reached the loss
+    before its first checkpoint, in [2 - d_first / d_mono, 2]. Both are censored and have no value.
 
     Raises:
         InputError: the curves differ in learning-rate state or language, or the anchor lies outside the curve.
@@ -113,7 +115,7 @@ def score(
     if math.isnan(noise):
         low, high, words = math.nan, math.nan, "there are too few checkpoints to estimate the noise"
     else:
-        # The noise in loss is carried through the bilingual curve itself, so a flat curve gives a wide interval.
+        # The noise in loss is translated to tokens on the bilingual curve, so a flat curve gives a wide interval.
         low, high = (2 - bilingual.tokens_to(loss * math.exp(shift)) / d_mono for shift in (-Z90 * noise, Z90 * noise))
         words = "checkpoint noise"
     return TransferScore(2 - d_bi / d_mono, low, high, "measured", d_mono, d_bi, words)
@@ -143,7 +145,7 @@ def combine(scores: Sequence[TransferScore], noise: SeedNoise | None = None) -> 
     """One score from several seeds: the mean of their gains, with the wider of Student's interval and that of
     checkpoint noise.
 
-    If any seed is censored, the pair is: its interval spans those of all seeds.
+    If any seed is censored, the pair is censored: its interval spans those of all seeds.
 
     Args:
         noise: scatter between seeds, known from other pairs too (default: from these scores, if there are several).

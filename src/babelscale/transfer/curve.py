@@ -1,4 +1,4 @@
-"""LearningCurve: the loss of one language along training, made monotone, and read in both directions."""
+"""LearningCurve: the loss of one language during training, made monotone, as a function of tokens and its inverse."""
 
 import functools
 import math
@@ -125,9 +125,9 @@ class LearningCurve:
         return float(self._interpolant(np.clip(math.log(tokens), x[0], x[-1])))
 
     def tokens_to(self, loss: float) -> float:
-        """Total tokens at which the monotone curve comes down to `loss`.
+        """Total tokens at which the monotone curve reaches `loss`.
 
-        Returns inf where it never does, and 0 where it was below before the first checkpoint.
+        Returns inf where it never does, and 0 where it was below `loss` before the first checkpoint.
         """
         x, y = self.knots
         if loss < y[-1]:
@@ -145,7 +145,7 @@ class LearningCurve:
         """Standard deviation of log loss from one checkpoint to the next near `tokens`; NaN with too few checkpoints.
 
         The scatter around a quadratic in log-log over the nearest checkpoints, or around the monotone curve where
-        that is larger. A noiseless but strongly bent curve therefore reads as slightly noisy, never the reverse.
+        that is larger. A noiseless but strongly bent curve is therefore taken as slightly noisy, and never the reverse.
         """
         if len(self.tokens) < _FEWEST:
             return math.nan

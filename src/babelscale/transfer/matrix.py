@@ -1,12 +1,13 @@
 """TransferMatrix: transfer scores between languages, each with its interval and where it came from."""
 
+import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -17,14 +18,15 @@ from babelscale import files
 from babelscale.errors import InputError
 from babelscale.languages import is_well_formed
 from babelscale.result import JsonResult, Numbers, to_number, to_numbers
-from babelscale.transfer.status import Status
-
-if TYPE_CHECKING:
-    from babelscale.runs import Runs
-    from babelscale.tables import LRState
+from babelscale.runs import Runs
+from babelscale.tables import LRState
+from babelscale.transfer.bts import Status
+from babelscale.transfer.measure import matrix_fields
 
 _COLUMNS = ("target", "source", "score", "low", "high", "status")
 _WIDEST = 14
+Grids = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+CsvCells = tuple[tuple[str, ...], Grids, NDArray[np.str_]]
 
 
 def _texts(values: Any) -> NDArray[np.str_]:
@@ -47,10 +49,10 @@ class Helper:
         return {"source": self.source, **numbers, "status": self.status}
 
     def __str__(self) -> str:
-        said = f"{self.source:<8}{_cell(self.value, self.low, self.high):>7}"
+        text = f"{self.source:<8}{_cell(self.value, self.low, self.high):>7}"
         if math.isfinite(self.value) and math.isfinite(self.low) and math.isfinite(self.high):
-            said += f"  90 % {self.low:+.2f} to {self.high:+.2f}"
-        return f"{said}  {self.status}"
+            text += f"  90 % {self.low:+.2f} to {self.high:+.2f}"
+        return f"{text}  {self.status}"
 
 
 class Synergy(NamedTuple):
@@ -107,21 +109,29 @@ class TransferMatrix(JsonResult):
     @classmethod
     def from_runs(
         cls,
-        runs: "Runs",
+        runs: Runs,
         *,
         params: float | None = None,
         anchor: float = 0.4,
         tokens: float | None = None,
-        lr_state: "LRState" = "stable",
+        lr_state: LRState = "stable",
         split: str = "validation",
     ) -> "TransferMatrix":
-        """Every directed pair for which a monolingual and a 50/50 bilingual run of one size and seed exist.
+        """Every directed pair for which a monolingual and a 50/50 bilingual run share size, seed, tokenizer and corpus.
 
-        See `babelscale.transfer.measure.from_runs`.
+        Args:
+            params: N of the runs to use; by default the size with the most bilingual runs (the larger of equals).
+            anchor: d_mono as a share of the shortest monolingual curve, one number of tokens for the whole matrix, as
+                in the study. A target with a longer monolingual run would otherwise need a loss that no bilingual run
+                reached.
+            tokens: d_mono itself, in place of `anchor`.
+            lr_state: state of all losses. "stable" follows the longest run of each kind through its checkpoints;
+                "decayed" needs runs of several lengths.
+
+        Raises:
+            InputError: no size has a monolingual and a bilingual run that belong together.
         """
-        from babelscale.transfer.measure import from_runs
-
-        return from_runs(runs, params=params, anchor=anchor, tokens=tokens, lr_state=lr_state, split=split)
+        return cls(*matrix_fields(runs, params=params, anchor=anchor, tokens=tokens, lr_state=lr_state, split=split))
 
     def cell(self, target: str, source: str) -> Helper:
         """One score.
@@ -137,8 +147,8 @@ class TransferMatrix(JsonResult):
     def helpers(self, target: str, most: int = 5) -> tuple[Helper, ...]:
         """The best sources for a target, best first, at most `most`.
 
-        A score censored from below (better than could be measured) stands by its lower bound; one bounded only from
-        above is left out, and so are missing ones.
+        A score censored from below (better than could be measured) is ranked by its lower bound; scores bounded only
+        from above and missing ones are left out.
         """
         cells = [self.cell(target, source) for source in self.languages if source != target]
         ranked = [(cell.low if math.isnan(cell.value) else cell.value, cell) for cell in cells]
@@ -172,9 +182,9 @@ class TransferMatrix(JsonResult):
             InputError: a language is not in the matrix.
         """
         codes = tuple(dict.fromkeys(languages))
-        kept = np.ix_(*2 * [np.array([self._index(code) for code in codes], np.int64)])
-        values, low, high = (grid[kept] for grid in (self.values, self.low, self.high))
-        return TransferMatrix(codes, values, low, high, self.status[kept], self.provenance)
+        chosen = np.ix_(*2 * [np.array([self._index(code) for code in codes], np.int64)])
+        values, low, high = (grid[chosen] for grid in (self.values, self.low, self.high))
+        return TransferMatrix(codes, values, low, high, self.status[chosen], self.provenance)
 
     def _index(self, language: str) -> int:
         if language not in self.languages:
@@ -245,13 +255,11 @@ class TransferMatrix(JsonResult):
         Either a row a cell (target, source, score, and if known low, high, status), or the scores as a square with
         target codes down the first column and source codes along the first row.
 
-        `status` is given to scores of a file that states none. Empty cells are missing.
+        `status` is the status of scores where the file states none. Empty cells are missing.
 
         Raises:
             InputError: naming the file, the row and the field.
         """
-        from babelscale.transfer.csvfile import read_csv
-
         languages, grids, states, kind = read_csv(_text(Path(path)), str(path), status)
         return cls(languages, *grids, states, {"source": str(path), "layout": kind})
 
@@ -259,8 +267,8 @@ class TransferMatrix(JsonResult):
         body = self._square() if len(self.languages) <= _WIDEST else self._by_target()
         cut = self.provenance.get("on_part_of_the_text", [])
         few = f"{len(cut)} runs repeat a part of the text that other runs read completely. They are left out: "
-        told = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
-        return "\n".join([self.headline, *body, *told])
+        notes = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
+        return "\n".join([self.headline, *body, *notes])
 
     def _square(self) -> list[str]:
         width = max([7, *(len(code) + 1 for code in self.languages)])
@@ -273,8 +281,8 @@ class TransferMatrix(JsonResult):
     def _by_target(self) -> list[str]:
         lines = []
         for target in self.languages:
-            said = (f"{h.source} {_cell(h.value, h.low, h.high)}" for h in self.helpers(target, 5))
-            lines.append(f"  {target:<5}best sources: {', '.join(said) or 'unknown'}")
+            text = (f"{h.source} {_cell(h.value, h.low, h.high)}" for h in self.helpers(target, 5))
+            lines.append(f"  {target:<5}best sources: {', '.join(text) or 'unknown'}")
         return lines
 
 
@@ -295,3 +303,85 @@ def _text(path: Path) -> str:
         raise InputError(
             f"{path}: cannot be read ({error})", hint="give a JSON or CSV file with a transfer matrix"
         ) from None
+
+
+def read_csv(text: str, where: str, status: Status) -> tuple[tuple[str, ...], Grids, NDArray[np.str_], str]:
+    """Languages, (values, low, high), statuses and the layout ("cells" or "square") of one CSV file.
+
+    Python's csv leaves `no`, `nan` and `NA` alone, which are language codes.
+    """
+    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    if len(rows) < 2:
+        raise InputError(
+            f"{where}: no rows", hint="a matrix has a header and one row for each target, or one row for each score"
+        )
+    header = [cell.strip().lower() for cell in rows[0]]
+    if {"target", "source", "score"} <= set(header):
+        return *_csv_cells(header, rows[1:], where, status), "cells"
+    return *_csv_square(rows, where, status), "square"
+
+
+def _csv_cells(header: list[str], rows: list[list[str]], where: str, status: Status) -> CsvCells:
+    place = {name: header.index(name) for name in header}
+    codes = tuple(dict.fromkeys(row[place[key]].strip() for key in ("target", "source") for row in rows))
+    index = {code: i for i, code in enumerate(codes)}
+    grids, states = _empty(len(codes))
+    seen: set[tuple[int, int]] = set()
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise InputError(f"{where}: row {line} has {len(row)} cells, the header {len(header)}")
+        i, j = (index[row[place[key]].strip()] for key in ("target", "source"))
+        if (i, j) in seen:
+            raise InputError(f"{where}: row {line} repeats target {codes[i]}, source {codes[j]}")
+        seen.add((i, j))
+        for grid, name in zip(grids, ("score", "low", "high"), strict=True):
+            if name in place:
+                grid[i, j] = _csv_number(row[place[name]], f"{where}: row {line}, {name}", infinite=name != "score")
+        stated = row[place["status"]].strip() if "status" in place else ""
+        if stated and stated not in get_args(Status):
+            raise InputError(
+                f"{where}: row {line}, status {stated!r}", hint=f"it is one of {', '.join(get_args(Status))}"
+            )
+        states[i, j] = stated or ("missing" if math.isnan(grids[0][i, j]) else status)
+    return codes, grids, states
+
+
+def _csv_square(rows: list[list[str]], where: str, status: Status) -> CsvCells:
+    sources = [cell.strip() for cell in rows[0][1:]]
+    targets = [row[0].strip() for row in rows[1:]]
+    if sorted(sources) != sorted(targets):
+        raise InputError(
+            f"{where}: the first row and the first column name different languages",
+            hint="write the targets in the first column, and the same codes as sources in the first row",
+        )
+    codes = tuple(targets)
+    grids, states = _empty(len(codes))
+    for i, row in enumerate(rows[1:]):
+        if len(row) != len(rows[0]):
+            raise InputError(f"{where}: row {i + 2} has {len(row)} cells, the header {len(rows[0])}")
+        for source, cell in zip(sources, row[1:], strict=True):
+            j = codes.index(source)
+            if i == j:
+                continue
+            grids[0][i, j] = _csv_number(cell, f"{where}: row {i + 2}, {source}", infinite=False)
+            states[i, j] = "missing" if math.isnan(grids[0][i, j]) else status
+    return codes, grids, states
+
+
+def _empty(n: int) -> tuple[Grids, NDArray[np.str_]]:
+    grids = (np.full((n, n), np.nan), np.full((n, n), np.nan), np.full((n, n), np.nan))
+    return grids, np.full((n, n), "missing", dtype="U9")
+
+
+def _csv_number(cell: str, where: str, *, infinite: bool) -> float:
+    """A cell's number; empty is NaN. The words nan and NA are refused, for they are also language codes."""
+    cell = cell.strip()
+    if not cell:
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value) or (math.isinf(value) and not infinite):
+        raise InputError(f"{where}: {cell!r} is not a number", hint="leave a cell empty if its score is unknown")
+    return value

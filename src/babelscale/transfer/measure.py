@@ -1,4 +1,4 @@
-"""Transfer scores read from runs: which runs belong together, and the matrix they give."""
+"""Transfer scores read from runs: which runs belong together, and the scores that they give."""
 
 import math
 from collections import defaultdict
@@ -8,21 +8,24 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.tables import LRState
 from babelscale.transfer.bts import SeedNoise, TransferScore, combine, score
 from babelscale.transfer.curve import LearningCurve
-from babelscale.transfer.matrix import TransferMatrix
 
 # A mixture counts as 50/50 up to this difference of shares.
 _EVEN = 0.02
-# Unique tokens count as all there are of a language from this share of the most on.
+# A run has all the text of a language from this share of the most unique tokens on.
 _ALL_TEXT = 0.99
 
 # What a monolingual and a bilingual run must share: tokenizer, corpus and seed.
 Twin = tuple[str, str, int]
+Grid = NDArray[np.float64]
+# Languages, values, low, high, status, provenance.
+MatrixFields = tuple[tuple[str, ...], Grid, Grid, Grid, NDArray[np.str_], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class _Kinds:
     bilingual: Mapping[tuple[str, str, Twin], list[str]]
 
 
-def from_runs(
+def matrix_fields(
     runs: Runs,
     *,
     params: float | None = None,
@@ -41,20 +44,8 @@ def from_runs(
     tokens: float | None = None,
     lr_state: LRState = "stable",
     split: str = "validation",
-) -> TransferMatrix:
-    """Every directed pair for which a monolingual and a 50/50 bilingual run share size, seed, tokenizer and corpus.
-
-    Args:
-        params: N of the runs to use; left out, the size with the most bilingual runs (the larger of equals).
-        anchor: d_mono as a share of the shortest monolingual curve, one number of tokens for the whole matrix, as in
-            the study. A target with a longer run of its own would otherwise be asked for what no bilingual run saw.
-        tokens: d_mono itself, in place of `anchor`.
-        lr_state: state of all losses read. "stable" follows the longest run of each kind through its checkpoints;
-            "decayed" needs runs of several lengths.
-
-    Raises:
-        InputError: no size has a monolingual and a bilingual run that belong together.
-    """
+) -> MatrixFields:
+    """The fields of the matrix that `TransferMatrix.from_runs` describes."""
     scratch = from_scratch(runs)
     size = float(params) if params is not None else most_used_size(scratch, pairs=True)
     kinds = _sort(scratch, size)
@@ -103,7 +94,7 @@ def from_runs(
     )
 
 
-def _assemble(scores: Mapping[tuple[str, str], list[TransferScore]], provenance: dict[str, Any]) -> TransferMatrix:
+def _assemble(scores: Mapping[tuple[str, str], list[TransferScore]], provenance: dict[str, Any]) -> MatrixFields:
     languages = sorted({code for pair in scores for code in pair})
     n = len(languages)
     values, low, high = (np.full((n, n), np.nan) for _ in range(3))
@@ -120,7 +111,7 @@ def _assemble(scores: Mapping[tuple[str, str], list[TransferScore]], provenance:
     provenance |= {"anchor_tokens": anchors, "intervals": dict(made)}
     if noise is not None:
         provenance["seed_noise"] = {"sd_of_gain": noise.sd, "degrees": noise.degrees}
-    return TransferMatrix(tuple(languages), values, low, high, status, provenance)
+    return tuple(languages), values, low, high, status, provenance
 
 
 def _curve(runs: Runs, names: list[str], language: str, lr_state: LRState, split: str) -> LearningCurve | None:
@@ -139,17 +130,17 @@ def _curve(runs: Runs, names: list[str], language: str, lr_state: LRState, split
 def from_scratch(runs: Runs) -> Runs:
     """The runs that scores can be read from: from scratch, on all the text that there is of their languages.
 
-    Runs that go on from others have seen tokens that their own exposure does not count.
+    Runs that continue others have seen tokens that their exposure does not count.
     """
-    kept = runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"].to_list()
+    from_start = runs.table.filter(pl.col("start").fill_null("scratch") == "scratch")["run"].to_list()
     cut = set(on_part_of_the_text(runs))
-    return runs.select([name for name in kept if name not in cut])
+    return runs.select([name for name in from_start if name not in cut])
 
 
 def on_part_of_the_text(runs: Runs) -> list[str]:
     """Runs that had fewer unique tokens of a language than other runs with the same tokenizer and corpus.
 
-    They repeat what others do not, so neither is a baseline of the other.
+    They repeat text that the others do not repeat, so neither kind is a baseline for the other.
     """
     last = runs.exposure.filter(pl.col("step") == pl.col("step").max().over("run"))
     known = last.filter((pl.col("tokens") > 0) & pl.col("unique_tokens").is_not_null())

@@ -1,10 +1,10 @@
 """A linear mixed model: y = X b + d + e, with a variance for each group of effects, estimated from the data.
 
     b_j ~ N(0, s_k^2)   for every column j of group k
-    d   ~ N(0, s_d^2 K) what observations share besides, K given block by block
+    d   ~ N(0, s_d^2 K) effects that observations share beyond that, K given block by block
     e_i ~ N(0, v_i + s_e^2 + s_r^2 r_i)
-        v_i is what is known of the noise of observation i, s_e^2 what all this leaves; r_i, where given, says how much
-        rougher the model is there than elsewhere
+        v_i is the known noise variance of observation i, and s_e^2 the residual variance; r_i, where given, says how
+        much less accurate the model is there than elsewhere
 
 The variances maximise the marginal likelihood (empirical Bayes; MacKay 1992, "Bayesian interpolation", section 4, with
 several groups), under a wide prior on their logarithms, so that a group with little evidence is not ruled out.
@@ -67,7 +67,7 @@ class MixedProblem:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the data say of the effects.
+    """The posterior distribution of the effects.
 
     Attributes:
         problem: with a Gaussian stand-in where there were only bounds.
@@ -93,7 +93,7 @@ class Posterior:
     def leave_out(self, folds: Sequence[Rows]) -> list[tuple[Array, Array]]:
         """Of each fold, mean and variance of its observations (noise in it) from all the others.
 
-        With K the covariance of all observations, mean = y_F - (K^-1)_FF^-1 (K^-1 y)_F. The variances are held.
+        With K the covariance of all observations, mean = y_F - (K^-1)_FF^-1 (K^-1 y)_F. The variances stay fixed.
         """
         y, found = self.problem.y, []
         Z = self.precision.solve(self.problem.X)
@@ -162,7 +162,7 @@ class _Noise:
 
 def one_thread() -> Any:
     """Linear algebra on one thread within this context. The matrices here are small: on a machine that does other work
-    too, threads wait for each other ten times as long as they work."""
+    too, threads wait for each other ten times longer than they compute."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1, user_api="blas")
@@ -178,11 +178,11 @@ def fit(problem: MixedProblem) -> Posterior:
         return condition(problem, _maximise(problem, None))
     known = _rows(problem, np.flatnonzero(~bounded))
     variances = _maximise(known, None)
-    stood = problem
+    approximated = problem
     for _ in range(_ROUNDS):
-        stood = _propagate(problem, stood, variances)
-        variances = _maximise(stood, variances)
-    return condition(_propagate(problem, stood, variances), variances)
+        approximated = _propagate(problem, approximated, variances)
+        variances = _maximise(approximated, variances)
+    return condition(_propagate(problem, approximated, variances), variances)
 
 
 def condition(problem: MixedProblem, variances: Mapping[str, float]) -> Posterior:
@@ -192,18 +192,20 @@ def condition(problem: MixedProblem, variances: Mapping[str, float]) -> Posterio
     return Posterior(problem, mean, C, dict(variances), evidence, explained, noise)
 
 
-def _rows(problem: MixedProblem, kept: Rows) -> MixedProblem:
+def _rows(problem: MixedProblem, chosen: Rows) -> MixedProblem:
     """The same problem with some of its observations."""
     place = np.full(len(problem.y), -1)
-    place[kept] = np.arange(len(kept))
+    place[chosen] = np.arange(len(chosen))
     shared = []
     for rows, K in problem.shared:
         inside = place[rows] >= 0
         if inside.any():
             shared.append((place[rows[inside]], K[np.ix_(inside, inside)]))
-    y, noise, low, high = (getattr(problem, name)[kept] for name in ("y", "noise", "low", "high"))
-    rough = None if problem.rough is None else problem.rough[kept]
-    return replace(problem, X=problem.X[kept], y=y, noise=noise, low=low, high=high, shared=tuple(shared), rough=rough)
+    y, noise, low, high = (getattr(problem, name)[chosen] for name in ("y", "noise", "low", "high"))
+    rough = None if problem.rough is None else problem.rough[chosen]
+    return replace(
+        problem, X=problem.X[chosen], y=y, noise=noise, low=low, high=high, shared=tuple(shared), rough=rough
+    )
 
 
 def _solve(problem: MixedProblem, noise: _Noise, variances: Mapping[str, float]) -> tuple[Array, Array, Array, float]:
@@ -225,19 +227,19 @@ def _solve(problem: MixedProblem, noise: _Noise, variances: Mapping[str, float])
 def _maximise(problem: MixedProblem, start: Mapping[str, float] | None) -> dict[str, float]:
     from scipy.optimize import minimize
 
-    free, given = problem.free, dict(problem.fixed or {})
+    free, fixed = problem.free, dict(problem.fixed or {})
     centre = math.log(_CENTRE * max(float(np.var(problem.y)), _LEAST))
     begin = np.full(len(free), centre) if start is None else np.log([max(start[name], _LEAST) for name in free])
 
     def cost(theta: Array) -> tuple[float, Array]:
-        variances = dict(zip(free, np.exp(theta).tolist(), strict=True)) | given
+        variances = dict(zip(free, np.exp(theta).tolist(), strict=True)) | fixed
         evidence, slopes = _slopes(problem, variances)
         apart = (theta - centre) / _SPREAD
         return 0.5 * float(apart @ apart) - evidence, apart / _SPREAD - slopes
 
     bounds = [(centre - 14, centre + 8)] * len(begin)
     found = minimize(cost, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-7})
-    return dict(zip(free, np.exp(found.x).tolist(), strict=True)) | given
+    return dict(zip(free, np.exp(found.x).tolist(), strict=True)) | fixed
 
 
 def _slopes(problem: MixedProblem, variances: Mapping[str, float]) -> tuple[float, Array]:
@@ -273,14 +275,14 @@ def _slopes(problem: MixedProblem, variances: Mapping[str, float]) -> tuple[floa
     return evidence, np.array(slopes)
 
 
-def _propagate(problem: MixedProblem, stood: MixedProblem, variances: Mapping[str, float]) -> MixedProblem:
+def _propagate(problem: MixedProblem, approximated: MixedProblem, variances: Mapping[str, float]) -> MixedProblem:
     """Stand-ins for the observations with bounds only, given the variances; `stood` holds earlier ones or none."""
     from scipy.stats import truncnorm
 
     bounded = np.flatnonzero(np.isnan(problem.y))
-    y, noise = stood.y.copy(), stood.noise.copy()
+    y, noise = approximated.y.copy(), approximated.noise.copy()
     fresh = np.isnan(y)
-    # Before the first sweep a stand-in says next to nothing.
+    # Before the first sweep a stand-in has almost no information.
     y[fresh], noise[fresh] = 0.0, 1e6 * max(float(np.nanvar(problem.y)), _LEAST)
     folds = [np.array([row]) for row in bounded]
     for _ in range(_SWEEPS):
@@ -290,7 +292,7 @@ def _propagate(problem: MixedProblem, stood: MixedProblem, variances: Mapping[st
         cavity = np.maximum(spread - noise[bounded] + problem.noise[bounded], _LEAST)
         sd = np.sqrt(cavity)
         low, high = ((bound[bounded] - mean) / sd for bound in (problem.low, problem.high))
-        # Far beyond a bound the moments of what is left there are those at a few standard deviations.
+        # Far beyond a bound, the truncated moments are taken at a few standard deviations.
         low, high = np.clip(low, -30, 8), np.clip(high, -8, 30)
         inside, within = truncnorm.stats(low, high, moments="mv")
         middle, width = mean + sd * inside, np.clip(within, 1e-6, 1 - 1e-6) * cavity

@@ -27,7 +27,7 @@ _MOST_SHORT = 0.5
 
 @dataclass(frozen=True)
 class MixtureObservations:
-    """What mixtures say: one entry a mixture and language in it.
+    """One entry for each mixture and language in it.
 
     Attributes:
         languages: n codes.
@@ -38,8 +38,8 @@ class MixtureObservations:
             loss; NaN where only bounds are known.
         low, high: bounds where worth is NaN.
         noise: variance of it from the mixture's own checkpoints, shape (m,); 0 where unknown.
-        base: which monolingual curve it was read against, shape (m,); a wrong one moves all its readings alike.
-        base_noise: the variance that comes from there.
+        base: number of the monolingual curve it was compared with, shape (m,); its error is common to all of them.
+        base_noise: the variance that comes from that curve.
         run: names, shape (m,).
         tokens: of the mixture where it was read, all languages together, shape (m,).
         anchor: D_eff of every reading that is not a bound; None where they were read at the mixtures' ends.
@@ -70,10 +70,10 @@ class MixtureObservations:
         np.logical_or.at(seen, self.target, self.ratio > 0)
         return seen
 
-    def at(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "MixtureObservations":
+    def at(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "MixtureObservations":
         """Some of them."""
         arrays = ("target", "share", "ratio", "worth", "low", "high", "noise", "base", "base_noise", "run", "tokens")
-        return replace(self, **{name: getattr(self, name)[kept] for name in arrays})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
 @dataclass(frozen=True)
@@ -115,16 +115,16 @@ def observe_mixtures(
 ) -> MixtureObservations:
     """Every reading of the mixtures of one size, two languages or more, against monolingual runs of that size.
 
-    A mixture is read where it reaches the loss that the monolingual run has at the anchor, as a pair's score is, so
-    that readings of narrow and wide mixtures mean the same: transfer falls as tokens grow. Where it never comes down to
-    that loss, or was past it before its first checkpoint, the reading is a bound.
+    A mixture is read where it reaches the loss of the monolingual run at the anchor, as the score of a pair is, so that
+    readings of narrow and wide mixtures are comparable: transfer falls as tokens grow. If it never reaches that loss,
+    or reached it before its first checkpoint, the reading is a bound.
 
     Args:
         params: N of the runs to use; left out, the size with the most mixtures.
         anchor: D_eff of all readings, as a share of the shortest monolingual curve; left out, 0.4 or what nine tenths
             of the readings reach.
-        at: "end" reads each mixture at its last checkpoint instead, whatever D_eff is there: more readings of wide
-            mixtures for the same compute, if transfer is taken to be the same all along.
+        at: "end" reads each mixture at its last checkpoint instead, whatever D_eff is there. This gives more readings
+            of wide mixtures for the same compute, and assumes that transfer does not change with tokens.
         lr_state: state of all losses read, of mixtures and monolingual runs alike.
 
     Raises:

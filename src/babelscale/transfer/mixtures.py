@@ -1,6 +1,7 @@
-"""The whole transfer matrix from few runs: mixtures of several languages, each of which tells many transfers at once.
+"""The whole transfer matrix from few runs: mixtures of several languages, each of which measures many transfers.
 
-In a mixture of k languages the loss on each of them says what its own tokens were worth there beside alone. D_eff are
+In a mixture of k languages, the loss on each of them shows what its tokens were worth there, compared with training
+alone. D_eff are
 the tokens that a monolingual model needs to reach the mixture's loss on t; q_s is the share of source s, p that of t.
 
     form "atlas"     D_eff / D_t  = 1 + sum_s tau_s q_s / p                   (Longpre et al. 2025)
@@ -10,14 +11,14 @@ the tokens that a monolingual model needs to reach the mixture's loss on t; q_s 
 For two languages in equal parts all three say D_eff = D_t (1 + tau), so tau is the pair's own whatever the form. With
 the negative tau that most pairs have, a wide mixture takes "atlas" to D_eff <= 0, where there is no loss; the others
 are positive whatever the tau, and linear in the log gains. In "log" every source adds what it does in a pair; in
-"share" it adds by its part of all tokens, so that many sources average out. Each may have a term c_t log 2p, what it
-costs (or brings) t that there are many languages, whichever they are. It is told apart from the gains only where
-mixtures of several widths are there, pairs among them. So is how much rougher a form is for wide mixtures, by
-(log 2p)^2. Several forms can be fitted, and the evidence of the readings chooses. Tokens are counted as they are seen,
-as the score counts them: what repeats is not discounted.
+"share" it adds by its part of all tokens, so that many sources average out. Each may have a term c_t log 2p, the
+effect of the number of languages on t, whichever they are. It is identified only by mixtures of several widths,
+pairs among them. So is how much less accurate a form is for wide mixtures, by
+(log 2p)^2. Several forms can be fitted, and the evidence of the readings chooses. Repeated tokens are not discounted,
+as in the score.
 
-Gains are drawn towards what features, targets and sources have in common (`transfer.prediction`), as far as the
-readings themselves ask for it; what a pair has of its own is a part shared by the readings that hold the pair.
+Gains are shrunk towards what features, targets and sources have in common (`transfer.prediction`), as strongly as the
+readings suggest; the specific part of a pair is shared by the readings that contain the pair.
 """
 
 import math
@@ -43,7 +44,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MixtureForm:
-    """How gains of several sources make up what a mixture does.
+    """How the gains of several sources combine in a mixture.
 
     Args:
         power: 1: worths are added; 0: their logarithms.
@@ -103,15 +104,15 @@ class MixtureEstimate:
         }
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
+        parts_text = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
         lines = [
             str(self.matrix),
-            f"standard deviation of log gain by effect: {told}; of a reading: {self.residual:.3f}",
+            f"standard deviation of log gain by effect: {parts_text}; of a reading: {self.residual:.3f}",
         ]
         if len(self.evidence) > 1:
             best = max(self.evidence.values())
-            said = "; ".join(f"{form} {value - best:+.1f}" for form, value in self.evidence.items())
-            lines.append(f"form {self.form!r}; log evidence of each form, minus that of the best: {said}")
+            evidence_text = "; ".join(f"{form} {value - best:+.1f}" for form, value in self.evidence.items())
+            lines.append(f"form {self.form!r}; log evidence of each form, minus that of the best: {evidence_text}")
         elif not FORMS[self.form].width:
             lines.append(f"form {self.form!r}; mixtures of several widths are needed to compare it with other forms")
         return "\n".join(lines)
@@ -157,7 +158,7 @@ def _fit(readings: MixtureObservations, relations: Relations, form: MixtureForm)
     t, s = np.nonzero(~np.eye(n, dtype=bool))
     features = Features.of(relations, t, s)
     X, group = features.matrix(t, s)
-    # Effects of a reading are those of its pairs, by the weight of each source.
+    # The effects of a reading are those of its pairs, weighted by source.
     weights = weights_of(readings, form)
     of_pair = np.full((n, n), -1)
     of_pair[t, s] = np.arange(len(t))
@@ -181,7 +182,7 @@ def _fit(readings: MixtureObservations, relations: Relations, form: MixtureForm)
         at = np.flatnonzero(readings.target == target)
         if len(at):
             blocks.append((at, weights[at] @ weights[at].T))
-    # A wrong baseline moves every reading of its target alike.
+    # An error of a baseline is common to every reading against it.
     fixed = {"mean": _WIDE, "baseline": max(float(np.mean(readings.base_noise)), 1e-8), "width": 1.0}
     slope = np.where(np.isfinite(slope), slope, 1.0)
     problem = mixed.MixedProblem(

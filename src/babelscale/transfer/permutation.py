@@ -1,7 +1,7 @@
-"""Tests and intervals for matrices of pairs, which are not independent: two pairs that share a language are alike.
+"""Tests and intervals for matrices of pairs, which are not independent: two pairs that share a language are similar.
 
 The quadratic assignment procedure (QAP; Hubert 1987) asks how often a statistic is as large when the languages' labels
-are dealt out anew, rows and columns together. Intervals come from leaving one language out at a time (the jackknife of
+are permuted, rows and columns together. Intervals come from leaving one language out at a time (the jackknife of
 vertices; Snijders and Borgatti 1999). Regressions use double semi-partialing (Dekker, Krackhardt and Snijders 2007),
 which holds its level when predictors are related, as script, branch and shares of a vocabulary are.
 """
@@ -90,9 +90,9 @@ class Regression:
 
     Attributes:
         terms: by feature.
-        R2: share of the variance explained, in the grid as it was given (target means taken off, if so).
+        R2: share of the variance explained, after target means are removed if `centred`.
         scores: how many.
-        centred: whether target means were taken off first.
+        centred: whether target means were removed first.
     """
 
     terms: tuple[RegressionTerm, ...]
@@ -125,10 +125,10 @@ def regress(
     Args:
         grid: scores, shape (n, n), NaN where there is none.
         features: by name, shape (n, n); unknown entries stand at the mean.
-        centred: take target means off scores and features first.
+        centred: remove target means from scores and features first.
 
     Raises:
-        InputError: more features than scores can carry.
+        InputError: fewer than three scores a feature.
     """
     n = len(grid)
     known = np.isfinite(grid) & ~np.eye(n, dtype=bool)

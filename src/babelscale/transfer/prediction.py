@@ -1,15 +1,15 @@
-"""Transfer scores of pairs that nobody measured, with intervals, from those that somebody did.
+"""Prediction of transfer scores that were not measured, with intervals, from those that were.
 
 The log gain (see `bts.to_gain`) of source s for target t is modelled as
 
     g(t, s) = mean + a_t + b_s + (target, source and pair features) . w + (kin of t) x (kin of s) . W
               + u(text of t) + v(text of s) + h(text of t, text of s) + rest
 
-with each group of effects drawn from a normal distribution whose variance the scores themselves tell
+with each group of effects drawn from a normal distribution whose variance is estimated from the scores
 (`transfer.mixed`). u, v and h are smooth curves of the amount of text a language has: scores fall steeply where there
-is little. a_t and b_s are what a language is like beyond its features; of a language without any score they
-are unknown, and its intervals hold their whole spread. A target's mean alone makes up most of a matrix's variance, so a
-prediction is judged three ways: a pair left out, a target left out, a language left out in both roles.
+is little. a_t and b_s are the effects of a language beyond its features. For a language without any score they
+are unknown, and its intervals include their whole spread. Target means can explain most of a matrix's variance, so a
+prediction is evaluated in three ways: with a pair left out, a target left out, and a language left out in both roles.
 """
 
 import math
@@ -40,7 +40,7 @@ _MOST_FOLDS = 60
 
 @dataclass(frozen=True)
 class Check:
-    """How well left-out scores were told.
+    """How well left-out scores were predicted.
 
     Attributes:
         left_out: an unordered pair (both directions), a target's whole row, or a language's row and column.
@@ -67,7 +67,7 @@ class MatrixPrediction:
 
     Attributes:
         matrix: status "predicted" with 90 % intervals; a censored score stays, and keeps its bound.
-        checks: what leaving out showed.
+        checks: results of leaving scores out.
         spread: standard deviation of each group of effects, in log gain.
         widened: factor by which intervals were widened because left-out scores fell outside too often: of pairs of
             known languages, and of pairs with a language that has no score.
@@ -102,8 +102,8 @@ class MatrixPrediction:
                 f"one {c.left_out:<10}{c.scores:>7}{c.R2:>7.2f}{c.spearman:>8.2f}{c.within_target:>10.2f}"
                 f"{100 * c.coverage:>7.0f} %{c.means_R2:>18.2f}{c.means_spearman:>8.2f}"
             )
-        told = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
-        lines.append(f"standard deviation of log gain by effect: {told}")
+        spread_text = ", ".join(f"{name} {sd:.3f}" for name, sd in self.spread.items())
+        lines.append(f"standard deviation of log gain by effect: {spread_text}")
         if max(self.widened) > 1:
             lines.append(
                 f"intervals are widened {self.widened[0]:.2f}-fold, {self.widened[1]:.2f}-fold for languages without "
@@ -125,7 +125,7 @@ def predict(
         matrix: known scores; measured ones count by their intervals, censored ones as bounds, predicted ones not.
         languages: those of the matrix and any others (default: those of the matrix).
         relations: features of all of them (default: from the table of languages).
-        checks: leave scores out and widen intervals by what that shows; without it intervals are the model's own.
+        checks: leave scores out and widen intervals accordingly; without it, intervals are those of the model.
 
     Raises:
         InputError: fewer than 20 scores are known, or relations lack a language.
@@ -313,16 +313,16 @@ def _filled(
     for grid in (values, low, high):
         np.fill_diagonal(grid, np.nan)
     place = np.array([codes.index(code) for code in matrix.languages])
-    kept = np.isin(matrix.status, ("measured", "printed", "censored"))
-    rows, columns = place[np.nonzero(kept)[0]], place[np.nonzero(kept)[1]]
-    for grid, given in ((values, matrix.values), (low, matrix.low), (high, matrix.high), (status, matrix.status)):
-        grid[rows, columns] = given[kept]
-    about = {"predicted_from": dict(matrix.provenance), "known": int(kept.sum())}
+    chosen = np.isin(matrix.status, ("measured", "printed", "censored"))
+    rows, columns = place[np.nonzero(chosen)[0]], place[np.nonzero(chosen)[1]]
+    for grid, known in ((values, matrix.values), (low, matrix.low), (high, matrix.high), (status, matrix.status)):
+        grid[rows, columns] = known[chosen]
+    about = {"predicted_from": dict(matrix.provenance), "known": int(chosen.sum())}
     return TransferMatrix(codes, values, low, high, status, about)
 
 
 def _check(cells: Cells, found: mixed.Posterior, features: Features) -> tuple[tuple[Check, ...], tuple[float, float]]:
-    """Leave scores out, and say how far off and how often outside the predictions were."""
+    """Leave scores out; how accurate the predictions were, and the factors by which intervals are widened."""
     means = _means_only(found.problem, features)
     checks, factors = [], {}
     for left_out in ("pair", "target", "language"):
@@ -332,18 +332,18 @@ def _check(cells: Cells, found: mixed.Posterior, features: Features) -> tuple[tu
         plain = np.concatenate([part for part, _ in means.leave_out(folds)])
         z = np.abs(cells.y[rows] - mean) / np.sqrt(variance)
         factors[left_out] = max(1.0, float(np.quantile(z, 0.9)) / Z90)
-        checks.append(_told(left_out, cells, rows, mean, plain, float(np.mean(z <= Z90))))
+        checks.append(_checked(left_out, cells, rows, mean, plain, float(np.mean(z <= Z90))))
     return tuple(checks), (factors["pair"], factors["language"])
 
 
 def _means_only(problem: mixed.MixedProblem, features: Features) -> mixed.Posterior:
     """The same scores with the means of targets and sources alone."""
-    kept = np.isin(problem.group, [features.groups.index(name) for name in ("mean", "target", "source")])
-    return mixed.fit(replace(problem, X=problem.X[:, kept], group=problem.group[kept], names=features.groups[:3]))
+    chosen = np.isin(problem.group, [features.groups.index(name) for name in ("mean", "target", "source")])
+    return mixed.fit(replace(problem, X=problem.X[:, chosen], group=problem.group[chosen], names=features.groups[:3]))
 
 
 def _folds(cells: Cells, left_out: LeftOut) -> list[NDArray[np.int64]]:
-    """Rows to leave out together; only scores with a number are judged, and bounds go with them."""
+    """Rows to leave out together; only scores with a number are evaluated."""
     measured = np.flatnonzero(np.isfinite(cells.y))
     t, s = cells.target[measured], cells.source[measured]
     if left_out == "pair":
@@ -360,7 +360,7 @@ def _stride(folds: int) -> int:
     return -(-folds // _MOST_FOLDS)
 
 
-def _told(
+def _checked(
     left_out: LeftOut, cells: Cells, rows: NDArray[np.int64], mean: Array, plain: Array, coverage: float
 ) -> Check:
     from scipy.stats import rankdata

@@ -1,7 +1,7 @@
-"""What is known of languages and pairs of them before any score: the features that scores are predicted from.
+"""Features of languages and of their pairs, from which scores are predicted.
 
-From the table of languages come script, family, branch, place and amount of text; what is measured (overlap of words,
-shares of the vocabulary, adaptation scores) is given beside it.
+The table of languages gives script, family, branch, place and amount of text. Measured features (overlap of words,
+shares of the vocabulary, adaptation scores) are added by the caller.
 """
 
 import json
@@ -65,16 +65,16 @@ class Relations:
         """
         codes, n = tuple(languages), len(languages)
         known = [lookup(code) for code in codes]
-        given = {trait: same(codes, trait).astype(np.float64) for trait in TRAITS}
-        script, lineage, place = given["script"], _lineage(known), _place(known)
-        given |= {"lineage": lineage, "place": place}
+        features = {trait: same(codes, trait).astype(np.float64) for trait in TRAITS}
+        script, lineage, place = features["script"], _lineage(known), _place(known)
+        features |= {"lineage": lineage, "place": place}
         amount = {"text": np.log10([each.unique_tokens or np.nan for each in known])}
         values, vectors = np.linalg.eigh((script + lineage + np.nan_to_num(place)) / 3)
         order = np.argsort(-values)[:_KIN]
         kin = vectors[:, order] * np.sqrt(np.maximum(values[order], 0))
         # The sign of an eigenvector is arbitrary: the largest entry is made positive.
         kin = kin * np.sign(kin[np.abs(kin).argmax(0), np.arange(kin.shape[1])])
-        return cls(codes, given | _checked(pairs, (n, n)), amount | _checked(traits, (n,)), kin)
+        return cls(codes, features | _checked(pairs, (n, n)), amount | _checked(traits, (n,)), kin)
 
     def at(self, codes: Sequence[str]) -> "Relations":
         """Some of the languages, in the order given."""
@@ -163,9 +163,9 @@ def _place(known: Sequence[Language]) -> Array:
     return np.exp(-_RADIUS * angle / _REACH)
 
 
-def _checked(given: Mapping[str, Array] | None, shape: tuple[int, ...]) -> dict[str, Array]:
+def _checked(features: Mapping[str, Array] | None, shape: tuple[int, ...]) -> dict[str, Array]:
     found = {}
-    for name, value in (given or {}).items():
+    for name, value in (features or {}).items():
         found[name] = np.asarray(value, np.float64)
         if found[name].shape != shape:
             raise InputError(f"relation {name!r} has shape {found[name].shape}, not {shape}")
