@@ -135,3 +135,26 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=message):
             bs.Fit.load(path)
+
+
+SAVED = Path(__file__).parent / "fitting" / "saved"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (bs.Fit, "fit.json"),
+        (Comparison, "comparison.json"),
+        (Profile, "profile.json"),
+        (bs.TransferMatrix, "matrix.json"),
+        (bs.TransferMatrix, "matrix.csv"),
+    ],
+)
+def test_results_that_an_earlier_version_saved_are_read(kind: type[JsonResult], name: str, tmp_path: Path) -> None:
+    """The files were written before results had handles; their fields have not changed."""
+    loaded = kind.load(SAVED / name)
+    if name.endswith(".json"):
+        assert json.loads(json.dumps(loaded.to_dict())) == json.loads((SAVED / name).read_text("utf-8"))
+    again = kind.load(loaded.save(tmp_path / name))
+    assert again.to_frame().equals(loaded.to_frame())
+    assert loaded.to_frame().height > 0
