@@ -247,7 +247,7 @@ def test_final_losses_stand_in_every_unit(study: Path):
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.docx"])
 def test_an_ending_of_no_report_is_refused_before_any_work(tmp_path: Path, runs: Runs, name: str) -> None:
     runs.write(tmp_path / "runs")
-    with pytest.raises(InputError, match="no report has this ending") as told:
+    with pytest.raises(InputError, match="a report cannot have this ending") as told:
         reporting.build_report(tmp_path / "runs", out=tmp_path / name, progress=lambda *_: pytest.fail("work was done"))
-    assert str(told.value.hint) == "end the file's name in .html or .md"
+    assert str(told.value.hint) == "use a file name that ends in .html or .md"
     assert not (tmp_path / name).exists()

@@ -62,7 +62,7 @@ def priced(
     said = [_headline(asked)]
     warning = [f"{asked.extrapolation[:1].upper()}{asked.extrapolation[1:]}."] if asked.extrapolation else []
     if most is not None and asked.to > most:
-        warning.append(f"Extrapolated: the runs behind the fit have {most} languages at most, not {asked.to}.")
+        warning.append(f"Extrapolated: the runs behind the fit have at most {most} languages, not {asked.to}.")
     notes = [f"{note[:1].upper()}{note[1:]}." for note in asked.notes]
     notes.append(f"Source: {asked.source}.")
     figures = [_frontier(ends), _multipliers(curve)]
@@ -82,9 +82,10 @@ def _headline(found: Expansion) -> str:
         return f"{found.languages} languages stay {found.languages}: nothing changes."
     best = found.cheapest
     told = (
-        f"From {found.languages} to {found.to} languages at equal loss: {found.params.value:.3g} times the parameters "
-        f"and {found.tokens.value:.3g} times the tokens in all ({found.tokens_per_language.value:.3g} times those of "
-        f"each language), which is {found.compute.value:.3g} times the compute."
+        f"From {found.languages} to {found.to} languages at equal loss, multiply the parameters by "
+        f"{found.params.value:.3g} and all tokens by {found.tokens.value:.3g} (the tokens of each language "
+        f"by {found.tokens_per_language.value:.3g}). The compute is then multiplied by "
+        f"{found.compute.value:.3g}."
     )
     if best is not None and best.compute.value < 0.999 * found.compute.value:
         told += (
@@ -112,8 +113,8 @@ def _frontier(ends: Sequence[Expansion]) -> Figure:
     columns = ("languages", "", "parameters N", "tokens D in all", interval, "times the compute")
     table = Table("Sizes and tokens that keep the loss", columns, rows, (2, 3, 4, 5))
     reading = (
-        "Along a line the loss stays what it is now; its dot takes the least compute. Left of it a smaller model sees "
-        "more tokens, right of it a larger one fewer. Bands are intervals."
+        "Along a line the loss stays the same, and the dot marks the least compute. To the left of the dot "
+        "a smaller model sees more tokens; to the right a larger model sees fewer. Bands are intervals."
     )
     return Figure("languages-frontier", drawn.frontier_spec(ends), reading, table)
 
@@ -132,7 +133,8 @@ def _multipliers(curve: Sequence[Expansion]) -> Figure:
     columns = ("languages", "r", "quantity", "multiply by", "interval")
     table = Table("Multipliers at equal loss", columns, rows, (0, 1, 3, 4))
     reading = (
-        "What parameters, tokens in all and compute are multiplied by as languages are added; bands are intervals."
+        "The factors by which parameters, total tokens and compute must be multiplied when languages are "
+        "added. Bands are intervals."
     )
     return Figure("languages-multipliers", drawn.multipliers_spec(curve), reading, table)
 
@@ -149,13 +151,17 @@ def added(first: Sequence[CandidateLanguage]) -> Section:
         ]
         for one in first
     ]
-    columns = ("language", "gives", "gets", "mean of both within", "scores")
+    columns = ("language", "gives", "gets", "mean of both, interval", "scores")
     table = Table("In the order in which to add them", columns, rows, (1, 2, 3, 4))
     said = [
-        "One at a time, each the language whose transfer to and from all those before it is highest. The law of the "
-        "number of languages does not know which they are."
+        "Languages are added one at a time: each is the language with the highest transfer to and from all "
+        "languages before it. The law of the number of languages does not depend on which languages they "
+        "are."
     ]
-    reading = "Circles: what a language gives to those before it; diamonds: what it gets; bars: their mean's interval."
+    reading = (
+        "Circles show what a language gives to the languages before it, diamonds show what it gets from them, "
+        "and bars are the intervals of the mean."
+    )
     figure = Figure("languages-additions", drawn.additions_spec(first), reading, table)
     return Section("Which languages to add first", "additions", said, figures=[figure])
 
@@ -172,16 +178,18 @@ def section(analysis: StudyAnalysis) -> Section | None:
     if not frame.height:
         return None
     said = [
-        f"Runs of {', '.join(map(str, counts[:-1]))} and {counts[-1]} languages were trained. At one size and one "
-        "number of tokens in all, a model of more languages sees fewer tokens of each and shares its capacity among "
-        "more of them; what the others' text gives back is in its losses too."
+        f"Runs of {', '.join(map(str, counts[:-1]))} and {counts[-1]} languages were trained. At one size "
+        "and one total number of tokens, a model of more languages sees fewer tokens of each language and "
+        "divides its capacity between more languages. Its losses also include the help from the text of "
+        "the other languages."
     ]
     fits, tables, notes = analysis.pricing, [], []
     if fits:
         tables = [_exponents(fits), _doubled(fits, counts)]
         notes.append(
-            "The law holds for languages sampled evenly and counts those with tokens; it does not know which they are. "
-            "phi above 0: every further language takes capacity; psi below 0: the others' text helps."
+            "The law applies to languages that are sampled evenly. It counts the languages with tokens and "
+            "does not depend on which ones they are. If phi is above 0, every further language needs "
+            "capacity; if psi is below 0, the text of the other languages helps."
         )
     notes += _unfitted(runs, {fit.target for fit in fits}, shared.to_list())
     return Section(
@@ -213,7 +221,7 @@ def _losses(frame: pl.DataFrame, metric: str) -> Figure:
         "run",
     )
     table = Table("Final losses by the number of languages", columns, rows, (1, 2, 3, 4, 5))
-    reading = "A dot is the end of one run on one of its languages; a line that rises says what more languages cost."
+    reading = "Each dot is the end of a run on one of its languages. A rising line shows the cost of more languages."
     return Figure("languages-losses", drawn.losses_by_width(frame, metric), reading, table)
 
 
@@ -272,7 +280,8 @@ def own_fit(analysis: StudyAnalysis, target: str | None) -> tuple[Fit, int]:
     raise InputError(
         f"source: no multilinguality law of {target or 'any language'} in these runs",
         hint=reason
-        or f"it takes runs of {ENOUGH_COUNTS} numbers of languages, and six final losses or more; there are: {few}",
+        or f"the law needs runs with {ENOUGH_COUNTS} different numbers of languages and at least six final "
+        f"losses; there are: {few}",
     )
 
 

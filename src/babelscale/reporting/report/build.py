@@ -37,7 +37,9 @@ def build_report(
     place = usual if out is None else Path(out)
     asks_for_markdown = _is_markdown(place)
     if markdown and not asks_for_markdown:
-        raise InputError(f"{place}: Markdown is asked for", hint="end the file's name in .md")
+        raise InputError(
+            f"{place}: this file name is not that of a Markdown file", hint="use a file name that ends in .md"
+        )
     analysis = analyse(path, progress=progress, seed=seed)
     return write_report(analysis, place)
 
@@ -54,14 +56,14 @@ def write_report(analysis: StudyAnalysis, path: str | Path) -> Path:
     if not _is_markdown(Path(path)):
         return files.write_text(path, report_html(analysis))
     parts, subtitle, footer = _parts(analysis)
-    footer += "The pictures beside it belong to it."
+    footer += "Keep the charts beside this file."
     return markdown_of.write(Path(path), analysis.title, subtitle, parts, footer=footer)
 
 
 def report_html(analysis: StudyAnalysis) -> str:
     """The report as text."""
     parts, subtitle, footer = _parts(analysis)
-    return html_document(analysis.title, subtitle, parts, footer=f"{footer}This file loads nothing from anywhere.")
+    return html_document(analysis.title, subtitle, parts, footer=f"{footer}This file loads nothing from other servers.")
 
 
 def _is_markdown(path: Path) -> bool:
@@ -72,7 +74,7 @@ def _is_markdown(path: Path) -> bool:
     """
     ending = path.suffix.lower()
     if ending not in (".html", ".htm", ".md", ".markdown"):
-        raise InputError(f"{path}: no report has this ending", hint="end the file's name in .html or .md")
+        raise InputError(f"{path}: a report cannot have this ending", hint="use a file name that ends in .html or .md")
     return ending in (".md", ".markdown")
 
 

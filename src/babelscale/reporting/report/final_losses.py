@@ -46,18 +46,20 @@ def continued(analysis: StudyAnalysis) -> Section | None:
             said = [style.name(row["language"]), formatting.count(follower["tokens"]), _loss(row[runs.metric])]
             if row["tokens"] > 0:
                 over = None if peer is None else _value(final, peer, row["language"], runs.metric)
-                gained.append([*said, _loss(over), _loss(before), follower["run"], peer or "none of that length"])
+                gained.append([*said, _loss(over), _loss(before), follower["run"], peer or "no run of that length"])
             else:
                 lost.append([*said, _loss(before), follower["run"]])
     columns = ("language", "new tokens", "continued", "from scratch", "the checkpoint itself", "run", "beside it")
-    tables = [Table("Continued against started over, at equal new tokens", columns, gained, (1, 2, 3, 4))]
+    tables = [Table("Continued against from scratch, at equal new tokens", columns, gained, (1, 2, 3, 4))]
     if lost:
         columns = ("language", "new tokens", "continued", "the checkpoint itself", "run")
-        tables.append(Table("What is forgotten: languages of the checkpoint not trained on", columns, lost, (1, 2, 3)))
+        tables.append(
+            Table("Forgetting: languages of the checkpoint that the run did not train on", columns, lost, (1, 2, 3))
+        )
     unit = style.metric_title(runs.metric)
     text = (
-        f"Final {unit}. At equal new tokens a continued run has seen more text in all; the checkpoint's own compute is "
-        "not charged, as in the study. It is worth continuing while its column is the lower one."
+        f"Final {unit}. At equal new tokens a continued run has seen more text in total. The checkpoint's "
+        "own compute is not charged, as in the study. Continue the checkpoint while its column is lower."
     )
     crossing, notes = _crossings(_Known(runs.hash, runs))
     if crossing is not None:
@@ -105,7 +107,7 @@ def _crossings(known: _Known) -> tuple[Table | None, tuple[str, ...]]:
         "crossover (FLOPs)",
         "better at the longest continued run",
     )
-    caption = "The crossover: from so many new tokens on a model from scratch is as good as the continued one"
+    caption = "The crossover: the number of new tokens from which a model from scratch is as good as the continued one"
     return Table(caption, columns, rows, (1, 2, 3, 4)) if rows else None, tuple(said)
 
 
@@ -115,7 +117,7 @@ _MOST = 12
 
 
 def _crossed(tokens: float) -> str:
-    return formatting.count(tokens) if math.isfinite(tokens) else "never in sight"
+    return formatting.count(tokens) if math.isfinite(tokens) else "no crossover"
 
 
 def _final(runs: Runs) -> pl.DataFrame:

@@ -31,7 +31,7 @@ def in_short(analysis: StudyAnalysis) -> Section:
     if analysis.plan is not None:
         lines.append(_headline(analysis.plan))
     if not lines:
-        lines.append("These runs are too few for scores, laws or a plan; their losses are below.")
+        lines.append("There are too few runs for scores, laws or a plan; their losses are below.")
     return Section("In short", "in-short", lines=lines)
 
 
@@ -77,15 +77,18 @@ def plan_section(plan: Plan) -> Section:
         ],
         (1, 2),
     )
-    reading = "Labels tell how often each language's text is repeated; an orange tick marks one epoch where it fits."
+    reading = (
+        "The labels give the number of epochs of each language; an orange tick marks one epoch if it is "
+        "inside the chart."
+    )
     figures = [Figure("plan-tokens", plans.tokens_spec(plan), reading, tokens)]
-    reading = "Dots are expected losses after training as planned, bars their 90 % intervals."
+    reading = "Dots are the expected losses after training as planned, and bars are their 90 % intervals."
     figures.append(Figure("plan-losses", plans.losses_spec(plan), reading, losses))
     if plan.baselines:
         figures.append(_baselines(plan))
     warning = []
     if plan.extrapolation:
-        warning = ["This plan reaches beyond the runs that the laws were fitted to, and nothing has tested them there."]
+        warning = ["This plan is beyond the runs to which the laws were fitted, and nothing has tested the laws there."]
         warning += [f"{part[:1].upper()}{part[1:]}." for part in plan.extrapolation.split("; ")]
     notes = [*plan.notes, *([f"Source: {plan.source}"] if plan.source else [])]
     return Section("Plan", "plan", [_headline(plan)], warning=warning, tables=[size], figures=figures, notes=notes)
@@ -97,7 +100,10 @@ def _baselines(plan: Plan) -> Figure:
         [row["name"], number(row["loss"], "+.4f"), interval(row["low"], row["high"])] for row in baseline_rows(plan)
     ]
     table = Table("Loss above the plan's, each at its best size", ("mixture", "loses", "90 % interval"), rows, (1, 2))
-    reading = "Right of the line a simpler mixture of the same compute is worse than the plan, left of it better."
+    reading = (
+        "To the right of the line a simpler mixture with the same compute is worse than the plan; to the left "
+        "it is better."
+    )
     return Figure("plan-baselines", plans.baselines_spec(plan), reading, table)
 
 
@@ -113,32 +119,35 @@ def limits(analysis: StudyAnalysis) -> Section:
     seeds = runs.table["seed"].drop_nulls().n_unique()
     if seeds < 2:
         lines.append(
-            "Every run was trained with one seed (or none is recorded), so the luck of a seed is not measured; "
-            "differences of a few per cent between two runs may be chance."
+            "Every run was trained with one seed (or none is recorded), so the effect of chance is not "
+            "measured. Differences of a few per cent between two runs may be chance."
         )
     sizes = runs.table["params"].n_unique()
     if sizes < 3:
         lines.append(
-            f"With {sizes} {'sizes' if sizes > 1 else 'size'} of model the exponent alpha of N rests on "
-            f"{'one step' if sizes > 1 else 'nothing'}; three sizes or more would tell whether it holds."
+            f"With {sizes} {'sizes' if sizes > 1 else 'size'} of model, the exponent alpha of N is estimated from "
+            f"{'one step' if sizes > 1 else 'nothing'}; three sizes or more would show whether it is "
+            "constant."
         )
     largest = float(np.asarray(runs.table["params"]).max())
     if largest < 1e7:
         lines.append(
-            f"The largest model has {count(largest)} parameters. Models a thousand times larger are known to "
-            "transfer more between languages; scores and exponents of small models need not carry over."
+            f"The largest model has {count(largest)} parameters. Models that are a thousand times larger "
+            "are known to transfer more between languages, so scores and exponents of small models need "
+            "not hold for them."
         )
     if analysis.matrix is not None:
         n = int((analysis.matrix.status == "censored").sum())
         if n:
-            lines.append(f"{n} transfer scores are known only as a bound; longer bilingual runs would measure them.")
+            lines.append(f"Only a bound is known for {n} transfer scores; longer bilingual runs would measure them.")
     if runs.metric == "nats_per_token":
         lines.append(
-            "Losses are in nats per token, since their bytes are not recorded: they cannot be compared between "
-            "tokenizers, nor fairly between languages."
+            "Losses are in nats per token, because the bytes of the text are not recorded. They cannot be "
+            "compared between tokenizers, nor fairly between languages."
         )
     lines.append(
-        "Losses are held-out losses on text like the training text; they say nothing of how well a task is done."
+        "Losses are measured on held-out text of the same kind as the training text. They do not say how "
+        "well the model solves a task."
     )
     return Section("What cannot be concluded", "limits", lines=lines)
 
@@ -148,7 +157,7 @@ def _best_pair(analysis: StudyAnalysis) -> str | None:
         return None
     values = np.where(np.isfinite(analysis.matrix.values), analysis.matrix.values, -np.inf)
     if not np.isfinite(values).any():
-        return "No transfer score could be measured, only bounds."
+        return "No transfer score could be measured; only bounds are known."
     i, j = np.unravel_index(int(values.argmax()), values.shape)
     target, source = analysis.matrix.languages[i], analysis.matrix.languages[j]
     score = number(float(values[i, j]), "+.2f")

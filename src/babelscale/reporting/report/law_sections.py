@@ -15,10 +15,11 @@ from babelscale.runs import Runs
 def laws(fits: Sequence[Fit], best: Sequence[Fit], runs: Runs) -> Section:
     """The fitted laws: parameters with intervals, curves of the `best`, and how they fare on the runs fitted."""
     said = [
-        "Each law gives the loss on one target language from the size of the model and the tokens of each language. "
-        "Intervals are 90 %, from refits to resampled runs; a prediction's interval also holds the scatter of runs. "
-        "In the curves, lines are the law for a model trained on one language alone, bands its prediction interval, "
-        "dots the monolingual runs; dashed lines lie beyond the longest run, where the law has not been tested."
+        "Each law gives the loss on one target language from the size of the model and the tokens of each "
+        "language. Intervals are 90 %, from refits to resampled runs; the interval of a prediction also "
+        "includes the scatter of runs. In the curves, lines show the law for a model trained on one "
+        "language alone, bands are its prediction intervals, and dots are the monolingual runs. Dashed "
+        "lines are beyond the longest run, where the law has not been tested."
     ]
     figures = [agreement(fits, runs), *(curves(fit, runs) for fit in best)]
     return Section("Laws", "laws", said, figures=figures, tables=[parameters(fits)], notes=notes(fits))
@@ -28,9 +29,10 @@ def held_out(comparison: Comparison) -> Section:
     """The comparison of laws on runs left out of the fit."""
     frame = comparison.table
     said = [
-        "Each law is fitted again without some of the runs, and asked for their losses: random runs, the largest size, "
-        "the runs of most tokens or compute, or every mixture of more than two languages. R² of 1 is perfect; 0 is no "
-        "better than the mean of the runs left out; below 0 is worse. A good fit to the runs it saw proves little."
+        "Each law is fitted again without some of the runs and predicts their losses: random runs, the "
+        "largest size, the runs with the most tokens or compute, or every mixture of more than two "
+        "languages. An R² of 1 is perfect, 0 is no better than the mean of the runs that were left out, "
+        "and below 0 is worse. A good fit to its own runs proves little."
     ]
     rows = [
         [
@@ -53,8 +55,9 @@ def held_out(comparison: Comparison) -> Section:
     if not known:
         return Section("Held-out comparison", "held-out", said, figures=later, tables=[table])
     reading = (
-        "Each dot is one target language, the bar their median; triangles at the edge lie below −0.5. Where few runs "
-        "are left out, R² jumps about: look at the number held out before trusting a difference."
+        "Each dot is a target language, and the bar is their median. Triangles at the edge are below −0.5. "
+        "If few runs are left out, R² varies much: look at the number of held-out runs before you trust a "
+        "difference."
     )
     figure = Figure("held-out-r2", charts.held_out(comparison), reading, table)
     return Section("Held-out comparison", "held-out", said, figures=[figure, *later], notes=_not_computed(frame))
@@ -83,8 +86,9 @@ def _later(comparison: Comparison) -> list[Figure]:
     columns = ("law", "target", "fitted up to", "farthest (×)", *scores, "fitted", "later (n)", "left out")
     table = Table("Laws on later runs", columns, rows, numeric=(3, 4, 5, 6, 7, 8, 9))
     reading = (
-        "Each law is fitted to the runs up to a rung and asked for every later one, which is how a law is used. Lines "
-        "are medians over targets, dots targets; a hollow dot leaves out losses on which the fitted law has none."
+        "Each law is fitted to the runs up to a rung and predicts every later run, because laws are used "
+        "in this way. Lines are medians over targets, and dots are targets. A hollow dot leaves out losses "
+        "for which the fitted law has no prediction."
     )
     return [Figure("expanding-window", charts.expanding(comparison), reading, table)]
 

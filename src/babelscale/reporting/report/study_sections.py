@@ -16,9 +16,9 @@ from babelscale.reporting.report.study_analysis import StudyAnalysis
 # Beyond this many rows a table says less than the file it was made from.
 MOST_ROWS = 1500
 PHRASEBOOK = (
-    "The text behind these runs is a phrasebook: sentences composed at run time from names, numbers, dates and units. "
-    "It shows that every step works. It is not natural language, so nothing here says how these languages behave in "
-    "real text; use a corpus of your own for that."
+    "The text of these runs is a phrasebook: sentences composed at run time from names, numbers, dates and "
+    "units. It shows that every step works. It is not natural language, so this report says nothing about "
+    "how these languages behave in real text. To learn that, use a corpus of your own."
 )
 
 
@@ -94,13 +94,16 @@ def losses(analysis: StudyAnalysis) -> Section:
     ended = frame.filter(lr_state="decayed")
     if frame["step"].n_unique() > 1:
         reading = (
-            "One line a run, thicker for larger models. Compare lines at equal tokens. Circles are measured under a "
-            "stable learning rate, diamonds after its decay: the drop at a line's end is the decay's doing."
+            "Each line is a run; thicker lines are larger models. Compare lines at equal tokens. Circles "
+            "are measured at a stable learning rate, diamonds after its decay: the decay causes the drop "
+            "at the end of a line."
         )
         chart = charts.learning_curves(runs)
         figures.append(Figure("learning-curves", chart, reading, table(frame, "Losses at every checkpoint")))
     if ended.height:
-        reading = "Each mark is the end of a run on one of its training languages. Further left is better."
+        reading = (
+            "Each mark is the end of a run on one of its training languages. A mark further to the left is better."
+        )
         chart = charts.final_losses(runs)
         figures.append(Figure("final-losses", chart, reading, table(ended, "Losses at the end of training")))
     said = ["Losses are measured on held-out text. Only languages that a run trains on are shown."]

@@ -53,7 +53,7 @@ def scores(matrix: TransferMatrix, order: Order = "branch", shows: Shown = "scor
         for row in sorted(data, key=lambda row: -row["score"])
     ]
     table = Table("Transfer scores, best first", ("target", "source", "score", "90 % interval", "status"), rows, (2,))
-    reading = f"{_COLOURS[shows == 'half']} Languages stand {ORDERS[order]}."
+    reading = f"{_COLOURS[shows == 'half']} Languages are ordered {ORDERS[order]}."
     figure = Figure("transfer-map", map_spec(matrix, order=order, shows=shows), reading, table)
     return Section(
         "Transfer between languages",
@@ -66,13 +66,14 @@ def scores(matrix: TransferMatrix, order: Order = "branch", shows: Shown = "scor
 
 
 _SCORE = (
-    "A bilingual transfer score compares a model trained half on the target and half on the source with one trained "
-    "on the target alone: 1 means that the source's tokens are as good as the target's own, above 0 that they help, 0 "
-    "that they do nothing, below 0 that they take something away. Read along a row for the sources of one target."
+    "A bilingual transfer score compares a model trained half on the target and half on the source with a "
+    "model trained on the target alone. 1 means that the source's tokens are as good as the target's own, "
+    "above 0 means that they help, 0 that they have no effect, and below 0 that they interfere. Read along "
+    "a row to compare the sources of one target."
 )
 _COLOURS = (
-    "Green helps, purple takes away, white does neither.",
-    "The darker a cell, the less is known of its score; grey cells have no interval.",
+    "Green sources help, purple sources interfere, and white sources have no effect.",
+    "The darker a cell, the wider the interval of its score; grey cells have no interval.",
 )
 
 
@@ -99,15 +100,18 @@ def _statuses(data: list[style.Row]) -> list[str]:
     notes = []
     if counts["censored"]:
         notes.append(
-            f"{counts['censored']} of {len(data)} scores are censored (dashed): the runs ended too early to tell more "
-            "than a bound. They are not zeros, and they take no part in rankings by value."
+            f"{counts['censored']} of {len(data)} scores are censored (dashed borders): the runs ended too "
+            "early to give more than a bound. These scores are not zero, and rankings by value leave them "
+            "out."
         )
     if counts["predicted"]:
-        notes.append(f"{counts['predicted']} of {len(data)} scores are predicted, not measured (dotted, in brackets).")
+        notes.append(
+            f"{counts['predicted']} of {len(data)} scores are predicted, not measured (dotted borders, in brackets)."
+        )
     if counts["printed"]:
         notes.append(
-            f"{counts['printed']} of {len(data)} scores are printed figures of the ATLAS study, with one decimal and "
-            "no interval; about 90 pairs were measured there, and the print does not tell which."
+            f"{counts['printed']} of {len(data)} scores are printed figures of the ATLAS study, with one "
+            "decimal and no interval. The study measured about 90 pairs and does not print which ones."
         )
     return notes
 
@@ -123,7 +127,10 @@ def _shares(dots: list[style.Row]) -> str:
         _, of = np.unique([dot[side] for dot in dots], return_inverse=True)
         means = np.bincount(of, scores) / np.bincount(of)
         told.append(f"{100 * float(np.var(means[of])) / total:.0f} %")
-    return f" The targets' means hold {told[0]} of the variance of these scores, the sources' means {told[1]}."
+    return (
+        f" The means of the targets explain {told[0]} of the variance of these scores, and the means of the "
+        f"sources explain {told[1]}."
+    )
 
 
 def rankings(matrix: TransferMatrix) -> list[Figure]:
@@ -133,20 +140,26 @@ def rankings(matrix: TransferMatrix) -> list[Figure]:
         dots = target_rows(matrix)
         rows = [[row["target_name"], row["source_name"], f"{row['score']:+.2f}"] for row in dots]
         table = Table("Scores by target, the one that gains most first", ("target", "source", "score"), rows, (2,))
-        reading = f"A dot is one source.{_shares(dots)}"
+        reading = f"Each dot is a source.{_shares(dots)}"
         figures.append(Figure("transfer-targets", targets_spec(matrix), reading, table, half=True))
         rows = [
             [row["source_name"], row["target_name"], f"{row['score']:+.2f}", f"{row['above']:+.2f}"]
             for row in source_rows(matrix)
         ]
-        columns = ("source", "target", "score", "less the target's mean")
+        columns = ("source", "target", "score", "minus the target's mean")
         table = Table("Scores by source, the best source first", columns, rows, (2, 3))
-        reading = "A dot is one target. Each score is less its target's mean, so that easy targets flatter no source."
+        reading = (
+            "Each dot is a target. The target's mean is subtracted from each score, so that targets that are "
+            "easy to help do not favour a source."
+        )
         figures.append(Figure("transfer-sources", sources_spec(matrix), reading, table, half=True))
     if len(pairs := asymmetry_rows(matrix)) >= _FEW / 2:
         rows = [[row["more"], row["less"], f"{row['gain']:+.2f}", f"{row['other']:+.2f}"] for row in pairs]
         table = Table("Pairs, the most one-sided first", ("language", "other", "gains", "gives"), rows, (2, 3))
-        reading = "On the line both gain alike; above it one takes more than it gives. Named: the most one-sided pairs."
+        reading = (
+            "On the line both languages gain equally. Above the line the target gains more than it gives. "
+            "Names mark the most one-sided pairs."
+        )
         figures.append(Figure("transfer-asymmetry", asymmetry_spec(matrix), reading, table, half=True))
     return figures
 
@@ -173,12 +186,13 @@ def helped(matrix: TransferMatrix, target: str) -> Section:
     sure += [row["name"] for row in data if row["bound"] and row["score"] > 0]
     said = [_best(style.name(target), data)]
     if sure:
-        said.append(f"Help that is surely above 0 (90 %): {', '.join(dict.fromkeys(sure))}.")
+        said.append(f"The 90 % interval is above 0 for: {', '.join(dict.fromkeys(sure))}.")
     reading = (
-        "Dots are scores, bars their 90 % intervals where they are known, arrows lower bounds; predicted ones pink."
+        "Dots are scores, bars are their 90 % intervals if they are known, and arrows are lower bounds. "
+        "Predicted scores are pink."
     )
     figure = Figure("transfer-helpers", helpers_spec(matrix, target), reading, table)
-    return Section(f"Who helps {style.name(target)}", "helpers", said, figures=[figure] if data else [])
+    return Section(f"Sources for {style.name(target)}", "helpers", said, figures=[figure] if data else [])
 
 
 def _best(name: str, data: list[style.Row]) -> str:
@@ -224,21 +238,22 @@ def foretold(prediction: MatrixPrediction) -> Section:
         ]
         for check in prediction.checks
     ]
-    columns = ("left out", "scores", "R²", "rank r", "rank r in a row", "inside 90 % (%)", "R² of means alone")
+    columns = ("left out", "scores", "R²", "rank r", "rank r in a row", "inside 90 % (%)", "R² of means only")
     table = Table("Known scores, left out and predicted", columns, rows, (1, 2, 3, 4, 5, 6))
     said = [
-        "Scores that nobody measured are predicted from the means of targets and sources, scripts, families, places "
-        "and amounts of text. Known scores are left out and predicted to see how far that can be trusted: a pair, a "
-        "target's whole row, or a language in both roles. A language without any score is the last case."
+        "Missing scores are predicted from the means of targets and sources, scripts, families, distances "
+        "and amounts of text. To test the predictions, known scores are left out and predicted: a pair, "
+        "the whole row of a target, or a language in both roles. The last case applies to a language "
+        "without any score."
     ]
     notes = []
     if max(prediction.widened) > 1:
         pairs, alone = prediction.widened
         notes.append(
-            f"Intervals are widened {pairs:.2f}-fold, and {alone:.2f}-fold for languages without any score, as "
-            "left-out scores asked for."
+            f"Intervals are widened {pairs:.2f}-fold, and {alone:.2f}-fold for languages without any score, "
+            "because the checks on left-out scores require it."
         )
-    return Section("How far predictions can be trusted", "predicted", said, tables=[table], notes=notes)
+    return Section("How good the predictions are", "predicted", said, tables=[table], notes=notes)
 
 
 def tested(matrix: TransferMatrix) -> Table | None:
@@ -253,12 +268,12 @@ def tested(matrix: TransferMatrix) -> Table | None:
 
 def told_tests(found: Analysis) -> Section:
     """What an analysis tells of a whole matrix: contrasts, reciprocity, where the variance lies, clusters."""
-    said = ["Predicted and censored scores take no part; languages that are hidden do."]
+    said = ["Predicted and censored scores are left out; languages that are hidden are included."]
     if math.isfinite(found.target_variance) and math.isfinite(found.source_variance):
         said.insert(
             0,
-            f"{100 * found.target_variance:.0f} % of the variance of the scores is the target's own mean, and "
-            f"{100 * found.source_variance:.0f} % of the rest is the source's.",
+            f"The means of the targets explain {100 * found.target_variance:.0f} % of the variance of the "
+            f"scores, and the means of the sources explain {100 * found.source_variance:.0f} % of the rest.",
         )
     lines = [] if found.clusters is None else [f"{str(found.clusters)[:1].upper()}{str(found.clusters)[1:]}."]
     return Section("What the scores say", "tests", said, lines, tables=[_tests(found)])
@@ -276,8 +291,9 @@ def _tests(found: Analysis) -> Table:
     row = ["a score and its reverse (r)"]
     rows.append(row + ["unknown" if math.isnan(r.r) else f"{r.r:+.2f}; {_p(r.p)}" for r in told])
     return Table(
-        f"What the scores say: differences with 90 % intervals, p from {found.permutations} permutations of languages",
-        ("", "as measured", "less target means", "less target and source means"),
+        f"What the scores say: differences with 90 % intervals, p from {found.permutations} permutations of "
+        "the languages",
+        ("", "as measured", "minus target means", "minus target and source means"),
         rows,
     )
 
