@@ -23,12 +23,13 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from babelscale import files
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.formatting import text_table
+from babelscale.formatting import count, text_table
 
 if TYPE_CHECKING:
     import altair as alt
 
 _MOST_ROWS = 20  # of a table in a notebook or a summary
+_LARGE = 1e4  # from here on numbers are written as 12.3k, 4.56M
 _CHARTS: dict[str, Callable[..., Any]] = {}
 
 
@@ -49,9 +50,13 @@ class Result(ABC):
     def to_frame(self) -> pl.DataFrame:
         """The result's main table."""
 
+    def _view(self) -> pl.DataFrame:
+        """The table that a person reads; by default that of `to_frame`."""
+        return self.to_frame()
+
     def summary(self) -> str:
         """The result as text for a terminal; `print(result)` writes the same."""
-        return "\n".join([self.headline, *_text_table(self.to_frame()), *(f"  {note}" for note in _notes(self))])
+        return "\n".join([self.headline, *_text_table(self._view()), *(f"  {note}" for note in _notes(self))])
 
     def plot(self, *arguments: Any, **options: Any) -> "alt.TopLevelMixin":
         """The result's chart (Altair); arguments go to its function in `babelscale.charts`.
@@ -72,7 +77,7 @@ class Result(ABC):
 
     def _repr_html_(self) -> str:
         """The notebook view: headline, table and notes."""
-        parts = [f"<p><b>{escape(type(self).__name__)}</b>: {escape(self.headline)}</p>", _html_table(self.to_frame())]
+        parts = [f"<p><b>{escape(type(self).__name__)}</b>: {escape(self.headline)}</p>", _html_table(self._view())]
         if notes := _notes(self):
             parts.append(f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>")
         return "\n".join(parts)
@@ -189,7 +194,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return count(value) if _LARGE <= abs(value) < math.inf else f"{value:.4g}"
     return ", ".join(map(_cell, value)) if isinstance(value, list) else str(value)
 
 
@@ -212,7 +217,9 @@ def _html_table(frame: pl.DataFrame) -> str:
 
     def line(tag: str, row: Sequence[str]) -> str:
         cells = zip(align, row, strict=True)
-        return "".join(f'<{tag} style="text-align:{side}">{escape(cell)}</{tag}>' for side, cell in cells)
+        return "".join(
+            f'<{tag} style="text-align:{side};padding:2px 8px">{escape(cell)}</{tag}>' for side, cell in cells
+        )
 
     body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
     table = f"<table><thead><tr>{line('th', header)}</tr></thead><tbody>{body}</tbody></table>"

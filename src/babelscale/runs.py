@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from babelscale import tables
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.formatting import count, plural
 from babelscale.languages import UNDETERMINED
 from babelscale.result import Result
 from babelscale.tables import LRState
@@ -208,9 +209,12 @@ class Runs(Result):
         if not len(self):
             return "no runs"
         sizes = self.table["params"]
-        kinds = f"{sizes.n_unique()} sizes ({sizes.min():.3g} to {sizes.max():.3g} parameters)"
-        unit = self.metric.replace("_", " ")
-        return f"{len(self)} runs, {kinds}, {len(self.languages)} languages, {self.losses.height} losses in {unit}"
+        between = f"{count(float(sizes.to_numpy().min()))} to {count(float(sizes.to_numpy().max()))} parameters"
+        parts = plural(len(self), "run"), f"{plural(sizes.n_unique(), 'size')} ({between})"
+        losses = (
+            f"{self.losses.height} loss{'' if self.losses.height == 1 else 'es'} in {self.metric.replace('_', ' ')}"
+        )
+        return ", ".join([*parts, plural(len(self.languages), "language"), losses])
 
     def to_frame(self) -> pl.DataFrame:
         """One row a run and language at the run's last step, in the columns that `from_frame` reads.

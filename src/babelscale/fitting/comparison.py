@@ -14,6 +14,7 @@ from babelscale.errors import DomainError, InputError
 from babelscale.fitting.bootstrap import Progress
 from babelscale.fitting.estimate import FitSettings, Objective, checked, fit_observations, subset
 from babelscale.fitting.newton import QUICK
+from babelscale.formatting import plural
 from babelscale.laws import ScalingLaw
 from babelscale.result import JsonResult
 from babelscale.runs import Axis, Metric, Observations, Runs
@@ -93,8 +94,9 @@ class Comparison(JsonResult):
 
     @property
     def headline(self) -> str:
-        counts = {name: self.table[name].n_unique() for name in ("law", "target", "axis")}
-        return f"{counts['law']} laws compared on {counts['target']} targets along {counts['axis']} held-out axes"
+        law, target, axis = (self.table[name].n_unique() for name in ("law", "target", "axis"))
+        targets, axes = plural(target, "target"), f"{axis} held-out {'axis' if axis == 1 else 'axes'}"
+        return f"{plural(law, 'law')} compared on {targets} along {axes}"
 
     def to_frame(self) -> pl.DataFrame:
         """The table of scores, one row a law, target and held-out axis."""

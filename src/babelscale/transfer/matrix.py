@@ -16,6 +16,7 @@ from pydantic import PlainValidator
 
 from babelscale import files
 from babelscale.errors import InputError
+from babelscale.formatting import text_table
 from babelscale.languages import is_well_formed
 from babelscale.result import JsonResult, Numbers, to_number, to_numbers
 from babelscale.runs import Runs
@@ -48,8 +49,17 @@ class Helper:
         numbers = {name: to_number(getattr(self, name)) for name in ("value", "low", "high")}
         return {"source": self.source, **numbers, "status": self.status}
 
+    @property
+    def text(self) -> str:
+        """The score in a table: +0.12, >0.30 or <0.30 where it is censored, and a point where it is missing."""
+        if not math.isnan(self.value):
+            return f"{self.value:+.2f}"
+        if math.isfinite(self.low) and self.high >= 2:
+            return f">{self.low:.2f}"
+        return f"<{self.high:.2f}" if math.isfinite(self.high) else "."
+
     def __str__(self) -> str:
-        text = f"{self.source:<8}{_cell(self.value, self.low, self.high):>7}"
+        text = f"{self.source:<8}{self.text:>7}"
         if math.isfinite(self.value) and math.isfinite(self.low) and math.isfinite(self.high):
             text += f"  90 % {self.low:+.2f} to {self.high:+.2f}"
         return f"{text}  {self.status}"
@@ -263,37 +273,24 @@ class TransferMatrix(JsonResult):
         languages, grids, states, kind = read_csv(_text(Path(path)), str(path), status)
         return cls(languages, *grids, states, {"source": str(path), "layout": kind})
 
+    def _view(self) -> pl.DataFrame:
+        """All scores as a square where there is room, otherwise the best sources of each target."""
+        cells = {t: {s: self.cell(t, s).text for s in self.languages} for t in self.languages}
+        if len(self.languages) <= _WIDEST:
+            columns = {source: [cells[target][source] for target in self.languages] for source in self.languages}
+            return pl.DataFrame({"target \\ source": self.languages, **columns})
+        best = [", ".join(f"{h.source} {h.text}" for h in self.helpers(target)) for target in self.languages]
+        return pl.DataFrame({"target": self.languages, "best sources": best})
+
     def summary(self) -> str:
-        body = self._square() if len(self.languages) <= _WIDEST else self._by_target()
+        view = self._view()
+        lines = [self.headline, *text_table(view.columns, view.rows(), [False, *[view.width > 2] * (view.width - 1)])]
+        if view.width > 2:
+            lines.append("'<' and '>' mark censored scores: only a bound is known; '.' is not measured")
         cut = self.provenance.get("on_part_of_the_text", [])
         few = f"{len(cut)} runs repeat a part of the text that other runs read completely. They are left out: "
         notes = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
-        return "\n".join([self.headline, *body, *notes])
-
-    def _square(self) -> list[str]:
-        width = max([7, *(len(code) + 1 for code in self.languages)])
-        lines = ["target\\source".ljust(14) + "".join(code.rjust(width) for code in self.languages)]
-        for i, target in enumerate(self.languages):
-            cells = [_cell(self.values[i, j], self.low[i, j], self.high[i, j]) for j in range(len(self.languages))]
-            lines.append(target.ljust(14) + "".join(cell.rjust(width) for cell in cells))
-        return [*lines, "'<' and '>' mark censored scores: only a bound is known; '.' is not measured"]
-
-    def _by_target(self) -> list[str]:
-        lines = []
-        for target in self.languages:
-            text = (f"{h.source} {_cell(h.value, h.low, h.high)}" for h in self.helpers(target, 5))
-            lines.append(f"  {target:<5}best sources: {', '.join(text) or 'unknown'}")
-        return lines
-
-
-def _cell(value: float, low: float, high: float) -> str:
-    if not math.isnan(value):
-        return f"{value:+.2f}"
-    if math.isfinite(low) and high >= 2:
-        return f">{low:.2f}"
-    if math.isfinite(high):
-        return f"<{high:.2f}"
-    return "."
+        return "\n".join([*lines, *notes])
 
 
 def _text(path: Path) -> str:
