@@ -55,11 +55,16 @@ def _language(row: dict[str, str]) -> Language:
     )
 
 
+def rows() -> list[dict[str, str]]:
+    """The rows of `languages.csv`, every cell as text."""
+    text = resources.files("babelscale").joinpath("languages.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
 @functools.cache
 def table() -> Mapping[str, Language]:
     """Every known language by code."""
-    text = resources.files("babelscale").joinpath("languages.csv").read_text(encoding="utf-8")
-    return MappingProxyType({row["code"]: _language(row) for row in csv.DictReader(text.splitlines())})
+    return MappingProxyType({row["code"]: _language(row) for row in rows()})
 
 
 def is_well_formed(code: object) -> bool:

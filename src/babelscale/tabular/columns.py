@@ -1,0 +1,204 @@
+"""Which column of a table holds what: known names, aliases, and one column a language (`loss_sw`, `eval/sw/loss`)."""
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from babelscale import languages
+from babelscale.errors import InputError
+from babelscale.tabular.cells import Cells
+from babelscale.tabular.codes import FLORES
+
+Kind = Literal["count", "number", "integer", "text", "code"]
+COVARIATE = "covariates."
+
+# The fields of a flat table: what each holds, and other names of it (compared without case and punctuation).
+FIELDS: dict[str, tuple[Kind, str]] = {
+    "run": ("text", "name runname runid jobname experiment experimentname displayname"),
+    "params": ("count", "n nparams numparams nparameters numparameters parameters paramcount modelsize modelparams "
+               "modelnparams totalparams"),
+    "params_non_embedding": ("count", "nonembeddingparams nonembparams"),
+    "language": ("code", "lang languagecode langcode evallanguage"),
+    "tokens": ("count", "d ntokens numtokens tokensseen traintokens trainingtokens trainedtokens"),
+    "total_tokens": ("count", "tokenstotal totaltraintokens totaltrainingtokens"),
+    "share": ("number", "proportion ratio mixtureweight samplingshare"),
+    "unique_tokens": ("count", "unique u uniquetoks availabletokens tokensavailable"),
+    "loss": ("number", "finalloss valloss validationloss evalloss testloss celoss evalvalidationloss"),
+    "bits_per_byte": ("number", "bpb evalbpb valbpb"),
+    "bytes_per_token": ("number", ""),
+    "nats": ("number", ""),
+    "eval_tokens": ("count", "evaltokens"),
+    "bytes": ("count", "evalbytes"),
+    "unigram_nats": ("number", ""),
+    "flops": ("count", "c flop compute totalflops totalflop trainingflops trainingflop trainflops"),
+    "flops_6nd": ("count", ""),
+    "step": ("integer", "trainstep globalstep iteration iter"),
+    "split": ("text", "evalsplit"),
+    "lr_state": ("text", "lrstate learningratestate"),
+    "seed": ("integer", "randomseed"),
+    "start": ("text", ""),
+    "base": ("text", "basecheckpoint"),
+    "size": ("text", ""),
+    "mixture": ("text", "mixturename"),
+    "tokenizer": ("text", "tokenizername"),
+    "corpus": ("text", "dataset"),
+    "state": ("text", "runstate"),
+}  # fmt: skip
+_PERPLEXITY = {"ppl", "perplexity", "evalppl", "valppl", "evalperplexity", "validationperplexity"}
+# Words of the name of a column that belongs to one language, and the field they make.
+_WIDE: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = tuple(
+    (name, frozenset(needed.split()), frozenset(further.split()))
+    for name, needed, further in (
+        ("bits_per_byte", "bpb", "eval val valid validation test final metrics loss"),
+        ("unique_tokens", "unique", "tokens toks available data"),
+        ("tokens", "tokens", "train training seen data num n"),
+        ("share", "share shares mix mixture weight weights ratio ratios proportion proportions", "data sampling train"),
+        ("loss", "loss nll", "eval val valid validation test final metrics ce lm"),
+        ("loss", "eval", ""),
+    )
+)
+_WORDS = frozenset(word for _, needed, further in _WIDE for word in (*needed, *further))
+WIDE_FIELDS = tuple(dict.fromkeys(name for name, _, _ in _WIDE))
+
+
+@dataclass
+class Columns:
+    """Field -> column, and for one column a language field -> code as written -> column."""
+
+    single: dict[str, str] = field(default_factory=dict)
+    wide: dict[str, dict[str, str]] = field(default_factory=dict)
+    covariates: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+    def has(self, name: str) -> bool:
+        return name in self.single or name in self.wide
+
+
+def resolve(cells: Cells, mapping: Mapping[str, str] | None = None) -> Columns:
+    """Say what every column of a table holds. What `mapping` (ours -> theirs) names comes first.
+
+    Raises:
+        InputError: a column that `mapping` names is absent, or two columns hold the same field.
+    """
+    names = cells.frame.columns
+    named = _mapped(cells, mapping or {})
+    found = Columns(
+        single={ours: theirs for ours, theirs in named.items() if ours in FIELDS},
+        covariates={ours: theirs for ours, theirs in named.items() if ours not in FIELDS},
+    )
+    taken = set(named.values())
+    for name in names:
+        if name not in taken and (name in FIELDS or name.startswith(COVARIATE)):
+            target = found.covariates if name.startswith(COVARIATE) else found.single
+            if name in target:
+                raise InputError(f"{cells.where}: two columns hold {name}", hint="rename or remove one of them")
+            target[name] = name
+            taken.add(name)
+    _by_alias(cells, found, taken)
+    _by_language(cells, [name for name in names if name not in taken], found, taken)
+    found.unused = [name for name in names if name not in taken]
+    _tell_unused(cells, found)
+    return found
+
+
+def _mapped(cells: Cells, mapping: Mapping[str, str]) -> dict[str, str]:
+    for ours, theirs in mapping.items():
+        if ours not in FIELDS and not ours.startswith(COVARIATE):
+            raise InputError(f"no field is called {ours!r}", hint=_nearest(ours, FIELDS))
+        if theirs not in cells.frame.columns:
+            raise InputError(f"{cells.where}: no column {theirs!r}", hint=_nearest(theirs, cells.frame.columns))
+    return dict(mapping)
+
+
+def _by_alias(cells: Cells, found: Columns, taken: set[str]) -> None:
+    aliases = {alias: name for name, (_, written) in FIELDS.items() for alias in (_bare(name), *written.split())}
+    for name in cells.frame.columns:
+        ours = aliases.get(_bare(name))
+        if name in taken or ours is None or not _bare(name):
+            continue
+        if ours in found.single:
+            continue
+        found.single[ours] = name
+        taken.add(name)
+        cells.notice("notice", "alias", f"column {name!r} is read as {ours}")
+
+
+def _by_language(cells: Cells, names: list[str], found: Columns, taken: set[str]) -> None:
+    """Columns of one language each, grouped by their name without the code."""
+    templates: dict[tuple[str, str], dict[str, str]] = {}
+    for name in names:
+        for field_name, template, code in _readings(name):
+            templates.setdefault((field_name, template), {})[code] = name
+    for (field_name, template), columns in templates.items():
+        # A word such as `val` or `ce` is also a code; alone it is a word.
+        if all(code in _WORDS for code in columns):
+            continue
+        if field_name in found.wide:
+            first = next(iter(found.wide[field_name].values()))
+            raise InputError(
+                f"{cells.where}: {first!r} and {next(iter(columns.values()))!r} both look like {field_name} by language",
+                hint="name one of them in a mapping, or remove the other",
+            )
+        if field_name in found.single and field_name != "tokens":
+            raise InputError(
+                f"{cells.where}: {found.single[field_name]!r} and {next(iter(columns.values()))!r} both hold {field_name}",
+                hint="remove one of them",
+            )
+        found.wide[field_name] = columns
+        taken.update(columns.values())
+        cells.notice(
+            "notice", "wide", f"columns {template.replace('{}', 'LANGUAGE')!r} are read as {field_name} by language "
+            f"({', '.join(columns)})"
+        )  # fmt: skip
+
+
+def _readings(name: str) -> Iterable[tuple[str, str, str]]:
+    """(field, name without the code, code) for every way in which a column's name holds a code."""
+    for start in (match.start() for match in re.finditer(r"(?<![A-Za-z0-9])[A-Za-z]", name)):
+        for end in sorted(
+            (match.end() for match in re.finditer(r"[A-Za-z0-9]+", name) if match.end() > start), reverse=True
+        ):
+            if not _is_code(name[start:end]):
+                continue
+            words = set(re.findall(r"[a-z0-9]+", f"{name[:start]} {name[end:]}".lower()))
+            for field_name, needed, further in _WIDE:
+                if words & needed and words <= needed | further:
+                    yield field_name, f"{name[:start]}{{}}{name[end:]}", name[start:end]
+                    break
+
+
+@functools.cache
+def _is_code(text: str) -> bool:
+    if text in languages.table() or FLORES.fullmatch(text):
+        return True
+    first, _, rest = text.partition("-")
+    return bool(rest) and languages.is_well_formed(text) and (first in languages.table() or first == "x")
+
+
+def _tell_unused(cells: Cells, found: Columns) -> None:
+    for name in found.unused:
+        if _bare(name) in _PERPLEXITY and not found.has("loss"):
+            raise InputError(
+                f"{cells.where}: column {name!r} holds perplexities",
+                hint="write loss = ln(perplexity), in nats per token",
+            )
+    close = {name: _close(name, [*FIELDS, "covariates.NAME"]) for name in found.unused}
+    told = [f"{name!r} (did you mean {near}?)" if near else repr(name) for name, near in close.items()]
+    if told:
+        cells.notice("notice", "unused", f"not read: {', '.join(told)}")
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.75)), "")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = _close(name, known)
+    return f"did you mean {near!r}? " if near else f"there are {', '.join(known)}"
