@@ -14,7 +14,7 @@ import json
 import lzma
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -274,6 +274,8 @@ def _parse(text: str, where: str) -> Any:
         return json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise InputError(f"{where} is not JSON ({error})", hint="is the file whole?") from None
+    except InputError:
+        raise
     except RecursionError:
         raise InputError(f"{where} is nested too deeply", hint="write one flat record a row") from None
     except ValueError as error:

@@ -98,6 +98,7 @@ def resolve(cells: Cells, mapping: Mapping[str, str] | None = None) -> Columns:
             target[name] = name
             taken.add(name)
     _by_alias(cells, found, taken)
+    _without_repeated_names(cells, found, taken)
     _by_language(cells, [name for name in names if name not in taken], found, taken)
     found.unused = [name for name in names if name not in taken]
     _tell_unused(cells, found)
@@ -117,13 +118,24 @@ def _by_alias(cells: Cells, found: Columns, taken: set[str]) -> None:
     aliases = {alias: name for name, (_, written) in FIELDS.items() for alias in (_bare(name), *written.split())}
     for name in cells.frame.columns:
         ours = aliases.get(_bare(name))
-        if name in taken or ours is None or not _bare(name):
-            continue
-        if ours in found.single:
-            continue
-        found.single[ours] = name
-        taken.add(name)
-        cells.notice("notice", "alias", f"column {name!r} is read as {ours}")
+        if name not in taken and ours is not None and ours not in found.single:
+            found.single[ours] = name
+            taken.add(name)
+            cells.notice("notice", "alias", f"column {name!r} is read as {ours}")
+
+
+def _without_repeated_names(cells: Cells, found: Columns, taken: set[str]) -> None:
+    """A column such as `name` is no `run` where rows of one name differ in nothing that tells them apart."""
+    name = found.single.get("run", "run")
+    if name == "run":
+        return
+    keys = [name, *(found.single[key] for key in ("language", "step", "split", "lr_state") if key in found.single)]
+    if cells.frame.select(keys).is_duplicated().any():
+        del found.single["run"]
+        taken.discard(name)
+        cells.notice(
+            "notice", "alias", f"column {name!r} names several rows and is not read as run: every row is a run"
+        )
 
 
 def _by_language(cells: Cells, names: list[str], found: Columns, taken: set[str]) -> None:
@@ -134,25 +146,31 @@ def _by_language(cells: Cells, names: list[str], found: Columns, taken: set[str]
             templates.setdefault((field_name, template), {})[code] = name
     for (field_name, template), columns in templates.items():
         # A word such as `val` or `ce` is also a code; alone it is a word.
-        if all(code in _WORDS for code in columns):
+        if all(code in _WORDS for code in columns) or _same_as_single(cells, found, field_name, columns):
             continue
-        if field_name in found.wide:
-            first = next(iter(found.wide[field_name].values()))
+        one = next(iter(columns.values()))
+        other = next(iter(found.wide.get(field_name, {}).values()), "") or found.single.get(field_name, "")
+        if other and not (field_name == "tokens" and field_name in found.single):
             raise InputError(
-                f"{cells.where}: {first!r} and {next(iter(columns.values()))!r} both look like {field_name} by language",
+                f"{cells.where}: columns {other!r} and {one!r} both look like {field_name}",
                 hint="name one of them in a mapping, or remove the other",
-            )
-        if field_name in found.single and field_name != "tokens":
-            raise InputError(
-                f"{cells.where}: {found.single[field_name]!r} and {next(iter(columns.values()))!r} both hold {field_name}",
-                hint="remove one of them",
             )
         found.wide[field_name] = columns
         taken.update(columns.values())
+        pattern = template.replace("{}", "LANGUAGE")
         cells.notice(
-            "notice", "wide", f"columns {template.replace('{}', 'LANGUAGE')!r} are read as {field_name} by language "
-            f"({', '.join(columns)})"
-        )  # fmt: skip
+            "notice", "wide", f"columns {pattern!r} are read as {field_name} by language ({', '.join(columns)})"
+        )
+
+
+def _same_as_single(cells: Cells, found: Columns, field_name: str, columns: dict[str, str]) -> bool:
+    """Whether the one column by language repeats a column of its field; then the one by language is kept."""
+    single = found.single.get(field_name)
+    if single is None or len(columns) > 1 or field_name == "tokens":
+        return False
+    if cells.frame[single].eq_missing(cells.frame[next(iter(columns.values()))]).all():
+        del found.single[field_name]
+    return False
 
 
 def _readings(name: str) -> Iterable[tuple[str, str, str]]:

@@ -55,17 +55,15 @@ class Options:
     tokens_from_flops: bool = False
 
 
-def to_tables(cells: Cells, options: Options = Options(), *, repeated: bool = False) -> Tables:
+def to_tables(cells: Cells, options: Options | None = None) -> Tables:
     """The three tables of one flat table.
-
-    Args:
-        repeated: admit rows that are alike.
 
     Raises:
         InputError: naming the file, the row and the field, and what to do.
     """
     if not cells.frame.height:
         raise InputError(f"{cells.where}: no rows", hint="a run table has one row a run")
+    options = options or Options()
     columns = resolve(cells, options.mapping)
     _check_required(cells, columns, options)
     flat = _long(cells, columns)
@@ -74,11 +72,11 @@ def to_tables(cells: Cells, options: Options = Options(), *, repeated: bool = Fa
             raise InputError(f"{cells.where}: the table has languages of its own", hint="leave `language` out")
         flat = flat.with_columns(language=pl.lit(options.language))
     flat = _with_codes(cells, flat)
-    flat = _with_runs(cells, flat, columns)
+    flat = _with_runs(cells, flat)
     flat = _without_unfinished(cells, flat)
     flat = _with_tokens(cells, flat, columns, options)
-    flat = _with_states(cells, flat, columns)
-    _check_repeated(cells, flat, repeated)
+    flat = _with_states(cells, flat)
+    _check_repeated(cells, flat)
     _check_units(cells, flat)
     return _split(cells, flat)
 
@@ -212,7 +210,7 @@ def _at(cells: Cells, flat: pl.DataFrame, row: int) -> str:
 # ---------------------------------------------------------------------------------------------------- runs and steps
 
 
-def _with_runs(cells: Cells, flat: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+def _with_runs(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
     if "run" in flat.columns:
         empty = flat["run"].is_null().arg_max()
         if empty is not None and flat["run"][empty] is None:
@@ -224,6 +222,10 @@ def _with_runs(cells: Cells, flat: pl.DataFrame, columns: Columns) -> pl.DataFra
         raise InputError(
             f"{cells.where}: has steps and no `run`", hint="a column `run` says which rows are steps of one run"
         )
+    loss = next(name for name in ("loss", "bits_per_byte", "nats") if name in flat.columns)
+    empty = flat[loss].is_null().arg_max()
+    if empty is not None and flat[loss][empty] is None and flat["_index"].n_unique() == flat.height:
+        raise InputError(f"{_at(cells, flat, empty)}, {loss} is empty", hint="remove the row: nothing was measured")
     rows = pl.Series("run", [f"r{cells.rows[index]:06d}" for index in flat["_index"]])
     return flat.with_columns(rows)
 
@@ -279,16 +281,14 @@ def _with_tokens(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Op
         )
     if "tokens_of_language" in flat.columns:
         flat = flat.rename({"tokens": "total_tokens", "tokens_of_language": "tokens"})
-        flat = flat.with_columns(pl.col("tokens").fill_null(0.0))
-        return flat
+        return flat.with_columns(pl.col("tokens").fill_null(0.0))
     if "share" in flat.columns:
         return _from_shares(cells, flat, columns)
-    if columns.wide and "tokens" not in columns.wide:
-        if options.tokens_are != "language":
-            raise InputError(
-                f"{cells.where}: has losses by language and tokens of the run, and nothing says which language got how many",
-                hint="add columns share_LANGUAGE or tokens_LANGUAGE",
-            )
+    if len(columns.wide.get("loss", {})) > 1 and "tokens" not in columns.wide and options.tokens_are != "language":
+        raise InputError(
+            f"{cells.where}: has losses by language and tokens of the run, and nothing says how many of each language",
+            hint="add columns share_LANGUAGE or tokens_LANGUAGE",
+        )
     if "total_tokens" in flat.columns and "tokens" not in flat.columns:
         if (flat.group_by("run", *_steps(flat)).len()["len"] > 1).any():
             raise InputError(
@@ -365,7 +365,9 @@ def _check_totals(cells: Cells, flat: pl.DataFrame, options: Options) -> None:
             return
     if not why:
         alone = set(runs.filter(pl.col("languages") == 1)["tokens"])
-        if alone and set(equal["tokens"]) <= alone and not set(equal["sum"]) & alone:
+        if alone and set(equal["sum"]) <= alone:
+            return
+        if alone and set(equal["tokens"]) <= alone:
             why = "runs of one language have the same number of tokens"
     text = (
         f"every row of run {row['run']!r} has {row['tokens']:.4g} tokens, and so it is in all runs of several languages"
@@ -386,10 +388,10 @@ def _about_one(ratio: pl.Series) -> bool:
     return 1 / _FAR < middle < _FAR
 
 
-# ------------------------------------------------------------------------------------------- states, units, three tables
+# ---------------------------------------- states, units, tables
 
 
-def _with_states(cells: Cells, flat: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+def _with_states(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
     stepped = "step" in flat.columns
     if not stepped:
         flat = flat.with_columns(step=pl.lit(0, pl.Int64))
@@ -409,20 +411,20 @@ def _with_states(cells: Cells, flat: pl.DataFrame, columns: Columns) -> pl.DataF
     earlier = flat.filter(lr_state="stable").height
     if earlier:
         cells.notice(
-            "warning", "lr-state", f"nothing says how the learning rate stood at {earlier} losses before the last step of "
-            "their run; they count as stable, the last ones as decayed", "a column lr_state says it"
+            "warning", "lr-state", f"nothing says whether the learning rate had decayed at {earlier} losses before the "
+            "last step of their run; they count as stable, the last ones as decayed", "a column lr_state says it"
         )  # fmt: skip
     return flat
 
 
-def _check_repeated(cells: Cells, flat: pl.DataFrame, repeated: bool) -> None:
-    alike = flat.filter(pl.struct(pl.exclude("_index", "run" if repeated else "_index")).is_duplicated())
-    lone = alike.filter(pl.col("run").str.contains(r"^r\d{6,}$"))
-    if repeated or not alike.height or lone.height == alike.height and repeated:
-        return
-    first = alike.row(0, named=True)
-    same = alike.filter(pl.all_horizontal(pl.col(c).eq_missing(first[c]) for c in flat.columns if c != "_index"))
-    raise InputError(f"{_at(cells, same, 1)} repeats row {cells.rows[same['_index'][0]]}", hint="remove one of them")
+def _check_repeated(cells: Cells, flat: pl.DataFrame) -> None:
+    alike = flat.filter(pl.struct(pl.exclude("_index")).is_duplicated())
+    if alike.height:
+        first = alike.row(0, named=True)
+        same = alike.filter(pl.all_horizontal(pl.col(c).eq_missing(first[c]) for c in flat.columns if c != "_index"))
+        raise InputError(
+            f"{_at(cells, same, 1)} repeats row {cells.rows[same['_index'][0]]}", hint="remove one of them"
+        )
 
 
 def _check_units(cells: Cells, flat: pl.DataFrame) -> None:
@@ -497,8 +499,7 @@ def _check_same(cells: Cells, flat: pl.DataFrame) -> None:
     if several.height:
         row = several.row(0, named=True)
         raise InputError(
-            f"{cells.at(row['_index'][1])}: run {row['run']!r} has two numbers of tokens of {row['language']!r} at step "
-            f"{row['step']}",
+            f"{cells.at(row['_index'][1])}: run {row['run']!r} has two numbers of tokens of {row['language']!r}",
             hint="correct one of the rows",
         )
 
