@@ -19,10 +19,11 @@ COVARIATE = "covariates."
 FIELDS: dict[str, tuple[Kind, str]] = {
     "run": ("text", "name runname runid jobname experiment experimentname displayname"),
     "params": ("count", "n nparams numparams nparameters numparameters parameters paramcount modelsize modelparams "
-               "modelnparams totalparams"),
+               "modelnparams totalparams paramstotal parametercount"),
     "params_non_embedding": ("count", "nonembeddingparams nonembparams"),
     "language": ("code", "lang languagecode langcode evallanguage"),
-    "tokens": ("count", "d ntokens numtokens tokensseen traintokens trainingtokens trainedtokens"),
+    "tokens": ("count", "d ntokens numtokens tokensseen traintokens trainingtokens trainedtokens "
+               "tokenstrained consumedtokens numinputtokensseen"),
     "total_tokens": ("count", "tokenstotal totaltraintokens totaltrainingtokens"),
     "share": ("number", "proportion ratio mixtureweight samplingshare"),
     "unique_tokens": ("count", "unique u uniquetoks availabletokens tokensavailable"),
@@ -33,7 +34,7 @@ FIELDS: dict[str, tuple[Kind, str]] = {
     "eval_tokens": ("count", "evaltokens"),
     "bytes": ("count", "evalbytes"),
     "unigram_nats": ("number", ""),
-    "flops": ("count", "c flop compute totalflops totalflop trainingflops trainingflop trainflops"),
+    "flops": ("count", "c flop compute totalflops totalflop trainingflops trainingflop trainflops flopsbudget"),
     "flops_6nd": ("count", ""),
     "step": ("integer", "trainstep globalstep iteration iter"),
     "split": ("text", "evalsplit"),
@@ -47,6 +48,8 @@ FIELDS: dict[str, tuple[Kind, str]] = {
     "corpus": ("text", "dataset"),
     "state": ("text", "runstate"),
 }  # fmt: skip
+# Fields that the last part of a nested name may name (`model.n_params`, `throughput/total_tokens`).
+_BY_LAST = ("params", "params_non_embedding", "tokens", "total_tokens", "unique_tokens", "seed", "tokenizer")
 _PERPLEXITY = {"ppl", "perplexity", "evalppl", "valppl", "evalperplexity", "validationperplexity"}
 # Words of the name of a column that belongs to one language, and the field they make.
 _WIDE: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = tuple(
@@ -84,12 +87,9 @@ def resolve(cells: Cells, mapping: Mapping[str, str] | None = None) -> Columns:
         InputError: a column that `mapping` names is absent, or two columns hold the same field.
     """
     names = cells.frame.columns
-    named = _mapped(cells, mapping or {})
-    found = Columns(
-        single={ours: theirs for ours, theirs in named.items() if ours in FIELDS},
-        covariates={ours: theirs for ours, theirs in named.items() if ours not in FIELDS},
-    )
-    taken = set(named.values())
+    found = _mapped(cells, mapping or {})
+    taken = {*found.single.values(), *found.covariates.values()}
+    taken |= {theirs for columns in found.wide.values() for theirs in columns.values()}
     for name in names:
         if name not in taken and (name in FIELDS or name.startswith(COVARIATE)):
             target = found.covariates if name.startswith(COVARIATE) else found.single
@@ -105,23 +105,47 @@ def resolve(cells: Cells, mapping: Mapping[str, str] | None = None) -> Columns:
     return found
 
 
-def _mapped(cells: Cells, mapping: Mapping[str, str]) -> dict[str, str]:
+def _mapped(cells: Cells, mapping: Mapping[str, str]) -> Columns:
+    """Ours are fields, `covariates.NAME`, and `loss.sw` for the column of one language."""
+    found = Columns()
     for ours, theirs in mapping.items():
-        if ours not in FIELDS and not ours.startswith(COVARIATE):
-            raise InputError(f"no field is called {ours!r}", hint=_nearest(ours, FIELDS))
+        field_name, _, code = ours.partition(".")
         if theirs not in cells.frame.columns:
             raise InputError(f"{cells.where}: no column {theirs!r}", hint=_nearest(theirs, cells.frame.columns))
-    return dict(mapping)
+        if ours.startswith(COVARIATE):
+            found.covariates[ours] = theirs
+        elif code and field_name in WIDE_FIELDS:
+            found.wide.setdefault(field_name, {})[code] = theirs
+        elif ours in FIELDS:
+            found.single[ours] = theirs
+        else:
+            raise InputError(f"no field is called {ours!r}", hint=_nearest(ours, FIELDS))
+    return found
 
 
 def _by_alias(cells: Cells, found: Columns, taken: set[str]) -> None:
+    """Columns by their whole name without case and punctuation, then by its last part (`model.n_params`)."""
     aliases = {alias: name for name, (_, written) in FIELDS.items() for alias in (_bare(name), *written.split())}
-    for name in cells.frame.columns:
-        ours = aliases.get(_bare(name))
-        if name not in taken and ours is not None and ours not in found.single:
-            found.single[ours] = name
-            taken.add(name)
-            cells.notice("notice", "alias", f"column {name!r} is read as {ours}")
+    for bare in (_bare, _last):
+        likely: dict[str, list[str]] = {}
+        for name in cells.frame.columns:
+            ours = aliases.get(bare(name))
+            if (
+                name not in taken
+                and ours is not None
+                and ours not in found.single
+                and (bare is _bare or ours in _BY_LAST)
+            ):
+                likely.setdefault(ours, []).append(name)
+        for ours, names in likely.items():
+            if any(not cells.frame[name].eq_missing(cells.frame[names[0]]).all() for name in names[1:]):
+                raise InputError(
+                    f"{cells.where}: columns {' and '.join(map(repr, names))} both look like {ours}",
+                    hint=f"say which it is: --column {ours}={names[0]!r}",
+                )
+            found.single[ours] = names[0]
+            taken.update(names)
+            cells.notice("notice", "alias", f"column {names[0]!r} is read as {ours}")
 
 
 def _without_repeated_names(cells: Cells, found: Columns, taken: set[str]) -> None:
@@ -211,6 +235,10 @@ def _tell_unused(cells: Cells, found: Columns) -> None:
 
 def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _last(name: str) -> str:
+    return _bare(re.split(r"[./]", name)[-1])
 
 
 def _close(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ A row is one language of one run (long), or one run with a column a language (wi
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -47,12 +47,16 @@ class Options:
         tokens_are: whether `tokens` counts the tokens of the row's language or of the whole run.
         language: code of every row, where no column holds it.
         tokens_from_flops: D = C / (6 N), where no column holds tokens.
+        constants: values of fields that are the same in all rows, such as {"params": 30e6}.
+        tokens_per_step: tokens of the run are steps times this, where no column holds tokens.
     """
 
     mapping: Mapping[str, str] | None = None
     tokens_are: TokensAre | None = None
     language: str | None = None
     tokens_from_flops: bool = False
+    constants: Mapping[str, str | float] | None = None
+    tokens_per_step: float | None = None
 
 
 def to_tables(cells: Cells, options: Options | None = None) -> Tables:
@@ -64,6 +68,7 @@ def to_tables(cells: Cells, options: Options | None = None) -> Tables:
     if not cells.frame.height:
         raise InputError(f"{cells.where}: no rows", hint="a run table has one row a run")
     options = options or Options()
+    cells = _with_constants(cells, options)
     columns = resolve(cells, options.mapping)
     _check_required(cells, columns, options)
     flat = _long(cells, columns)
@@ -84,10 +89,25 @@ def to_tables(cells: Cells, options: Options | None = None) -> Tables:
 # ------------------------------------------------------------------------------------------------- cells to long rows
 
 
+def _with_constants(cells: Cells, options: Options) -> Cells:
+    """The options' constants as columns of text, and tokens from steps."""
+    constants = options.constants or {}
+    for name in constants:
+        if name not in FIELDS:
+            raise InputError(f"no field is called {name!r}", hint=f"fields are {', '.join(FIELDS)}")
+        if name in cells.frame.columns:
+            raise InputError(f"{cells.where}: the table has a column {name!r}", hint="leave the constant out")
+    frame = cells.frame.with_columns(pl.lit(str(value)).alias(name) for name, value in constants.items())
+    return replace(cells, frame=frame)
+
+
 def _check_required(cells: Cells, columns: Columns, options: Options) -> None:
     given = {
         "params": columns.has("params"),
-        "tokens": columns.has("tokens") or columns.has("total_tokens") or options.tokens_from_flops,
+        "tokens": columns.has("tokens")
+        or columns.has("total_tokens")
+        or options.tokens_from_flops
+        or options.tokens_per_step is not None,
         "loss": any(columns.has(name) for name in ("loss", "bits_per_byte", "nats")),
     }
     missing = [name for name in _REQUIRED if not given[name]]
@@ -279,6 +299,13 @@ def _with_tokens(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Op
         flat = flat.with_columns(
             (pl.col("flops") / (_SIX * pl.col("params"))).alias("total_tokens" if "share" in flat.columns else "tokens")
         )
+    if options.tokens_per_step is not None:
+        if not columns.has("step") or columns.has("tokens") or columns.has("total_tokens"):
+            raise InputError(
+                f"{cells.where}: tokens_per_step needs steps and no tokens", hint="leave tokens_per_step out"
+            )
+        name = "total_tokens" if "share" in flat.columns else "tokens"
+        flat = flat.with_columns((pl.col("step") * options.tokens_per_step).alias(name))
     if "tokens_of_language" in flat.columns:
         flat = flat.rename({"tokens": "total_tokens", "tokens_of_language": "tokens"})
         return flat.with_columns(pl.col("tokens").fill_null(0.0))
