@@ -79,7 +79,7 @@ def test_an_empty_cell_is_an_empty_cell(library):
         ({"params": [1e6, 0.0, 1e6, 1e6, 1e6, 1e6]}, "frame: row 2, params is not positive"),
         ({"loss": ["1", "2", "3", "x", "5", "6"]}, "frame: row 4, loss: 'x' is not a number"),
         ({"language": ["no", "sv", "d a", "sw", "yo", "ha"]}, "frame: row 3, language 'd a' is not a language code"),
-        ({"run": ["a"] * 6, "language": ["no"] * 6}, "frame: run 'a' has rows of different params"),
+        ({"run": ["a"] * 6, "language": ["no"] * 6}, r"frame: row 2: run 'a' has params 1e\+06 and 2e\+06"),
     ],
 )
 def test_what_is_wrong_is_named_by_row_and_field(library, changes, message):

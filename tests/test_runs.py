@@ -153,12 +153,15 @@ BAD_TABLES = {
     "zero loss": (f"{HEADER}\n1e6,1e6,0\n", "row 2, loss is not positive"),
     "text": (f"{HEADER}\n1e6,many,2\n", "row 2, tokens: 'many' is not a number"),
     "empty cell": (f"{HEADER}\n1e6,,2\n", "row 2, tokens is empty"),
-    "duplicate": (f"{HEADER}\n1e6,1,2\n2e6,1,2\n1e6,1,2\n", "row 4 repeats row 2"),
+    "duplicate": (f"run,{HEADER}\na,1e6,1,2\nb,2e6,1,2\na,1e6,1,2\n", "row 4 repeats row 2"),
     "no rows": (f"{HEADER}\n", "no rows"),
-    "empty file": ("", "cannot be read"),
+    "empty file": ("", "no rows"),
     "code": (f"language,{HEADER}\n12!,1e6,1e6,2\n", "language '12!' is not a language code"),
-    "two sizes": (f"run,language,{HEADER}\na,sw,1e6,1,2\na,yo,2e6,1,2\n", "rows of different params"),
-    "one language twice": (f"run,language,{HEADER}\na,sw,1e6,1,2\na,sw,1e6,2,2\n", "repeats run a"),
+    "two sizes": (f"run,language,{HEADER}\na,sw,1e6,1,2\na,yo,2e6,1,2\n", "row 3: run 'a' has params 1e+06 and 2e+06"),
+    "one language twice": (
+        f"run,language,{HEADER}\na,sw,1e6,1,2\na,sw,1e6,2,2\n",
+        "row 3: run 'a' has several rows of 'sw'",
+    ),
 }
 
 

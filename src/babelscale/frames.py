@@ -1,6 +1,5 @@
 """Data frames of any library at the door of `Runs`: Narwhals reads them, Polars holds them afterwards."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -12,8 +11,8 @@ from babelscale.errors import InputError
 _HINT = "give a data frame of pandas, Polars, PyArrow or another library that Narwhals knows"
 
 
-def to_polars(frame: Any, columns: Iterable[str], where: str) -> pl.DataFrame:
-    """The named columns that `frame` has, as Polars; its other columns are not read.
+def to_polars(frame: Any, where: str) -> pl.DataFrame:
+    """All columns of `frame` as Polars.
 
     What pandas holds as missing (NaN, None, NA) becomes null. A NaN of Polars or PyArrow, which have nulls beside it,
     stays NaN. Text such as "nan" or "NA" stays text.
@@ -25,10 +24,9 @@ def to_polars(frame: Any, columns: Iterable[str], where: str) -> pl.DataFrame:
         read = nw.from_native(frame)
         if isinstance(read, nw.LazyFrame):
             read = read.collect("polars")
-        names = [name for name in columns if name in read.columns]
         if read.implementation.is_polars():
-            return read.select(names).to_native()
-        chosen = [read.get_column(name) for name in names]
+            return read.to_native()
+        chosen = [read.get_column(name) for name in read.columns]
     except TypeError:
         raise InputError(f"{where}: {type(frame).__name__} is not a data frame", hint=_HINT) from None
     except (NarwhalsError, ValueError) as error:

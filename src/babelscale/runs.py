@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from babelscale import tables
+from babelscale import tables, tabular
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.formatting import count, plural
@@ -55,6 +55,7 @@ class Runs(Result):
     table: pl.DataFrame
     exposure: pl.DataFrame
     losses: pl.DataFrame
+    notices: tuple[tabular.Notice, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, table: pl.DataFrame, exposure: pl.DataFrame, losses: pl.DataFrame, where: str = "") -> "Runs":
@@ -108,7 +109,7 @@ class Runs(Result):
         except ValueError as error:
             raise InputError(f"columns of different length: {error}") from None
         frame = pl.DataFrame({name: np.broadcast_to(value, shape) for name, value in arrays.items()})
-        return cls.from_flat(frame.with_columns(language=pl.lit(language)), "columns", repeated=True)
+        return cls.from_flat(frame.with_columns(language=pl.lit(language)), "columns")
 
     @classmethod
     def from_frame(cls, frame: Any) -> "Runs":
@@ -123,52 +124,30 @@ class Runs(Result):
         """
         from babelscale import frames
 
-        return cls.from_flat(frames.to_polars(frame, tables.FLAT, "frame"), "frame")
+        return cls.from_flat(frames.to_polars(frame, "frame"), "frame")
 
     @classmethod
-    def from_flat(cls, frame: pl.DataFrame, where: str, *, repeated: bool = False) -> "Runs":
-        """Runs from one flat table: params, tokens, loss, and where there are several languages run and language.
+    def from_flat(cls, frame: pl.DataFrame, where: str) -> "Runs":
+        """Runs from one flat table (see `babelscale.tabular.layout`); rows are counted from 1."""
+        return cls.from_cells(tabular.of_frame(frame, where))
 
-        One row is one language of one run; an empty loss means that the language was trained on and not measured.
-        Without a `run` column every row is a run. `repeated` admits rows that are alike.
+    @classmethod
+    def from_cells(cls, cells: tabular.Cells, options: tabular.Options | None = None) -> "Runs":
+        """Runs from the cells of one flat table; `notices` say how its columns were understood.
+
+        Raises:
+            InputError: naming the file, the row and the field, and what to do.
         """
-        lone = "run" not in frame.columns
-        columns = dict(tables.FLAT)
-        if not lone:
-            columns["loss"] = (pl.Float64, False, "positive")
-        flat = tables.check_columns(frame, columns, where, extra=False)
-        if not flat.height:
-            raise InputError(f"{where}: no rows", hint="a run table has one row a run")
-        flat = flat.with_row_index("_row", offset=2 if where.lower().endswith(".csv") else 1)
-        alike = flat.filter(pl.struct(pl.exclude("_row")).is_duplicated())
-        if alike.height and not repeated:
-            first = alike.row(0, named=True)
-            same = alike.filter(pl.all_horizontal(pl.col(c).eq_missing(first[c]) for c in flat.columns if c != "_row"))
-            raise InputError(f"{where}: row {same['_row'][1]} repeats row {same['_row'][0]}", hint="remove one of them")
-        if lone:
-            flat = flat.with_columns(run=pl.format("r{}", pl.col("_row").cast(pl.String).str.zfill(6)))
-        flat = flat.with_columns(pl.col("language").fill_null(UNDETERMINED), step=pl.lit(0, pl.Int64))
-        _check_one_size(flat, where)
-        table = flat.group_by("run", maintain_order=True).agg(
-            pl.first("params"),
-            pl.sum("tokens"),
-            *(pl.first(name) for name in ("flops", "mixture", "seed", *covariate_columns(flat))),
-        )
-        losses = flat.filter(pl.col("loss").is_not_null()).select(
-            "run",
-            "step",
-            "language",
-            split=pl.lit("validation"),
-            lr_state=pl.lit("decayed"),
-            nats=pl.col("loss"),
-            tokens=pl.lit(1.0),
-        )
-        exposure = flat.select("run", "step", "language", "tokens", "unique_tokens")
-        return cls._of({"runs": (table, where), "exposure": (exposure, where), "losses": (losses, where)})
+        found = tabular.to_tables(cells, options)
+        named = {"runs": found.runs, "exposure": found.exposure, "losses": found.losses}
+        return replace(cls._of({name: (frame, cells.where) for name, frame in named.items()}), notices=found.notices)
 
     @classmethod
-    def read(cls, path: str | Path) -> "Runs":
+    def read(cls, path: str | Path, options: tabular.Options | None = None) -> "Runs":
         """Runs from a folder of three tables (or a study's folder that holds one), or from one flat table.
+
+        Args:
+            options: what a flat table cannot say by itself: other names of columns, what its `tokens` count, ...
 
         Tables that are being written are read again until all are of one writing.
 
@@ -182,7 +161,11 @@ class Runs(Result):
             raise InputError(f"{path}: no such file or folder", hint="name a folder of runs, a study's or one table")
         if path.is_dir():
             return tables.steadily(path, lambda: cls._read_folder(path))
-        return tables.steadily(path, lambda: cls.from_flat(tables.read_frame(path), str(path)))
+        runs = tables.steadily(path, lambda: cls.from_cells(tabular.read(path), options))
+        for notice in runs.notices:
+            if notice.severity == "error":
+                raise InputError(notice.text, hint=notice.hint)
+        return runs
 
     @classmethod
     def _read_folder(cls, folder: Path) -> "Runs":

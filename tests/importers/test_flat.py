@@ -35,12 +35,14 @@ def test_language_codes_survive(tmp_path: Path) -> None:
 def test_errors_name_file_and_column(path: Path) -> None:
     with pytest.raises(InputError, match=r"theirs\.csv: no column 'size'"):
         importers.table(path, {"params": "size"})
-    with pytest.raises(InputError, match="no column of ours is called 'parameters'"):
+    with pytest.raises(InputError, match="no field is called 'parameters'"):
         importers.table(path, {"parameters": "Model Size"})
     with pytest.raises(InputError, match=r"theirs\.csv: missing column tokens"):
         importers.table(path, COLUMNS)
-    with pytest.raises(InputError, match=r"theirs\.csv: tokens_from_flops needs flops"):
-        importers.table(path, {"params": "Model Size", "loss": "val"}, tokens_from_flops=True)
+    with pytest.raises(InputError, match=r"other\.csv: tokens_from_flops needs flops"):
+        other = path.with_name("other.csv")
+        other.write_text(TABLE.replace("Training FLOP", "hours"))
+        importers.table(other, {"params": "Model Size", "loss": "val"}, tokens_from_flops=True)
     with pytest.raises(InputError, match="no such file"):
         importers.table(path.with_name("absent.csv"), COLUMNS)
 
@@ -50,5 +52,5 @@ def test_errors_name_file_and_column(path: Path) -> None:
 )
 def test_bad_flops_name_the_row(path: Path, cell: str, says: str) -> None:
     path.write_text(TABLE.replace("12e13", cell))
-    with pytest.raises(InputError, match=rf"theirs\.csv: row 3, flops.*{says}"):
+    with pytest.raises(InputError, match=rf"theirs\.csv: row 3, Training FLOP.*{says}"):
         importers.table(path, COLUMNS, tokens_from_flops=True)

@@ -1,4 +1,4 @@
-"""Hugging Face Trainer: `trainer_state.json` of a run's folder or its last checkpoint, with N from the model beside it."""
+"""Hugging Face Trainer: `trainer_state.json` of a run or of its last checkpoint, with N from the model beside it."""
 
 import json
 import math

@@ -244,6 +244,11 @@ def _with_runs(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
         )
     loss = next(name for name in ("loss", "bits_per_byte", "nats") if name in flat.columns)
     empty = flat[loss].is_null().arg_max()
+    alike = flat.drop("_index").is_duplicated().sum()
+    if alike:
+        cells.notice(
+            "notice", "alike", f"{alike} rows are alike; each counts as a run", "a column run or seed tells them apart"
+        )
     if empty is not None and flat[loss][empty] is None and flat["_index"].n_unique() == flat.height:
         raise InputError(f"{_at(cells, flat, empty)}, {loss} is empty", hint="remove the row: nothing was measured")
     rows = pl.Series("run", [f"r{cells.rows[index]:06d}" for index in flat["_index"]])
@@ -290,22 +295,8 @@ def _without_unfinished(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_tokens(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Options) -> pl.DataFrame:
-    """`tokens` of the row's language, from shares, from the run's total or from operations."""
-    if options.tokens_from_flops:
-        if columns.has("tokens") or columns.has("total_tokens"):
-            raise InputError(f"{cells.where}: the table has tokens already", hint="leave tokens_from_flops out")
-        if not columns.has("flops"):
-            raise InputError(f"{cells.where}: tokens_from_flops needs flops", hint="say which column holds it")
-        flat = flat.with_columns(
-            (pl.col("flops") / (_SIX * pl.col("params"))).alias("total_tokens" if "share" in flat.columns else "tokens")
-        )
-    if options.tokens_per_step is not None:
-        if not columns.has("step") or columns.has("tokens") or columns.has("total_tokens"):
-            raise InputError(
-                f"{cells.where}: tokens_per_step needs steps and no tokens", hint="leave tokens_per_step out"
-            )
-        name = "total_tokens" if "share" in flat.columns else "tokens"
-        flat = flat.with_columns((pl.col("step") * options.tokens_per_step).alias(name))
+    """`tokens` of the row's language, from shares, from the run's total, from operations or from steps."""
+    flat = _computed(cells, flat, columns, options)
     if "tokens_of_language" in flat.columns:
         flat = flat.rename({"tokens": "total_tokens", "tokens_of_language": "tokens"})
         return flat.with_columns(pl.col("tokens").fill_null(0.0))
@@ -327,9 +318,25 @@ def _with_tokens(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Op
             f"{cells.where}: tokens are those of the whole run, and nothing says which language got how many",
             hint="add a column share, or tokens of the language",
         )
-    flat = flat.with_columns(pl.col("tokens"))
     _check_totals(cells, flat, options)
     return flat
+
+
+def _computed(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Options) -> pl.DataFrame:
+    """Tokens from operations or from steps, where the options say so; they are those of the whole run."""
+    if options.tokens_per_step is None and not options.tokens_from_flops:
+        return flat
+    name, needed = ("tokens_from_flops", "flops") if options.tokens_from_flops else ("tokens_per_step", "step")
+    if columns.has("tokens") or columns.has("total_tokens"):
+        raise InputError(f"{cells.where}: the table has tokens already", hint=f"leave {name} out")
+    if not columns.has(needed):
+        raise InputError(f"{cells.where}: {name} needs {needed}", hint="say which column holds it")
+    if (bad := flat.filter(pl.col(needed).is_null() | (pl.col(needed) <= 0))).height and options.tokens_from_flops:
+        what = "empty" if bad[needed][0] is None else f"not positive ({bad[needed][0]})"
+        raise InputError(f"{_at(cells, bad, 0)}, {columns.single[needed]} is {what}", hint="correct or remove the row")
+    per_step = options.tokens_per_step or 0.0
+    tokens = pl.col("flops") / (_SIX * pl.col("params")) if options.tokens_from_flops else pl.col("step") * per_step
+    return flat.with_columns(tokens.alias("total_tokens" if "share" in flat.columns else "tokens"))
 
 
 def _steps(flat: pl.DataFrame) -> list[str]:
@@ -391,11 +398,10 @@ def _check_totals(cells: Cells, flat: pl.DataFrame, options: Options) -> None:
         elif ratio.height and _about_one(ratio["sums"]):
             return
     if not why:
+        # Runs of one language with as many tokens as these have in all: one budget, shared out equally.
         alone = set(runs.filter(pl.col("languages") == 1)["tokens"])
         if alone and set(equal["sum"]) <= alone:
             return
-        if alone and set(equal["tokens"]) <= alone:
-            why = "runs of one language have the same number of tokens"
     text = (
         f"every row of run {row['run']!r} has {row['tokens']:.4g} tokens, and so it is in all runs of several languages"
     )
@@ -468,10 +474,9 @@ def _check_units(cells: Cells, flat: pl.DataFrame) -> None:
             )
     small = flat.filter(pl.col("params") < 1)
     if small.height:
-        raise InputError(
-            f"{_at(cells, small, 0)}, params is {small['params'][0]:g}: no model has less than one parameter",
-            hint="params and tokens are counts, not millions or billions; 20M and 0.4B are read too",
-        )
+        text = f"row {cells.rows[small['_index'][0]]}: params is {small['params'][0]:g}; no model has less than one"
+        hint = "params and tokens are counts, not millions or billions; 20M and 0.4B are read too"
+        cells.notice("error", "unit", text, hint)
 
 
 def _split(cells: Cells, flat: pl.DataFrame) -> Tables:
@@ -494,7 +499,7 @@ def _split(cells: Cells, flat: pl.DataFrame) -> Tables:
     if idle.height:
         row = flat["run"].index_of(idle["run"][0]) or 0
         raise InputError(
-            f"{_at(cells, flat, row)}: run {idle['run'][0]!r} has no tokens", hint="remove the row: nothing was trained"
+            f"{_at(cells, flat, row)}, tokens is 0: run {idle['run'][0]!r} was not trained", hint="remove the row"
         )
     runs = flat.group_by("run", maintain_order=True).agg(*(pl.first(name) for name in own)).join(totals, on="run")
     return Tables(
@@ -511,10 +516,14 @@ def _check_of_a_run(cells: Cells, flat: pl.DataFrame, own: Sequence[str]) -> Non
         several = several.filter(pl.col("values") > 1)
         if several.height:
             rows = flat.filter(run=several["run"][0]).unique(name, maintain_order=True)
+            both = f"{_short(rows[name][0])} and {_short(rows[name][1])}"
             raise InputError(
-                f"{_at(cells, rows, 1)}: run {several['run'][0]!r} has {name} {rows[name][0]} and {rows[name][1]}",
-                hint=f"one run has one {name}",
+                f"{_at(cells, rows, 1)}: run {several['run'][0]!r} has {name} {both}", hint=f"one run has one {name}"
             )
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def _check_same(cells: Cells, flat: pl.DataFrame) -> None:

@@ -11,7 +11,6 @@ from babelscale.tabular.cells import Cells
 _SUFFIX = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _WITH_SUFFIX = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([kKmMbBgGtT])")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:([ ,.'_\u00a0\u202f])\d{3})(?:\1\d{3})*")
-_WORDS = {"nan", "inf", "infinity", "none", "null", "na", "n/a", "#n/a", "-", "--"}
 
 
 def numbers(cells: Cells, name: str, *, counts: bool) -> pl.Series:
@@ -34,7 +33,7 @@ def numbers(cells: Cells, name: str, *, counts: bool) -> pl.Series:
         raise InputError(f"{cells.where}: column {name} holds {kind}, not numbers", hint="write it as numbers")
     bad = (values.is_nan() | values.is_infinite()).fill_null(False).arg_max()
     if bad is not None and values[bad] is not None and not math.isfinite(values[bad]):
-        raise _refusal(cells, bad, name, series[bad], "is not a finite number")
+        raise _refusal(cells, bad, name, series[bad], "is NaN" if math.isnan(values[bad]) else "is infinite")
     return values.alias(name)
 
 
@@ -55,8 +54,6 @@ def _from_text(cells: Cells, series: pl.Series, counts: bool) -> pl.Series:
 def _number(cells: Cells, index: int, name: str, text: str, counts: bool) -> float:
     if cells.decimal_comma and re.fullmatch(r"[+-]?\d+,\d*(?:[eE][+-]?\d+)?", text):
         return float(text.replace(",", "."))
-    if text.lower() in _WORDS:
-        raise _refusal(cells, index, name, text, "is not a number")
     if counts:
         if suffixed := _WITH_SUFFIX.fullmatch(text.replace(",", ".") if cells.decimal_comma else text):
             return float(suffixed[1]) * _SUFFIX[suffixed[2].lower()]
@@ -64,11 +61,14 @@ def _number(cells: Cells, index: int, name: str, text: str, counts: bool) -> flo
             return float(text.replace(grouped[1], ""))
     if "," in text and re.fullmatch(r"[+-]?\d+,\d+", text):
         raise _refusal(cells, index, name, text, "may have a decimal comma or a thousands separator")
-    raise _refusal(cells, index, name, text, "is not a number")
+    what = {"nan": "is NaN", "inf": "is infinite", "infinity": "is infinite"}.get(text.lower().lstrip("+-"))
+    raise _refusal(cells, index, name, text, what or "is not a number")
 
 
 def _refusal(cells: Cells, index: int, name: str, value: object, what: str) -> InputError:
     hint = "leave the cell empty where nothing was measured, or remove the row"
     if "comma" in what:
         hint = "write a decimal point"
+    if what in ("is NaN", "is infinite"):
+        return InputError(f"{cells.at(index)}, {name} {what} ({value})", hint=hint)
     return InputError(f"{cells.at(index)}, {name}: {value!r} {what}", hint=hint)
