@@ -39,9 +39,9 @@ def test_errors_name_file_and_column(path: Path) -> None:
         importers.table(path, {"parameters": "Model Size"})
     with pytest.raises(InputError, match=r"theirs\.csv: missing column tokens"):
         importers.table(path, COLUMNS)
+    other = path.with_name("other.csv")
+    other.write_text(TABLE.replace("Training FLOP", "hours"))
     with pytest.raises(InputError, match=r"other\.csv: tokens_from_flops needs flops"):
-        other = path.with_name("other.csv")
-        other.write_text(TABLE.replace("Training FLOP", "hours"))
         importers.table(other, {"params": "Model Size", "loss": "val"}, tokens_from_flops=True)
     with pytest.raises(InputError, match="no such file"):
         importers.table(path.with_name("absent.csv"), COLUMNS)
