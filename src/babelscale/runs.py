@@ -132,7 +132,7 @@ class Runs(Result):
         return cls.from_cells(tabular.of_frame(frame, where))
 
     @classmethod
-    def from_cells(cls, cells: tabular.Cells, options: tabular.Options | None = None) -> "Runs":
+    def from_cells(cls, cells: tabular.RawTable, options: tabular.Options | None = None) -> "Runs":
         """Runs from the cells of one flat table; `notices` say how its columns were understood.
 
         Raises:

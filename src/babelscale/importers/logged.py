@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from babelscale.errors import InputError
-from babelscale.tabular import Cells, Notice
+from babelscale.tabular import Notice, RawTable
 
 Scalar = str | int | float | bool | None
 # Words in the name of a metric that counts, and so holds until it is logged again.
@@ -38,7 +38,7 @@ class LoggedRun:
         self.history.setdefault(step, {}).update(metrics)
 
 
-def to_cells(runs: Sequence[LoggedRun], where: str, notices: Iterable[Notice] = ()) -> Cells:
+def to_cells(runs: Sequence[LoggedRun], where: str, notices: Iterable[Notice] = ()) -> RawTable:
     """One row a run and step at which a loss of evaluation was logged, with the configuration in further columns.
 
     Where no loss of evaluation stands in any history, a run is one row of its summary.
@@ -64,7 +64,7 @@ def to_cells(runs: Sequence[LoggedRun], where: str, notices: Iterable[Notice] = 
         rows += [{**run.config, **row, "run": run.name, **state} for row in found]
     columns = dict.fromkeys(key for row in rows for key in row)
     frame = pl.DataFrame([pl.Series(key, [_text(row.get(key)) for row in rows], pl.String) for key in columns])
-    cells = Cells(frame, range(1, len(rows) + 1), where)
+    cells = RawTable(frame, range(1, len(rows) + 1), where)
     cells.notices.extend(notices)
     if wanted and not validation:
         cells.notice("warning", "training-loss", "no loss of evaluation was logged; the losses are those of training")

@@ -7,7 +7,7 @@ from pathlib import Path
 from babelscale.errors import InputError
 from babelscale.importers import databases, huggingface, swarm, tensorboard, textlogs, wandb
 from babelscale.importers.logged import LoggedRun, to_cells
-from babelscale.tabular import Cells, Notice
+from babelscale.tabular import Notice, RawTable
 from babelscale.tabular import read as read_table
 from babelscale.tabular.cells import ENDINGS
 
@@ -39,7 +39,7 @@ SOURCES = (
 NAMES = (*(source.name for source in SOURCES), "olmix", "table")
 
 
-def read(path: str | Path, kind: str | None = None) -> tuple[str, Cells]:
+def read(path: str | Path, kind: str | None = None) -> tuple[str, RawTable]:
     """The kind of a source and its runs as one flat table.
 
     Args:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from babelscale.errors import InputError
-from babelscale.tabular import Cells
+from babelscale.tabular import RawTable
 from babelscale.tabular import read as read_cells
 
 _KEYS = ("run", "run_id", "id", "name", "index")
@@ -21,7 +21,7 @@ def find(path: Path) -> tuple[Path, Path] | None:
     return pairs[0] if pairs else None
 
 
-def read(ratios: Path, metrics: Path) -> Cells:
+def read(ratios: Path, metrics: Path) -> RawTable:
     """The two tables side by side: share and loss of every domain.
 
     Raises:
@@ -47,4 +47,4 @@ def read(ratios: Path, metrics: Path) -> Cells:
     joined = shares.join(losses, on=key, how="inner", maintain_order="left").rename(
         {key: "run"} if key != "run" else {}
     )
-    return Cells(joined.drop([name for name in own if name != key]), left.rows, str(ratios))
+    return RawTable(joined.drop([name for name in own if name != key]), left.rows, str(ratios))

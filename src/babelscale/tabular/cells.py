@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -28,7 +28,7 @@ MOST_BYTES = 2**30
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 BINARY_ENDINGS = (".parquet", ".feather", ".arrow", ".ipc")
-_COMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
+_COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.open(path),  # noqa: SIM115
     ".bz2": lambda path: bz2.open(path),  # noqa: SIM115
     ".xz": lambda path: lzma.open(path),  # noqa: SIM115
@@ -53,7 +53,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Cells:
+class RawTable:
     """One table: a frame of one row a record, and the number of each row as the file's reader counts it.
 
     Attributes:
@@ -77,7 +77,7 @@ class Cells:
         self.notices.append(Notice(severity, kind, f"{self.where}: {text}", hint))
 
 
-def read(path: str | Path) -> Cells:
+def read(path: str | Path) -> RawTable:
     """Read one table of any format and dialect.
 
     Raises:
@@ -100,9 +100,9 @@ def read(path: str | Path) -> Cells:
     return cells
 
 
-def of_frame(frame: pl.DataFrame, where: str) -> Cells:
+def of_frame(frame: pl.DataFrame, where: str) -> RawTable:
     """A data frame at hand; rows are counted from 1."""
-    return Cells(_plain(frame, where), range(1, frame.height + 1), where)
+    return RawTable(_plain(frame, where), range(1, frame.height + 1), where)
 
 
 # ------------------------------------------------------------------------------------------------------ bytes to text
@@ -157,7 +157,7 @@ def _bytes(path: Path, packed: str) -> bytes:
 # --------------------------------------------------------------------------------------------------------------- CSV
 
 
-def _csv(text: str, where: str) -> Cells:
+def _csv(text: str, where: str) -> RawTable:
     comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
     delimiter = _delimiter(text, comments)
     records = list(_records(text, delimiter, where))[comments:]
@@ -180,7 +180,7 @@ def _csv(text: str, where: str) -> Cells:
             column.append(cell.strip() or None)
     frame = pl.DataFrame([pl.Series(name, column, pl.String) for name, column in zip(names, columns, strict=True)])
     comma = delimiter != "," and any(_has_decimal_comma(frame[name]) for name in names)
-    return Cells(frame, [line for line, _ in data], where, comma)
+    return RawTable(frame, [line for line, _ in data], where, comma)
 
 
 def _records(text: str, delimiter: str, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -232,13 +232,13 @@ def _has_decimal_comma(series: pl.Series) -> bool:
 # -------------------------------------------------------------------------------------------------------------- JSON
 
 
-def _json(text: str, where: str, *, lines: bool) -> Cells:
+def _json(text: str, where: str, *, lines: bool) -> RawTable:
     records, rows = _json_lines(text, where) if lines else _json_file(text, where)
     names: dict[str, None] = {}
     for record in records:
         names.update(dict.fromkeys(record))
     columns = [pl.Series(name, [record.get(name) for record in records], pl.String) for name in names]
-    return Cells(pl.DataFrame(columns), rows, where)
+    return RawTable(pl.DataFrame(columns), rows, where)
 
 
 def _json_lines(text: str, where: str) -> tuple[list[dict[str, str | None]], list[int]]:
@@ -307,9 +307,9 @@ def _cell(value: Any) -> str | None:
 # -------------------------------------------------------------------------------------------------- Parquet, Feather
 
 
-def _binary(path: Path, kind: str) -> Cells:
+def _binary(path: Path, kind: str) -> RawTable:
     try:
-        frame = pl.read_parquet(path) if kind == ".parquet" else pl.read_ipc(path, memory_map=False)
+        frame = pl.read_parquet(path) if kind == ".parquet" else pl.read_ipc(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="is the file whole?") from None
     return of_frame(frame, str(path))
@@ -324,7 +324,7 @@ def _plain(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             if twice := set(fields.columns) & set(frame.columns):
                 raise InputError(f"{where}: two columns are called {min(twice)!r}", hint="rename one of them")
             frame = frame.drop(name).hstack(fields)
-    wanted: dict[str, Any] = {}
+    wanted: dict[str, type[pl.DataType]] = {}
     for name, kind in frame.schema.items():
         if isinstance(kind, pl.Categorical | pl.Enum):
             wanted[name] = pl.String
@@ -332,4 +332,4 @@ def _plain(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             wanted[name] = pl.Float64
         elif kind.is_integer():
             wanted[name] = pl.Int64 if kind != pl.UInt64 and kind != pl.Int128 else pl.Float64
-    return frame.cast(wanted)
+    return frame.with_columns(pl.col(name).cast(kind) for name, kind in wanted.items())

@@ -9,7 +9,7 @@ from typing import Literal
 
 from babelscale import languages
 from babelscale.errors import InputError
-from babelscale.tabular.cells import Cells
+from babelscale.tabular.cells import RawTable
 from babelscale.tabular.codes import FLORES
 
 Kind = Literal["count", "number", "integer", "text", "code"]
@@ -80,7 +80,7 @@ class Columns:
         return name in self.single or name in self.wide
 
 
-def resolve(cells: Cells, mapping: Mapping[str, str] | None = None) -> Columns:
+def resolve(cells: RawTable, mapping: Mapping[str, str] | None = None) -> Columns:
     """Say what every column of a table holds. What `mapping` (ours -> theirs) names comes first.
 
     Raises:
@@ -105,7 +105,7 @@ def resolve(cells: Cells, mapping: Mapping[str, str] | None = None) -> Columns:
     return found
 
 
-def _mapped(cells: Cells, mapping: Mapping[str, str]) -> Columns:
+def _mapped(cells: RawTable, mapping: Mapping[str, str]) -> Columns:
     """Ours are fields, `covariates.NAME`, and `loss.sw` for the column of one language."""
     found = Columns()
     for ours, theirs in mapping.items():
@@ -123,7 +123,7 @@ def _mapped(cells: Cells, mapping: Mapping[str, str]) -> Columns:
     return found
 
 
-def _by_alias(cells: Cells, found: Columns, taken: set[str]) -> None:
+def _by_alias(cells: RawTable, found: Columns, taken: set[str]) -> None:
     """Columns by their whole name without case and punctuation, then by its last part (`model.n_params`)."""
     aliases = {alias: name for name, (_, written) in FIELDS.items() for alias in (_bare(name), *written.split())}
     for bare in (_bare, _last):
@@ -148,7 +148,7 @@ def _by_alias(cells: Cells, found: Columns, taken: set[str]) -> None:
             cells.notice("notice", "alias", f"column {names[0]!r} is read as {ours}")
 
 
-def _without_repeated_names(cells: Cells, found: Columns, taken: set[str]) -> None:
+def _without_repeated_names(cells: RawTable, found: Columns, taken: set[str]) -> None:
     """A column such as `name` is no `run` where rows of one name differ in nothing that tells them apart."""
     name = found.single.get("run", "run")
     if name == "run":
@@ -162,7 +162,7 @@ def _without_repeated_names(cells: Cells, found: Columns, taken: set[str]) -> No
         )
 
 
-def _by_language(cells: Cells, names: list[str], found: Columns, taken: set[str]) -> None:
+def _by_language(cells: RawTable, names: list[str], found: Columns, taken: set[str]) -> None:
     """Columns of one language each, grouped by their name without the code."""
     templates: dict[tuple[str, str], dict[str, str]] = {}
     for name in names:
@@ -187,7 +187,7 @@ def _by_language(cells: Cells, names: list[str], found: Columns, taken: set[str]
         )
 
 
-def _same_as_single(cells: Cells, found: Columns, field_name: str, columns: dict[str, str]) -> bool:
+def _same_as_single(cells: RawTable, found: Columns, field_name: str, columns: dict[str, str]) -> bool:
     """Whether the one column by language repeats a column of its field; then the one by language is kept."""
     single = found.single.get(field_name)
     if single is None or len(columns) > 1 or field_name == "tokens":
@@ -220,7 +220,7 @@ def _is_code(text: str) -> bool:
     return bool(rest) and languages.is_well_formed(text) and (first in languages.table() or first == "x")
 
 
-def _tell_unused(cells: Cells, found: Columns) -> None:
+def _tell_unused(cells: RawTable, found: Columns) -> None:
     for name in found.unused:
         if _bare(name) in _PERPLEXITY and not found.has("loss"):
             raise InputError(

@@ -13,7 +13,7 @@ import polars as pl
 
 from babelscale.errors import InputError
 from babelscale.languages import UNDETERMINED
-from babelscale.tabular.cells import Cells, Notice
+from babelscale.tabular.cells import Notice, RawTable
 from babelscale.tabular.codes import members_beside_macro, translate
 from babelscale.tabular.columns import FIELDS, WIDE_FIELDS, Columns, resolve
 from babelscale.tabular.numbers import numbers
@@ -59,7 +59,7 @@ class Options:
     tokens_per_step: float | None = None
 
 
-def to_tables(cells: Cells, options: Options | None = None) -> Tables:
+def to_tables(cells: RawTable, options: Options | None = None) -> Tables:
     """The three tables of one flat table.
 
     Raises:
@@ -89,7 +89,7 @@ def to_tables(cells: Cells, options: Options | None = None) -> Tables:
 # ------------------------------------------------------------------------------------------------- cells to long rows
 
 
-def _with_constants(cells: Cells, options: Options) -> Cells:
+def _with_constants(cells: RawTable, options: Options) -> RawTable:
     """The options' constants as columns of text, and tokens from steps."""
     constants = options.constants or {}
     for name in constants:
@@ -101,7 +101,7 @@ def _with_constants(cells: Cells, options: Options) -> Cells:
     return replace(cells, frame=frame)
 
 
-def _check_required(cells: Cells, columns: Columns, options: Options) -> None:
+def _check_required(cells: RawTable, columns: Columns, options: Options) -> None:
     given = {
         "params": columns.has("params"),
         "tokens": columns.has("tokens")
@@ -127,7 +127,7 @@ def _check_required(cells: Cells, columns: Columns, options: Options) -> None:
     )
 
 
-def _long(cells: Cells, columns: Columns) -> pl.DataFrame:
+def _long(cells: RawTable, columns: Columns) -> pl.DataFrame:
     """One row a language of a run; `_index` is the row of `cells`."""
     single = {name: _values(cells, theirs, FIELDS[name][0]).alias(name) for name, theirs in columns.single.items()}
     single |= {name: _values(cells, theirs, "number").alias(name) for name, theirs in columns.covariates.items()}
@@ -162,7 +162,7 @@ def _wide_name(name: str, columns: Columns) -> str:
     return "tokens_of_language" if name == "tokens" and "tokens" in columns.single else name
 
 
-def _values(cells: Cells, name: str, kind: str) -> pl.Series:
+def _values(cells: RawTable, name: str, kind: str) -> pl.Series:
     series = cells.frame[name]
     if kind in ("text", "code"):
         if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
@@ -188,7 +188,7 @@ def _values(cells: Cells, name: str, kind: str) -> pl.Series:
 _YAML = "YAML reads the code no (Norwegian) as false; write it in quotation marks"
 
 
-def _with_codes(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
+def _with_codes(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     if "language" not in flat.columns:
         return flat.with_columns(language=pl.lit(UNDETERMINED))
     empty = flat["language"].is_null().arg_max()
@@ -223,14 +223,14 @@ def _with_codes(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
     return flat.with_columns(pl.col("language").replace_strict(changed))
 
 
-def _at(cells: Cells, flat: pl.DataFrame, row: int) -> str:
+def _at(cells: RawTable, flat: pl.DataFrame, row: int) -> str:
     return cells.at(flat["_index"][row])
 
 
 # ---------------------------------------------------------------------------------------------------- runs and steps
 
 
-def _with_runs(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
+def _with_runs(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     if "run" in flat.columns:
         empty = flat["run"].is_null().arg_max()
         if empty is not None and flat["run"][empty] is None:
@@ -267,7 +267,7 @@ def _grows(flat: pl.DataFrame) -> bool:
     )
 
 
-def _check_one_row(cells: Cells, flat: pl.DataFrame) -> None:
+def _check_one_row(cells: RawTable, flat: pl.DataFrame) -> None:
     keys = ["run", "language", *(name for name in ("split", "lr_state", "seed") if name in flat.columns)]
     several = flat.filter(pl.struct(keys).is_duplicated())
     if several.height and "tokens" in several.columns:
@@ -279,7 +279,7 @@ def _check_one_row(cells: Cells, flat: pl.DataFrame) -> None:
             )
 
 
-def _without_unfinished(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
+def _without_unfinished(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     if "state" not in flat.columns:
         return flat
     unfinished = flat.filter(pl.col("state").str.to_lowercase().is_in(_UNFINISHED))
@@ -294,7 +294,7 @@ def _without_unfinished(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
 # ------------------------------------------------------------------------------------------------------------- tokens
 
 
-def _with_tokens(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Options) -> pl.DataFrame:
+def _with_tokens(cells: RawTable, flat: pl.DataFrame, columns: Columns, options: Options) -> pl.DataFrame:
     """`tokens` of the row's language, from shares, from the run's total, from operations or from steps."""
     flat = _computed(cells, flat, columns, options)
     if "tokens_of_language" in flat.columns:
@@ -322,7 +322,7 @@ def _with_tokens(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Op
     return flat
 
 
-def _computed(cells: Cells, flat: pl.DataFrame, columns: Columns, options: Options) -> pl.DataFrame:
+def _computed(cells: RawTable, flat: pl.DataFrame, columns: Columns, options: Options) -> pl.DataFrame:
     """Tokens from operations or from steps, where the options say so; they are those of the whole run."""
     if options.tokens_per_step is None and not options.tokens_from_flops:
         return flat
@@ -343,7 +343,7 @@ def _steps(flat: pl.DataFrame) -> list[str]:
     return ["step"] if "step" in flat.columns else []
 
 
-def _from_shares(cells: Cells, flat: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+def _from_shares(cells: RawTable, flat: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     total = "total_tokens" if "total_tokens" in flat.columns else "tokens"
     if total == "tokens" and "tokens" in columns.single and not columns.wide:
         # A long table with `tokens` and `share`: the shares say which of the two meanings `tokens` has.
@@ -371,7 +371,7 @@ def _from_shares(cells: Cells, flat: pl.DataFrame, columns: Columns) -> pl.DataF
     return flat if total == "tokens" else flat.drop(total)
 
 
-def _check_totals(cells: Cells, flat: pl.DataFrame, options: Options) -> None:
+def _check_totals(cells: RawTable, flat: pl.DataFrame, options: Options) -> None:
     """Refuse a table whose `tokens` are those of the run in every row of a language."""
     if options.tokens_are == "language" or "run" not in flat.columns:
         return
@@ -424,7 +424,7 @@ def _about_one(ratio: pl.Series) -> bool:
 # ---------------------------------------- states, units, tables
 
 
-def _with_states(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
+def _with_states(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     stepped = "step" in flat.columns
     if not stepped:
         flat = flat.with_columns(step=pl.lit(0, pl.Int64))
@@ -450,7 +450,7 @@ def _with_states(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
     return flat
 
 
-def _check_repeated(cells: Cells, flat: pl.DataFrame) -> None:
+def _check_repeated(cells: RawTable, flat: pl.DataFrame) -> None:
     alike = flat.filter(pl.struct(pl.exclude("_index")).is_duplicated())
     if alike.height:
         first = alike.row(0, named=True)
@@ -460,7 +460,7 @@ def _check_repeated(cells: Cells, flat: pl.DataFrame) -> None:
         )
 
 
-def _check_units(cells: Cells, flat: pl.DataFrame) -> None:
+def _check_units(cells: RawTable, flat: pl.DataFrame) -> None:
     for name, check, what in (
         ("params", pl.col("params") <= 0, "not positive"),
         ("tokens", pl.col("tokens") < 0, "negative"),
@@ -479,7 +479,7 @@ def _check_units(cells: Cells, flat: pl.DataFrame) -> None:
         cells.notice("error", "unit", text, hint)
 
 
-def _split(cells: Cells, flat: pl.DataFrame) -> Tables:
+def _split(cells: RawTable, flat: pl.DataFrame) -> Tables:
     for name in ("unique_tokens",):
         if name not in flat.columns:
             flat = flat.with_columns(pl.lit(None, pl.Float64).alias(name))
@@ -510,7 +510,7 @@ def _split(cells: Cells, flat: pl.DataFrame) -> Tables:
     )
 
 
-def _check_of_a_run(cells: Cells, flat: pl.DataFrame, own: Sequence[str]) -> None:
+def _check_of_a_run(cells: RawTable, flat: pl.DataFrame, own: Sequence[str]) -> None:
     for name in own:
         several = flat.group_by("run", maintain_order=True).agg(pl.col(name).drop_nulls().n_unique().alias("values"))
         several = several.filter(pl.col("values") > 1)
@@ -526,7 +526,7 @@ def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
-def _check_same(cells: Cells, flat: pl.DataFrame) -> None:
+def _check_same(cells: RawTable, flat: pl.DataFrame) -> None:
     """Rows of one language, run and step that differ in split or state have the same tokens."""
     counts = flat.group_by("run", "step", "language", maintain_order=True).agg(
         pl.col("tokens").n_unique().alias("values"), pl.col("_index")
@@ -540,7 +540,7 @@ def _check_same(cells: Cells, flat: pl.DataFrame) -> None:
         )
 
 
-def _losses(cells: Cells, flat: pl.DataFrame) -> pl.DataFrame:
+def _losses(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     """Totals: as they stand, or of one token."""
     null = pl.lit(None, pl.Float64)
     have = set(flat.columns)

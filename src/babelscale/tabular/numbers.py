@@ -6,14 +6,14 @@ import re
 import polars as pl
 
 from babelscale.errors import InputError
-from babelscale.tabular.cells import Cells
+from babelscale.tabular.cells import RawTable
 
 _SUFFIX = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _WITH_SUFFIX = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([kKmMbBgGtT])")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:([ ,.'_\u00a0\u202f])\d{3})(?:\1\d{3})*")
 
 
-def numbers(cells: Cells, name: str, *, counts: bool) -> pl.Series:
+def numbers(cells: RawTable, name: str, *, counts: bool) -> pl.Series:
     """A column as Float64; an empty cell is null.
 
     Args:
@@ -37,7 +37,7 @@ def numbers(cells: Cells, name: str, *, counts: bool) -> pl.Series:
     return values.alias(name)
 
 
-def _from_text(cells: Cells, series: pl.Series, counts: bool) -> pl.Series:
+def _from_text(cells: RawTable, series: pl.Series, counts: bool) -> pl.Series:
     plain = series.str.strip_chars()
     # Polars reads "nan" and "inf" as numbers too; only digits are meant here.
     digits = plain.str.contains(r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$")
@@ -51,7 +51,7 @@ def _from_text(cells: Cells, series: pl.Series, counts: bool) -> pl.Series:
     return pl.Series(series.name, found, pl.Float64)
 
 
-def _number(cells: Cells, index: int, name: str, text: str, counts: bool) -> float:
+def _number(cells: RawTable, index: int, name: str, text: str, counts: bool) -> float:
     if cells.decimal_comma and re.fullmatch(r"[+-]?\d+,\d*(?:[eE][+-]?\d+)?", text):
         return float(text.replace(",", "."))
     if counts:
@@ -65,7 +65,7 @@ def _number(cells: Cells, index: int, name: str, text: str, counts: bool) -> flo
     raise _refusal(cells, index, name, text, what or "is not a number")
 
 
-def _refusal(cells: Cells, index: int, name: str, value: object, what: str) -> InputError:
+def _refusal(cells: RawTable, index: int, name: str, value: object, what: str) -> InputError:
     hint = "leave the cell empty where nothing was measured, or remove the row"
     if "comma" in what:
         hint = "write a decimal point"
