@@ -129,10 +129,10 @@ class Runs(Result):
     @classmethod
     def from_flat(cls, frame: pl.DataFrame, where: str) -> "Runs":
         """Runs from one flat table (see `babelscale.tabular.layout`); rows are counted from 1."""
-        return cls.from_cells(tabular.of_frame(frame, where))
+        return cls.from_table(tabular.of_frame(frame, where))
 
     @classmethod
-    def from_cells(cls, cells: tabular.RawTable, options: tabular.Options | None = None) -> "Runs":
+    def from_table(cls, cells: tabular.RawTable, options: tabular.Options | None = None) -> "Runs":
         """Runs from the cells of one flat table; `notices` say how its columns were understood.
 
         Raises:
@@ -161,7 +161,7 @@ class Runs(Result):
             raise InputError(f"{path}: no such file or folder", hint="name a folder of runs, a study's or one table")
         if path.is_dir():
             return tables.steadily(path, lambda: cls._read_folder(path))
-        runs = tables.steadily(path, lambda: cls.from_cells(tabular.read(path), options))
+        runs = tables.steadily(path, lambda: cls.from_table(tabular.read(path), options))
         for notice in runs.notices:
             if notice.severity == "error":
                 raise InputError(notice.text, hint=notice.hint)

@@ -72,17 +72,6 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "unigram_nats": (pl.Float64, False, "positive"),
     },
 }
-FLAT: dict[str, Column] = {
-    "params": (pl.Float64, True, "positive"),
-    "tokens": (pl.Float64, True, "not negative"),
-    "loss": (pl.Float64, True, "positive"),
-    "run": (pl.String, False, "any"),
-    "language": (pl.String, False, "any"),
-    "unique_tokens": (pl.Float64, False, "positive"),
-    "flops": (pl.Float64, False, "positive"),
-    "mixture": (pl.String, False, "any"),
-    "seed": (pl.Int64, False, "any"),
-}
 _KEYS = {"runs": ["run"], "exposure": ["run", "step", "language"], "losses": ["run", "step", "language", "split"]}
 
 

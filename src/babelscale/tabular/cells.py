@@ -25,6 +25,7 @@ from babelscale.errors import InputError
 
 Severity = Literal["error", "warning", "notice"]
 MOST_BYTES = 2**30
+MOST_COLUMNS = 20_000
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 BINARY_ENDINGS = (".parquet", ".feather", ".arrow", ".ipc")
@@ -169,6 +170,8 @@ def _csv(text: str, where: str) -> RawTable:
         header and not header[-1] and all(len(row) < len(header) or not row[len(header) - 1].strip() for _, row in data)
     ):
         header.pop()
+    if len(header) > MOST_COLUMNS:
+        raise InputError(f"{where}: has {len(header)} columns", hint=f"a table of runs has at most {MOST_COLUMNS}")
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise InputError(f"{where}: two columns are called {twice[0]!r}", hint="rename or remove one of them")

@@ -7,6 +7,7 @@ name to a person, and a folder to make, of the three checked tables.
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,15 @@ def answer(job: dict[str, str]) -> dict[str, Any]:
 
 
 def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
-    from babelscale import tables
+    from babelscale import tabular
     from babelscale.runs import Runs
 
     _count_parquet(file, name)
-    frame = tables.read_frame(file)
-    if frame.height > ROWS:
-        raise _TooLarge(f"{frame.height} rows; {ROWS} at most")
-    _check_cells(frame, name)
-    runs = Runs.from_flat(frame, name)
+    table = replace(tabular.read(file), where=name)
+    if table.frame.height > ROWS:
+        raise _TooLarge(f"{table.frame.height} rows; {ROWS} at most")
+    _check_cells(table)
+    runs = Runs.from_table(table)
     languages, targets = runs.languages, runs.targets
     if len(runs) > RUNS:
         raise _TooLarge(f"{len(runs)} runs; {RUNS} at most")
@@ -99,30 +100,31 @@ def _count_parquet(file: Path, name: str) -> None:
         raise _TooLarge(f"{rows} rows; {ROWS} at most")
 
 
-def _check_cells(frame: Any, name: str) -> None:
+def _check_cells(table: Any) -> None:
     """Names are drawn and listed, so none is longer than a line or two; numbers are multiplied, so none is beyond all
     measure.
     """
     import polars as pl
 
     from babelscale.errors import InputError
+    from babelscale.tabular.columns import FIELDS, resolve
 
-    first = 2 if name.lower().endswith(".csv") else 1  # rows are counted as an editor does, the header as line 1
-    for column in frame.columns:
-        cells = frame[column]
-        if column in ("run", "language", "mixture") and cells.dtype == pl.String:
+    columns = resolve(replace(table, notices=[]))
+    read = [(theirs, FIELDS[ours][0]) for ours, theirs in columns.single.items()]
+    read += [(theirs, FIELDS[ours][0]) for ours, by_code in columns.wide.items() for theirs in by_code.values()]
+    for column, kind in read:
+        cells = table.frame[column]
+        if kind in ("text", "code") and cells.dtype == pl.String:
             lengths = cells.str.len_chars().fill_null(0)
             row = (lengths > TEXT).arg_max()
             if row is not None and lengths[row] > TEXT:
-                raise InputError(
-                    f"{name}: row {row + first}, {column}: {lengths[row]} characters", hint=f"{TEXT} at most"
-                )
-        if column in ("params", "tokens", "loss", "unique_tokens", "flops"):
+                raise InputError(f"{table.at(row)}, {column}: {lengths[row]} characters", hint=f"{TEXT} at most")
+        elif kind in ("count", "number") and (cells.dtype == pl.String or cells.dtype.is_numeric()):
             sizes = cells.cast(pl.Float64, strict=False).abs().fill_null(0.0).fill_nan(0.0)
             beyond = (sizes > MOST) | ((sizes < 1 / MOST) & (sizes > 0))
             if (row := beyond.arg_max()) is not None and beyond[row]:
                 raise InputError(
-                    f"{name}: row {row + first}, {column}: {cells[row]} is beyond all measure",
+                    f"{table.at(row)}, {column}: {cells[row]} is beyond all measure",
                     hint=f"numbers lie between {1 / MOST:g} and {MOST:g}",
                 )
 
