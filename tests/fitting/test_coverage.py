@@ -59,7 +59,7 @@ def test_repeats_of_three_runs_are_never_believed_in_silence(
     # Seed 16: the three runs agree by chance on a lambda a hundred times too large.
     for seed in (0, 16):
         found = fit(law, simulate(law, CHINCHILLA | {"beta": 0.3478} | repeats, few, seed=seed), resamples=30)
-        assert any(note.startswith(name) and "rests on 3 runs" in note for note in found.notes)
+        assert any(note.startswith(name) and "depends on 3 runs" in note for note in found.notes)
 
 
 def test_parameters_that_are_identified_are_not_called_flat(atlas_runs: Runs) -> None:

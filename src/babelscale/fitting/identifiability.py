@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting.objective import Array, FitProblem
+from babelscale.formatting import plural
 from babelscale.laws import IdentifiabilityConstraint, Parameter, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
@@ -222,5 +223,5 @@ def notes_on_support(law: ScalingLaw, allocation: Allocation, run: NDArray[np.st
     for support in law.supports(allocation):
         count = len(set(run[support.rows]))
         if support.parameter not in fixed and 0 < count < support.enough:
-            notes.append(support.one if count == 1 else support.several.format(count=count))
+            notes.append(support.sentence.format(runs=plural(count, "run")))
     return notes

@@ -3,6 +3,7 @@
 Longpre et al. (2025), arXiv 2510.22037, section 3. Its fitting recipe, lambda and tau were not published.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from babelscale.runs import Runs
 
 OTHER = "other"
+# A logarithm with its first and second derivatives by name.
+Derivatives = tuple[Array, Mapping[str, Array], Mapping[tuple[str, str], Array]]
 _FEW = 3  # runs with a source, fewer of which are noted
 
 
 @dataclass(frozen=True)
-class Streams:
+class LanguageStreams:
     """Tokens by stream (target, sources, other), each shape (streams, n); see `saturation.split`."""
 
     log_N: NDArray[np.float64]
@@ -45,8 +48,8 @@ class AdaptiveTransfer(ScalingLaw):
     tokens of the languages in D_other. Three forms: `sources=(), other=False` sees D_t only; `sources=()` adds D_other;
     with sources each has a tau of its own. `tied` sets beta = alpha, as the authors' group does in its fits.
 
-    Parameters: E, A, B, alpha, beta, lambda (how fast repeats lose worth), tau_<code> (worth of a source's token in
-    target tokens; negative where it interferes), tau_other.
+    Parameters: E, A, B, alpha, beta, lambda (how fast repeated tokens lose value), tau_<code> (value of a token of a
+    source in target tokens; negative where it interferes), tau_other.
     """
 
     target: str
@@ -93,7 +96,7 @@ class AdaptiveTransfer(ScalingLaw):
             BETA,
             Parameter(
                 "lambda",
-                "how fast repeats lose worth; 1/lambda epochs are worth one",
+                "how fast repeated tokens lose value; 1/lambda epochs are worth one",
                 1e-3,
                 100.0,
                 (0.03, 0.3),
@@ -122,15 +125,17 @@ class AdaptiveTransfer(ScalingLaw):
             U.append(np.where(unique > 0, unique, np.inf))
         return D, U
 
-    def prepare(self, allocation: Allocation) -> Streams:
+    def prepare(self, allocation: Allocation) -> LanguageStreams:
         D, U = self.streams(allocation)
-        return Streams(np.log(allocation.params), *split(np.stack(D), np.stack(U)))
+        return LanguageStreams(np.log(allocation.params), *split(np.stack(D), np.stack(U)))
 
     def D_eff(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> Array:
         """Effective tokens, in tokens of the target. Not positive where the law has no loss."""
         return self.effective({k: np.asarray(v) for k, v in parameters.items()}, self.prepare(allocation))[0]
 
-    def effective(self, p: Mapping[str, Array], x: Streams) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
+    def effective(
+        self, p: Mapping[str, Array], x: LanguageStreams
+    ) -> tuple[Array, dict[str, Array], dict[tuple, Array]]:
         """D_eff and its derivatives by lambda and tau."""
         total: Array = np.zeros(())
         by_lambda: Array = np.zeros(())
@@ -156,84 +161,72 @@ class AdaptiveTransfer(ScalingLaw):
         hessian["lambda", "lambda"] = twice
         return total, gradient, hessian
 
-    def terms(self, shape: Mapping[str, Array], x: Streams) -> Mapping[str, Term]:
-        total, gradient, hessian = self.effective(shape, x)
+    def log_effective(self, p: Mapping[str, Array], x: LanguageStreams) -> Derivatives:
+        """log D_eff, NaN where D_eff is not positive, and its first and second derivatives by lambda and tau."""
+        total, gradient, hessian = self.effective(p, x)
         with np.errstate(divide="ignore", invalid="ignore"):
             total = np.where(np.real(total) > 0, total, np.nan)
-            log_D = np.log(total)
-            g = {name: value / total for name, value in gradient.items()}
-            beta = shape["beta"]
-            first = {"beta": -log_D} | {name: -beta * value for name, value in g.items()}
-            second: dict[tuple[str, str], Array] = {("beta", name): -value for name, value in g.items()}
-            names = list(g)
-            for i, a in enumerate(names):
-                for b in names[i:]:
-                    pair = hessian.get((a, b), hessian.get((b, a)))
-                    curve = g[a] * g[b] if pair is None else g[a] * g[b] - pair / total
-                    second[a, b] = beta * curve
+            first = {name: value / total for name, value in gradient.items()}
+            second = {}
+            for a, b in itertools.combinations_with_replacement(first, 2):
+                second[a, b] = hessian.get((a, b), hessian.get((b, a), 0.0)) / total - first[a] * first[b]
+            return np.log(total), first, second
+
+    def terms(self, shape: Mapping[str, Array], x: LanguageStreams) -> Mapping[str, Term]:
+        log_D, first, second = self.log_effective(shape, x)
+        alpha, beta = shape["alpha"], shape["beta"]
+        gradient = {"beta": -log_D} | {name: -beta * slope for name, slope in first.items()}
+        hessian = {("beta", name): -slope for name, slope in first.items()}
+        hessian |= {pair: -beta * bend for pair, bend in second.items()}
         return {
             "E": Term(x.log_N * 0, {}),
-            "A": Term(-shape["alpha"] * x.log_N, {"alpha": -x.log_N}),
-            "B": Term(-beta * log_D, first, second),
+            "A": Term(-alpha * x.log_N, {"alpha": -x.log_N}),
+            "B": Term(-beta * log_D, gradient, hessian),
         }
 
     def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         D, U = self.streams(allocation)
         found: list[IdentifiabilityConstraint] = []
         if not any((d > u).any() for d, u in zip(D, U, strict=True)):
+            at = f"{LAMBDA:.3g} (1/R_D* of Muennighoff et al. 2023)"
             found.append(
-                IdentifiabilityConstraint(
-                    "lambda",
-                    "lambda is not identified, because no run repeats its data; it is held at "
-                    f"{LAMBDA:.3g} (1/R_D* of Muennighoff et al. 2023). Runs of several epochs on little unique data "
-                    "would identify it.",
-                    LAMBDA,
+                IdentifiabilityConstraint.fix(
+                    "lambda", "no run repeats its data", "Runs of several epochs on little unique data", LAMBDA, at=at
                 )
             )
-        kept: list[tuple[str, Array]] = []
+        identified: list[tuple[str, Array]] = []
         for name, d in zip(self.tau_names, D[1:], strict=True):
-            found += self._tau_restriction(name, d, D[0], kept)
+            constraint = self._constraint_of_tau(name, d, D[0], identified)
+            if constraint is None:
+                identified.append((name, d))
+            else:
+                found.append(constraint)
         return tuple(found)
 
-    def _tau_restriction(
-        self, name: str, d: Array, own: Array, kept: list[tuple[str, Array]]
-    ) -> list[IdentifiabilityConstraint]:
+    def _constraint_of_tau(
+        self, name: str, d: Array, of_target: Array, identified: list[tuple[str, Array]]
+    ) -> IdentifiabilityConstraint | None:
         who = "any other language" if name == f"tau_{OTHER}" else name[4:]
         if not (d > 0).any():
-            return [
-                IdentifiabilityConstraint(
-                    name,
-                    f"{name} is not identified, because no run trains {self.target} beside {who}; it is held at 0. "
-                    f"A run that mixes the two would identify it.",
-                )
-            ]
-        if _proportional(d, own):
-            return [
-                IdentifiabilityConstraint(
-                    name,
-                    f"{name} is not identified, because {who} always comes in the same ratio to {self.target}; it is "
-                    f"held at 0. A run with another ratio, or of {self.target} alone, would identify it.",
-                )
-            ]
-        for earlier, other in kept:
+            reason, remedy = f"no run trains {self.target} together with {who}", "A run that mixes the two"
+            return IdentifiabilityConstraint.fix(name, reason, remedy)
+        if _proportional(d, of_target):
+            reason = f"{who} always has the same ratio to {self.target}"
+            return IdentifiabilityConstraint.fix(name, reason, f"A run with another ratio, or of {self.target} alone,")
+        for earlier, other in identified:
             if _proportional(d, other):
-                return [
-                    IdentifiabilityConstraint(
-                        name,
-                        f"{name} and {earlier} cannot be told apart, because their tokens always come in the same "
-                        "ratio; they share one value. A run with only one of the two would tell them apart.",
-                        tie=earlier,
-                    )
-                ]
-        kept.append((name, d))
-        return []
+                sentence = (
+                    f"{name} and {earlier} cannot be told apart, because their tokens always have the same ratio; they "
+                    "share one value. A run with only one of the two would tell them apart."
+                )
+                return IdentifiabilityConstraint(name, sentence, tie=earlier)
+        return None
 
     def supports(self, allocation: Allocation) -> tuple[Support, ...]:
         found = [repeating("lambda", allocation.languages, allocation)]
         for code in self.sources:
-            said = f"tau_{code} rests on {{count}} {{runs}}; more runs with {code} would confirm it."
-            one, several = said.format(count=1, runs="run"), said.format(count="{count}", runs="runs")
-            found.append(Support(f"tau_{code}", allocation.D(code) > 0, _FEW, one, several))
+            sentence = f"tau_{code} depends on {{runs}} with {code}; more would confirm it."
+            found.append(Support(f"tau_{code}", allocation.D(code) > 0, _FEW, sentence))
         return tuple(found)
 
     def in_domain(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> NDArray[np.bool_]:
@@ -263,7 +256,7 @@ def _tau(code: str) -> Parameter:
     other = code == OTHER
     return Parameter(
         f"tau_{code}",
-        f"worth of a token of {code} in target tokens",
+        f"value of a token of {code} in target tokens",
         -2.0,
         1.5,
         (0.0, 0.2),

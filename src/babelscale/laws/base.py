@@ -71,26 +71,37 @@ class Term:
 
 @dataclass(frozen=True)
 class IdentifiabilityConstraint:
-    """A parameter that certain runs cannot identify: held at `value` or equal to parameter `tie`, and why."""
+    """A parameter that certain runs cannot identify: fixed at `value` or equal to parameter `tie`, and why."""
 
     parameter: str
     sentence: str
     value: float = 0.0
     tie: str | None = None
 
+    @classmethod
+    def fix(
+        cls, parameter: str, reason: str, remedy: str, value: float = 0.0, *, at: str = "", label: str = ""
+    ) -> Self:
+        """A parameter fixed at a value, with the sentence made from the reason and the runs that would help.
+
+        Args:
+            at: the value in words. label: the parameter in words.
+        """
+        why = f"{label or parameter} is not identified, because {reason}; it is fixed at {at or f'{value:g}'}."
+        return cls(parameter, f"{why} {remedy} would identify it.", value)
+
 
 @dataclass(frozen=True)
 class Support:
-    """The runs that a parameter rests on: where the mask `rows` (n,) holds. Fewer than `enough` of them are noted.
+    """The runs that determine a parameter: where the mask `rows` (n,) holds. Fewer than `enough` of them are noted.
 
-    `one` and `several` are the sentences for one run and for `{count}` runs.
+    `sentence` is the note, with `{runs}` for their number.
     """
 
     parameter: str
     rows: NDArray[np.bool_]
     enough: int
-    one: str
-    several: str
+    sentence: str
 
 
 SIZES, AMOUNTS = "runs of more different sizes", "runs of more different token counts"

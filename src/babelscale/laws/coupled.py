@@ -1,4 +1,4 @@
-"""The coupled law: size and data make up for each other inside one power. Videau et al. (2026), arXiv 2608.07222.
+"""The coupled law: size and data compensate for each other inside one power. Videau et al. (2026), arXiv 2608.07222.
 
 The paper ("Skaling") writes (A / N^alpha + B / D^beta)^k + E. Here A^k stands before the bracket and R = B / A inside
 it, so that the law is linear in its coefficients. k = 1 is the law of Chinchilla.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from babelscale.allocation import Allocation
-from babelscale.laws.adaptive_transfer import AdaptiveTransfer
+from babelscale.laws.adaptive_transfer import AdaptiveTransfer, Derivatives
 from babelscale.laws.base import (
     ALPHA,
     BETA,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _STARTS = (0.1, 0.2, 0.35, 0.6, 1.0)
 _RATIO = Parameter(
     "R",
-    "scale of the data's part beside that of the size, B / A of the paper",
+    "scale of the data term relative to the size term, B / A of the paper",
     1e-10,
     1e10,
     (0.01, 1.0, 100.0),
@@ -47,7 +47,6 @@ _POWER = Parameter(
     default=0.4,
     identified_by="runs of more sizes, each with several token counts",
 )
-Data = tuple[Array, Mapping[str, Array], Mapping[tuple[str, str], Array]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Coupled(ScalingLaw):
     def prepare(self, allocation: Allocation) -> Any:
         return logs(allocation.params, self.D(allocation))
 
-    def data(self, shape: Mapping[str, Array], x: Any) -> Data:
+    def data(self, shape: Mapping[str, Array], x: Any) -> Derivatives:
         """log of the tokens that count, with its first and second derivatives by further parameters."""
         return x[1], {}, {}
 
@@ -124,17 +123,12 @@ class Coupled(ScalingLaw):
         if min(sizes, amounts) > 2:
             return ()
         few = "sizes" if sizes <= amounts else "token counts"
-        return (
-            IdentifiabilityConstraint(
-                "k",
-                f"k is not identified, because fewer than three {few} do not tell how size and data combine; it is "
-                "held at 1, where they add. Runs of three sizes with three token counts would identify it.",
-                1.0,
-            ),
-        )
+        reason = f"fewer than three {few} do not show how size and data combine"
+        remedy = "Runs of three sizes with three token counts"
+        return (IdentifiabilityConstraint.fix("k", reason, remedy, 1.0, at="1, where they add"),)
 
     def defaults(self, allocation: Allocation) -> dict[str, float]:
-        """As for every law; R makes size and data count alike at the middle of the allocations."""
+        """As for every law; R makes size and data equally important at the middle of the allocations."""
         found = {parameter.name: parameter.supposed for parameter in self.shape}
         x = self.prepare(allocation)
         log_D = self.data({name: np.asarray(value) for name, value in found.items()}, x)[0]
@@ -183,15 +177,8 @@ class CoupledTransfer(Coupled):
     def prepare(self, allocation: Allocation) -> Any:
         return logs(allocation.params, 1.0)[0], self.transfer.prepare(allocation)
 
-    def data(self, shape: Mapping[str, Array], x: Any) -> Data:
-        total, gradient, hessian = self.transfer.effective(shape, x[1])
-        total = np.where(np.real(total) > 0, total, np.nan)
-        first = {name: value / total for name, value in gradient.items()}
-        names, second = list(first), {}
-        for i, a in enumerate(names):
-            for b in names[i:]:
-                second[a, b] = hessian.get((a, b), hessian.get((b, a), 0.0)) / total - first[a] * first[b]
-        return np.log(total), first, second
+    def data(self, shape: Mapping[str, Array], x: Any) -> Derivatives:
+        return self.transfer.log_effective(shape, x[1])
 
     def in_domain(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> NDArray[np.bool_]:
         return self.transfer.in_domain(parameters, allocation)

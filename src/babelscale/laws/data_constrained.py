@@ -1,4 +1,4 @@
-"""The data-constrained law: repeated tokens and excess parameters lose their worth.
+"""The data-constrained law: repeated tokens and excess parameters lose their value.
 
 Muennighoff et al. (2023), arXiv 2305.16264, equations 5 to 8.
 """
@@ -58,7 +58,7 @@ class DataConstrained(ScalingLaw):
     def shape(self) -> tuple[Parameter, ...]:
         repeats = Parameter(
             "R_D",
-            "repeated epochs after which data lose their worth",
+            "repeated epochs after which data lose their value",
             0.01,
             1e3,
             (3.0, 30.0),
@@ -68,7 +68,7 @@ class DataConstrained(ScalingLaw):
         )
         excess = Parameter(
             "R_N",
-            "excess parameters' worth, in multiples of N_opt",
+            "value of excess parameters, in multiples of N_opt",
             0.01,
             1e3,
             (3.0, 30.0),
@@ -106,23 +106,14 @@ class DataConstrained(ScalingLaw):
         (_, _, excess), (_, _, repeats) = self.prepare(allocation)
         found = []
         if not repeats.any():
+            at, remedy = f"{1 / LAMBDA:.4g} (Muennighoff et al. 2023)", "Runs of several epochs on little unique data"
             found.append(
-                IdentifiabilityConstraint(
-                    "R_D",
-                    f"R_D* is not identified, because no run repeats its data; it is held at {1 / LAMBDA:.4g} "
-                    "(Muennighoff et al. 2023). Runs of several epochs on little unique data would identify it.",
-                    1 / LAMBDA,
-                )
+                IdentifiabilityConstraint.fix("R_D", "no run repeats its data", remedy, 1 / LAMBDA, at=at, label="R_D*")
             )
         if self.sizes and not excess.any():
-            found.append(
-                IdentifiabilityConstraint(
-                    "R_N",
-                    "R_N* is not identified, because no run is larger than its unique data warrant; it is held at "
-                    "5.31 (Muennighoff et al. 2023). Larger models on the same data would identify it.",
-                    _EXCESS,
-                )
-            )
+            reason, remedy = "no run is larger than optimal for its unique data", "Larger models on the same data"
+            at = f"{_EXCESS:.3g} (Muennighoff et al. 2023)"
+            found.append(IdentifiabilityConstraint.fix("R_N", reason, remedy, _EXCESS, at=at, label="R_N*"))
         return tuple(found)
 
     def supports(self, allocation: Allocation) -> tuple[Support, ...]:

@@ -118,20 +118,16 @@ class Farseer(ScalingLaw):
     def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         sizes, amounts = (len(np.unique(np.round(100 * np.log(v)))) for v in (allocation.params, self.D(allocation)))
         defaults = {parameter.name: parameter.supposed for parameter in self.shape}
-        held: dict[str, tuple[str, float]] = {}
+        fixed: dict[str, tuple[str, float]] = {}
         if sizes < 2:
-            held = {f"a{k}": ("every run has the same size", 0.0) for k in (1, 2, 3)}
+            fixed = {f"a{k}": ("every run has the same size", 0.0) for k in (1, 2, 3)}
         if sizes < 3:
-            held |= {n: ("there are fewer than three sizes", defaults[n]) for n in ("alpha", "beta", "gamma")}
+            fixed |= {n: ("there are fewer than three sizes", defaults[n]) for n in ("alpha", "beta", "gamma")}
         if amounts < 3:
-            held["b1"] = ("there are fewer than three token counts", defaults["b1"])
-        more = {"b1": "token counts"}
+            fixed["b1"] = ("there are fewer than three token counts", defaults["b1"])
         return tuple(
-            IdentifiabilityConstraint(
-                name,
-                f"{name} is not identified, because {why}; it is held at {value:g}. Runs of more "
-                f"{more.get(name, 'sizes')} would identify it.",
-                value,
+            IdentifiabilityConstraint.fix(
+                name, reason, f"Runs of more {'token counts' if name == 'b1' else 'sizes'}", value
             )
-            for name, (why, value) in held.items()
+            for name, (reason, value) in fixed.items()
         )

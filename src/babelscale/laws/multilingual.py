@@ -61,13 +61,8 @@ class Multilingual(ScalingLaw):
         share = allocation.D(self.target) / allocation.total_tokens
         if np.ptp(share) > 1e-3 * share.max():
             return ()
-        return (
-            IdentifiabilityConstraint(
-                "gamma",
-                f"gamma is not identified, because {self.target} has the same share in every run; it is held at 0. "
-                "Runs with another share would identify it.",
-            ),
-        )
+        reason = f"{self.target} has the same share in every run"
+        return (IdentifiabilityConstraint.fix("gamma", reason, "Runs with another share"),)
 
     def falls_with(self, parameters: Mapping[str, float]) -> tuple[str, ...]:
         return ("params", "tokens") if parameters["gamma"] >= 0 else ("params",)

@@ -1,4 +1,4 @@
-"""The multilinguality law: the price of adding languages. ATLAS (arXiv 2510.22037), section 5."""
+"""The multilinguality law: the cost of adding languages. ATLAS (arXiv 2510.22037), section 5."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Multilinguality(ScalingLaw):
             BETA,
             Parameter(
                 "phi",
-                "capacity price of a language: N's term goes as K^phi",
+                "capacity that a language costs: N's term goes as K^phi",
                 -1.0,
                 1.0,
                 (0.0, 0.2),
@@ -43,7 +43,7 @@ class Multilinguality(ScalingLaw):
             ),
             Parameter(
                 "psi",
-                "data price of a language: D's term goes as K^psi",
+                "data that a language costs: D's term goes as K^psi",
                 -1.0,
                 1.0,
                 (0.0, -0.2),
@@ -70,11 +70,8 @@ class Multilinguality(ScalingLaw):
     def constraints(self, allocation: Allocation) -> tuple[IdentifiabilityConstraint, ...]:
         if np.ptp(self.K(allocation)) > 0:
             return ()
-        sentence = (
-            "{} is not identified, because every run has the same number of languages; it is held at 0. "
-            "Runs with more or fewer languages would identify it."
-        )
-        return tuple(IdentifiabilityConstraint(name, sentence.format(name)) for name in ("phi", "psi"))
+        reason, remedy = "every run has the same number of languages", "Runs with more or fewer languages"
+        return tuple(IdentifiabilityConstraint.fix(name, reason, remedy) for name in ("phi", "psi"))
 
     def separable(
         self, parameters: Mapping[str, Array], languages: Sequence[str], unique_tokens: Mapping[str, float]

@@ -293,7 +293,7 @@ def _notes(law: ScalingLaw, fits: list[Fit]) -> tuple[dict[str, list[str]], list
             # A sentence on one parameter begins with its name; the search's own report is none on the design.
             words = note.replace("R_D*", "R_D").replace("R_N*", "R_N").split(" ")
             about = [w for w in (words[0], words[2] if words[1:2] == ["and"] else "") if w in law.parameter_names]
-            if about and "rests on" not in note:
+            if about and "depends on" not in note:
                 for name in about:
                     spoken.setdefault(name, []).append(note)
             elif "starts agree" not in note and "losses left out" not in note:
