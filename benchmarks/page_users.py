@@ -54,7 +54,7 @@ class Person(threading.Thread):
             self.look()
             self.ask("transfer", "/view/transfer")
             self.look()
-            self.ask("curse", f"/view/curse?languages=4&to={self.random.randrange(6, 60)}")
+            self.ask("adding languages", f"/view/adding-languages?languages=4&to={self.random.randrange(6, 60)}")
             self.look()
 
     def look(self) -> None:

@@ -36,7 +36,7 @@ def test_this_machine_alone_is_served_unless_told(monkeypatch: pytest.MonkeyPatc
         "/static//etc/passwd",
         "/static/x/%2e%2e%2fheaders.py",
         "/static/x/vega.js%00.css",
-        "/static/x/page.css/../../served.py",
+        "/static/x/page.css/../../app_state.py",
         "/static/x/C:\\windows\\win.ini",
         "/static/x/__init__.py",
         "/../../../etc/passwd",

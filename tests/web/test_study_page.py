@@ -208,5 +208,5 @@ def test_the_page_needs_no_laboratory(study: Study) -> None:
 def test_every_state_of_the_filter_is_a_control() -> None:
     template = Path(page_of_study.__file__).parents[1] / "templates" / "study.html"
     offered = set(re.findall(r'\("(\w+)", "', template.read_text(encoding="utf-8")))
-    field = page_of_study.StudyQuestion.model_fields["state"].annotation
+    field = page_of_study.StudyQuery.model_fields["state"].annotation
     assert set(field.__args__) <= offered  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]

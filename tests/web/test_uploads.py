@@ -19,10 +19,10 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
-from babelscale.web import arriving, create_app, parse_client, uploads
-from babelscale.web.arriving import LIMIT
+from babelscale.web import create_app, parse_client, upload_endpoint, uploads
 from babelscale.web.pages.laws_sections import example
 from babelscale.web.parse_client import Refused, UploadParser
+from babelscale.web.upload_endpoint import LIMIT
 from babelscale.web.uploads import Uploads
 
 PART = 65536
@@ -320,7 +320,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(place: Place) -> None:
 
 def test_an_upload_that_stalls_is_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     before = place.left()
-    monkeypatch.setattr(arriving, "_SILENCE", 0.05)
+    monkeypatch.setattr(upload_endpoint, "_SILENCE", 0.05)
 
     async def stalled() -> AsyncIterator[dict]:
         yield {"type": "http.request", "body": CSV[:500], "more_body": True}

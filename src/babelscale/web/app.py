@@ -1,9 +1,9 @@
 """The page on this machine, and the JSON API under it.
 
-GET /plan, /transfer, /laws, /curse, /study    the pages; their state stands in the address
+GET /plan, /transfer, /laws, /adding-languages, /study    the pages; their state stands in the address
 GET /view/PAGE                                 what a page shows, as sections in JSON
 GET /api/...                                   the functions of the Python API; /api/openapi.json describes them
-POST /api/tables                               takes a table of runs (see `arriving`)
+POST /api/tables                               takes a table of runs (see `upload_endpoint`)
 GET /report                                    the report of what is served, as one file
 """
 
@@ -24,14 +24,16 @@ from starlette.routing import Route
 from babelscale.errors import DomainError, InputError
 from babelscale.reporting.report.build import report_html
 from babelscale.reporting.report.html import content_policy
-from babelscale.web import arriving, assets
-from babelscale.web.endpoints import Desk, Page, json_response, openapi, refusal
+from babelscale.web import assets, upload_endpoint
+from babelscale.web.app_state import SERVED, AppState
+from babelscale.web.endpoints import Dispatcher, Page, json_response, openapi, refusal
 from babelscale.web.headers import SafeHeaders
+from babelscale.web.job_queue import JobPending
 from babelscale.web.pages import ENDPOINTS, PAGES
-from babelscale.web.served import SERVED, Served
-from babelscale.web.work import Working
 
 LOCAL = ("localhost", "127.0.0.1")
+# Addresses of earlier versions, which saved links may hold.
+_MOVED = {"/curse": "/adding-languages", "/view/curse": "/view/adding-languages"}
 
 
 def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL) -> Starlette:
@@ -40,16 +42,17 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
     Args:
         hosts: names by which a browser may ask for it; every other Host is refused.
     """
-    served = Served(None if path is None else Path(path))
-    desk = Desk()
+    state = AppState(None if path is None else Path(path))
+    dispatcher = Dispatcher()
     routes = [
         Route("/", _home),
         assets.ROUTE,
-        _described(),
-        Route("/report", _report(served)),
-        arriving.route(served.uploads),
-        *(_shown(page, served) for page in PAGES),
-        *(endpoint.route(served, desk) for endpoint in ENDPOINTS),
+        _description(),
+        Route("/report", _report(state)),
+        upload_endpoint.route(state.uploads),
+        *(Route(path, _moved) for path in _MOVED),
+        *(_view(page, state) for page in PAGES),
+        *(endpoint.route(state, dispatcher) for endpoint in ENDPOINTS),
     ]
     middleware = [
         Middleware(SafeHeaders, hosts=hosts),
@@ -63,10 +66,10 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
 
     @asynccontextmanager
     async def whole_life(app: Starlette) -> AsyncIterator[None]:
-        desk.processes.start()
+        dispatcher.processes.start()
         yield
-        desk.close()
-        served.close()
+        dispatcher.close()
+        state.close()
 
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=whole_life)  # pyright: ignore[reportArgumentType]
 
@@ -111,37 +114,41 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def _shown(page: Page, served: Served) -> Route:
+def _view(page: Page, state: AppState) -> Route:
     def show(request: Request) -> Response:
         text = _TEMPLATES.get_template(page.template).render(
-            page=page, pages=PAGES, release=assets.release(), sources=served.sources, served=served
+            page=page, pages=PAGES, release=assets.release(), sources=state.sources, state=state
         )
         return HTMLResponse(text)
 
     return Route(f"/{page.name}", show)
 
 
-def _described() -> Route:
-    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS, arriving.OPERATION)))
+def _description() -> Route:
+    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS, upload_endpoint.OPERATION)))
 
 
-def _report(served: Served) -> Callable[[Request], Response]:
+def _report(state: AppState) -> Callable[[Request], Response]:
     def report(request: Request) -> Response:
-        if not served.walks:
+        if not state.has_runs:
             raise HTTPException(404, "no runs are served here; start it as `babelscale serve PATH`")
         try:
-            walk = served.walk(SERVED)
-        except Working as busy:
+            analysis = state.analysis(SERVED)
+        except JobPending as busy:
             text = _TEMPLATES.get_template("waiting.html").render(what=busy.what, done=busy.done, total=busy.total)
             return HTMLResponse(text, 202, headers={"refresh": "2"})
         policy = f"{content_policy()}; frame-ancestors 'none'"
-        return HTMLResponse(report_html(walk), headers={"content-security-policy": policy})
+        return HTMLResponse(report_html(analysis), headers={"content-security-policy": policy})
 
     return report
 
 
 def _home(request: Request) -> Response:
     return RedirectResponse(PAGES[0].name)
+
+
+def _moved(request: Request) -> Response:
+    return RedirectResponse(f"{_MOVED[request.url.path]}?{request.url.query}".removesuffix("?"), 308)
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -13,9 +13,9 @@ from starlette.routing import Route
 
 import babelscale
 from babelscale.errors import DomainError, InputError
-from babelscale.web.questions import Question
-from babelscale.web.served import PUBLISHED, Served
-from babelscale.web.work import Busy, Working
+from babelscale.web.app_state import PUBLISHED, AppState
+from babelscale.web.job_queue import JobPending, QueueFull
+from babelscale.web.query import Query
 from babelscale.web.worker_pool import AnswerPool
 
 # Answers of this process at once: more threads than CPUs would only make every one of them late.
@@ -33,31 +33,31 @@ class Endpoint:
     """
 
     path: str
-    question: type[Question]
-    answer: Callable[[Served, Any], Any]
-    says: str
+    question: type[Query]
+    answer: Callable[[AppState, Any], Any]
+    description: str
     heavy: bool = False
 
-    def respond(self, served: Served, query: Mapping[str, str]) -> Response:
+    def respond(self, state: AppState, query: Mapping[str, str]) -> Response:
         """The answer to a query, refusals included."""
         try:
-            found = self.answer(served, self.question.read(query))
-        except Working as busy:
+            found = self.answer(state, self.question.read(query))
+        except JobPending as busy:
             return json_response({"working": {"what": busy.what, "done": busy.done, "total": busy.total}}, 202)
-        except Busy as error:
+        except QueueFull as error:
             return refusal(error.message, error.hint, 503)
         except (InputError, DomainError) as error:
             return refusal(error.message, error.hint, 400)
         return found if isinstance(found, Response) else json_response(found)
 
-    def route(self, served: Served, desk: "Desk") -> Route:
+    def route(self, state: AppState, dispatcher: "Dispatcher") -> Route:
         async def respond(request: Request) -> Response:
-            return await desk.respond(self, served, dict(request.query_params))
+            return await dispatcher.respond(self, state, dict(request.query_params))
 
         return Route(self.path, respond, methods=["GET"])
 
 
-class Desk:
+class Dispatcher:
     """Chooses who answers: another process, a thread of this one, or the answers that were kept."""
 
     def __init__(self) -> None:
@@ -66,9 +66,9 @@ class Desk:
         self._there = anyio.CapacityLimiter(self.processes.count)
         self._kept: OrderedDict[str, Response] = OrderedDict()
 
-    async def respond(self, endpoint: Endpoint, served: Served, query: dict[str, str]) -> Response:
-        if not (endpoint.heavy and (query.get("source") or served.usual) == PUBLISHED):
-            return await anyio.to_thread.run_sync(endpoint.respond, served, query, limiter=self._here)
+    async def respond(self, endpoint: Endpoint, state: AppState, query: dict[str, str]) -> Response:
+        if not (endpoint.heavy and (query.get("source") or state.default_source) == PUBLISHED):
+            return await anyio.to_thread.run_sync(endpoint.respond, state, query, limiter=self._here)
         key = json.dumps([endpoint.path, sorted(query.items())])
         if (found := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
@@ -90,7 +90,7 @@ class Page:
 
     name: str
     title: str
-    says: str
+    description: str
     endpoints: Sequence[Endpoint]
 
     @property
@@ -125,8 +125,8 @@ def openapi(endpoints: Sequence[Endpoint], upload: dict[str, Any]) -> dict[str, 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "operationId": endpoint.path.strip("/").replace("/", "-"),
-        "summary": endpoint.says.partition(". ")[0],
-        "description": endpoint.says,
+        "summary": endpoint.description.partition(". ")[0],
+        "description": endpoint.description,
         "parameters": [
             {
                 "name": name,
@@ -140,15 +140,15 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": {"type": "object"}}}},
-            "202": _answer("it is being worked on: ask again", "Working"),
-            "400": _answer("the question cannot be answered", "Refusal"),
+            "202": _response("it is being worked on: ask again", "Working"),
+            "400": _response("the question cannot be answered", "Refusal"),
         },
     }
 
 
-def _answer(says: str, schema: str) -> dict[str, Any]:
+def _response(description: str, schema: str) -> dict[str, Any]:
     return {
-        "description": says,
+        "description": description,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
 

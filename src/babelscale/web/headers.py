@@ -50,14 +50,14 @@ class SafeHeaders:
             return
         await self._app(scope, receive, sending)
 
-    def _foreign(self, method: str, asked: Headers) -> str | None:
+    def _foreign(self, method: str, headers: Headers) -> str | None:
         """Why a request is another site's; None where it is not. Following a link here is fine."""
         reading = method in ("GET", "HEAD")
-        link = reading and asked.get("sec-fetch-mode") == "navigate"
-        if asked.get("sec-fetch-site") in ("cross-site", "same-site") and not link:
+        link = reading and headers.get("sec-fetch-mode") == "navigate"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not link:
             return "asked for by another site"
-        origin = asked.get("origin")
-        if origin is not None and not self._own(origin, asked.get("host", "")):
+        origin = headers.get("origin")
+        if origin is not None and not self._own(origin, headers.get("host", "")):
             return "asked for by a page of another origin"
         return None
 

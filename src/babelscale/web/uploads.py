@@ -33,7 +33,7 @@ class Uploads:
     _kept: "OrderedDict[str, Upload]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folder: "tempfile.TemporaryDirectory[str] | None" = None
-    arriving: int = 0
+    in_transit: int = 0
 
     @property
     def folder(self) -> Path:

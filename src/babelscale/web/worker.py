@@ -3,16 +3,16 @@
 from typing import Any
 
 from babelscale import workers
+from babelscale.web.app_state import AppState
 from babelscale.web.pages import ENDPOINTS
-from babelscale.web.served import Served
 
 
 def main() -> None:
-    served = Served()
+    state = AppState()
     by_path = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
-        response = by_path[question["path"]].respond(served, question["query"])
+        response = by_path[question["path"]].respond(state, question["query"])
         headers = {name: value for name, value in response.headers.items() if name != "content-length"}
         return {"status": response.status_code, "headers": headers, "body": bytes(response.body).decode()}
 

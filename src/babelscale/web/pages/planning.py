@@ -12,10 +12,10 @@ from babelscale.planning import Checkpoint, Decision, Plan, decide, design, plan
 from babelscale.reporting.report.document import Section, Table
 from babelscale.reporting.report.findings import plan_section
 from babelscale.reporting.report.study_analysis import BUDGET
+from babelscale.web.app_state import PUBLISHED, AppState
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.questions import Bound, ByLanguage, Codes, NotNegative, Positive, Question, Sizes
+from babelscale.web.query import Bound, ByLanguage, Codes, NotNegative, Positive, Query, Sizes
 from babelscale.web.sections import sections
-from babelscale.web.served import PUBLISHED, Served
 
 # A plan over more languages than any study has trained on says nothing, and would keep the machine busy.
 MOST_LANGUAGES, MOST_DRAWS = 420, 400
@@ -25,7 +25,7 @@ _MOST_CROSSOVERS = 12
 _BOUND = "a number for every language, or by language as sw=1e9,yo=1e8"
 
 
-class PlanQuestion(Question):
+class PlanQuery(Query):
     """What `babelscale.plan` takes, and where its laws come from."""
 
     languages: Annotated[
@@ -59,7 +59,7 @@ class PlanQuestion(Question):
     baselines: Annotated[bool, Field(description="true or false: compare with simpler mixtures")] = True
 
 
-class PageQuestion(PlanQuestion):
+class PlanPageQuery(PlanQuery):
     """A plan, and a checkpoint to go on from; the languages and the budget of served laws may be left out."""
 
     languages: Annotated[
@@ -75,16 +75,16 @@ class PageQuestion(PlanQuestion):
     checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
 
 
-class ConfigurationQuestion(PlanQuestion):
+class ConfigurationQuery(PlanQuery):
     """A plan as a design to train."""
 
     vocabulary: Annotated[int, Field(ge=256, le=2_000_000, description="rows of the tokenizer")] = 64_512
 
 
-def plan_of(served: Served, asked: PlanQuestion) -> Plan:
+def plan_of(state: AppState, query: PlanQuery) -> Plan:
     """The plan of a question."""
     given: dict[str, Any] = {
-        name: getattr(asked, name)
+        name: getattr(query, name)
         for name in (
             "compute",
             "params",
@@ -105,69 +105,69 @@ def plan_of(served: Served, asked: PlanQuestion) -> Plan:
             "baselines",
         )
     }
-    given["unique_tokens"] = asked.unique
-    given["ladder"] = True if asked.ladder == "atlas" else asked.ladder or False
-    source = asked.source or served.usual
+    given["unique_tokens"] = query.unique
+    given["ladder"] = True if query.ladder == "atlas" else query.ladder or False
+    source = query.source or state.default_source
     if source == PUBLISHED:
-        return plan(**given, published=True, helpers=asked.helpers)
-    if asked.helpers:
-        given["languages"] = tuple(dict.fromkeys((*asked.languages, *asked.helpers)))
-    return plan(served.fits(source, asked.languages), **given)
+        return plan(**given, published=True, helpers=query.helpers)
+    if query.helpers:
+        given["languages"] = tuple(dict.fromkeys((*query.languages, *query.helpers)))
+    return plan(state.fits(source, query.languages), **given)
 
 
-def _plan(served: Served, asked: PlanQuestion) -> dict[str, Any]:
-    return plan_of(served, asked).to_dict()
+def _plan(state: AppState, query: PlanQuery) -> dict[str, Any]:
+    return plan_of(state, query).to_dict()
 
 
-def _configuration(served: Served, asked: ConfigurationQuestion) -> Response:
-    text = design.training_design(plan_of(served, asked), vocabulary=asked.vocabulary)
+def _configuration(state: AppState, query: ConfigurationQuery) -> Response:
+    text = design.training_design(plan_of(state, query), vocabulary=query.vocabulary)
     return Response(
         text, media_type="application/toml", headers={"content-disposition": 'attachment; filename="plan.toml"'}
     )
 
 
-def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
-    filled = _filled(served, asked)
-    asked = asked.model_copy(update=filled)
-    made = plan_of(served, asked)
+def _view(state: AppState, query: PlanPageQuery) -> dict[str, Any]:
+    filled = _filled(state, query)
+    query = query.model_copy(update=filled)
+    made = plan_of(state, query)
     parts = [plan_section(made)]
-    if asked.start == "checkpoint":
-        parts.append(_continued(served, asked, made))
+    if query.start == "checkpoint":
+        parts.append(_continued(state, query, made))
     told = {name: ",".join(value) if name == "languages" else flops(value) for name, value in filled.items()}
     return {**sections(parts), "filled": told}
 
 
-def _filled(served: Served, asked: PageQuestion) -> dict[str, Any]:
+def _filled(state: AppState, query: PlanPageQuery) -> dict[str, Any]:
     """What a page that was opened without a question asks: every fitted target, at BUDGET times the largest run."""
-    if (asked.source or served.usual) == PUBLISHED:
-        if not asked.languages:
+    if (query.source or state.default_source) == PUBLISHED:
+        if not query.languages:
             raise InputError("languages: none given", hint="choose at least one, such as sw")
         return {}
     filled: dict[str, Any] = {}
-    fits = served.fits(asked.source or served.usual, asked.languages)
-    if not asked.languages:
+    fits = state.fits(query.source or state.default_source, query.languages)
+    if not query.languages:
         filled["languages"] = tuple(fit.target or "und" for fit in fits)
-    if asked.compute is None and asked.params is None and asked.tokens is None and asked.loss is None:
+    if query.compute is None and query.params is None and query.tokens is None and query.loss is None:
         largest = [fit.range["compute"][1] for fit in fits if "compute" in fit.range]
         filled["compute"] = float(f"{BUDGET * max(largest):.3g}") if largest else 1e21
     return filled
 
 
-def _continued(served: Served, asked: PageQuestion, made: Plan) -> Section:
+def _continued(state: AppState, query: PlanPageQuery, made: Plan) -> Section:
     """Continuing a checkpoint against starting over, at the plan's compute."""
-    source = asked.source or served.usual
+    source = query.source or state.default_source
     if source == PUBLISHED:
         languages = [code for code in made.losses if made.losses]
         found = [decide(made.params, compute=made.compute, language=code) for code in languages[:_MOST_CROSSOVERS]]
         said = "The study's UniMax checkpoint over 420 languages, continued on each language alone."
     else:
-        if asked.checkpoint_params is None or asked.checkpoint_tokens is None:
+        if query.checkpoint_params is None or query.checkpoint_tokens is None:
             raise InputError(
                 "checkpoint: its parameters and its tokens by language are not given",
                 hint="such as 1e9 parameters, and sw=1e9,en=1e11",
             )
-        checkpoint = Checkpoint(asked.checkpoint_params, asked.checkpoint_tokens)
-        fits = served.fits(source, asked.languages)[:_MOST_CROSSOVERS]
+        checkpoint = Checkpoint(query.checkpoint_params, query.checkpoint_tokens)
+        fits = state.fits(source, query.languages)[:_MOST_CROSSOVERS]
         found = [decide(made.params, compute=made.compute, fit=fit, checkpoint=checkpoint) for fit in fits]
         said = f"A checkpoint of {count(checkpoint.params)} parameters, continued on each language alone."
     rows = [_crossover(each) for each in found]
@@ -201,14 +201,14 @@ PAGE = Page(
     "Plan",
     "How big a model, how many tokens of which languages, from scratch or from a checkpoint.",
     (
-        Endpoint("/api/plan", PlanQuestion, _plan, "A plan: size, tokens by language, expected losses.", heavy=True),
+        Endpoint("/api/plan", PlanQuery, _plan, "A plan: size, tokens by language, expected losses.", heavy=True),
         Endpoint(
             "/api/plan.toml",
-            ConfigurationQuestion,
+            ConfigurationQuery,
             _configuration,
             "A plan as a design that `babelscale study run` trains, with sampling rates for other trainers.",
             heavy=True,
         ),
-        Endpoint("/view/plan", PageQuestion, _shown, "What the page Plan shows.", heavy=True),
+        Endpoint("/view/plan", PlanPageQuery, _view, "What the page Plan shows.", heavy=True),
     ),
 )

@@ -13,10 +13,10 @@ from babelscale.errors import InputError
 from babelscale.formatting import count, duration, flops, number
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import METRICS
+from babelscale.web.app_state import AppState
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.questions import Question
+from babelscale.web.query import Query
 from babelscale.web.sections import sections
-from babelscale.web.served import Served
 
 if TYPE_CHECKING:
     from babelscale.reporting.monitor.eta import Eta
@@ -48,11 +48,11 @@ _COLUMNS = (
 )
 
 
-class StatusQuestion(Question):
+class StatusQuery(Query):
     """Nothing: the study is the one that is served."""
 
 
-class StudyQuestion(Question):
+class StudyQuery(Query):
     """Which runs are shown."""
 
     state: Annotated[
@@ -62,52 +62,52 @@ class StudyQuestion(Question):
     refresh: Annotated[Literal["2", "5", "30", "off"], Field(description="seconds until the page asks again")] = "5"
 
 
-def _folder(served: Served) -> Path:
-    if served.path is None or not (served.path / "design.json").is_file():
+def _folder(state: AppState) -> Path:
+    if state.path is None or not (state.path / "design.json").is_file():
         raise InputError("no study's folder is served", hint=_HINT)
-    return served.path
+    return state.path
 
 
-def _status(served: Served, asked: StatusQuestion) -> dict[str, Any]:
+def _status(state: AppState, query: StatusQuery) -> dict[str, Any]:
     """What `babelscale study status --json` prints."""
     from babelscale.study import Study, cost
 
-    return cost.status(Study.open(_folder(served))).to_dict()
+    return cost.status(Study.open(_folder(state))).to_dict()
 
 
-_monitors: "WeakKeyDictionary[Served, StudyMonitor]" = WeakKeyDictionary()
+_monitors: "WeakKeyDictionary[AppState, StudyMonitor]" = WeakKeyDictionary()
 
 
-def _monitor(served: Served) -> "StudyMonitor":
+def _monitor(state: AppState) -> "StudyMonitor":
     """One for each server, so that what it saw is remembered."""
     from babelscale.reporting.monitor.study_monitor import StudyMonitor
 
-    return _monitors.setdefault(served, StudyMonitor(_folder(served)))
+    return _monitors.setdefault(state, StudyMonitor(_folder(state)))
 
 
-def _shown(served: Served, asked: StudyQuestion) -> dict[str, Any]:
+def _view(state: AppState, query: StudyQuery) -> dict[str, Any]:
     try:
-        monitor = _monitor(served)
+        monitor = _monitor(state)
         now = monitor.snapshot()
     except InputError as error:
-        said = [f"Here {error.message}." if served.path is None else f"{error.message}."]
+        said = [f"Here {error.message}." if state.path is None else f"{error.message}."]
         said += [f"To see one here, {error.hint}."] if error.hint else []
         return sections([Section("No study to follow yet", "progress", said)]) | {"progress": None}
-    chosen = _chosen(now, asked)
+    chosen = _chosen(now, query)
     logs = monitor.logs([run.name for run in chosen if run.state != "waiting"][:MOST_CURVES])
     parts = [_progress(now), _table(now, chosen), _curves(chosen, logs), _speed(now)]
     return sections(parts) | {"progress": {"done": now.done, "total": now.flops, "says": _bar(now)}}
 
 
-def _chosen(now: "StudySnapshot", asked: StudyQuestion) -> list["RunSnapshot"]:
+def _chosen(now: "StudySnapshot", query: StudyQuery) -> list["RunSnapshot"]:
     """The runs asked for: those that do something first, then by name."""
     from babelscale.reporting.monitor.study_monitor import STATES
 
-    sought = asked.text.casefold()
+    sought = query.text.casefold()
     found = [
         run
         for run in now.runs
-        if asked.state in ("all", run.state)
+        if query.state in ("all", run.state)
         and (sought in run.name.casefold() or sought in run.spec.mixture_name.casefold())
     ]
     return sorted(found, key=lambda run: (STATES.index(run.state), run.name))
@@ -293,10 +293,10 @@ PAGE = Page(
     (
         Endpoint(
             "/api/study",
-            StatusQuestion,
+            StatusQuery,
             _status,
             "Which runs are finished, begun, missing or failed. The same as `babelscale study status --json` prints.",
         ),
-        Endpoint("/view/study", StudyQuestion, _shown, "What the page Study shows."),
+        Endpoint("/view/study", StudyQuery, _view, "What the page Study shows."),
     ),
 )

@@ -12,18 +12,18 @@ from babelscale.reporting.report import transfer_report, transfer_sections
 from babelscale.reporting.report.document import Section
 from babelscale.reporting.report.transfer_report import TransferReport
 from babelscale.transfer import TransferMatrix
+from babelscale.web.app_state import PUBLISHED, AppState, file_stamp
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.questions import Codes, Number, Positive, Question
+from babelscale.web.job_queue import Progress
+from babelscale.web.query import Codes, Number, Positive, Query
 from babelscale.web.sections import sections
-from babelscale.web.served import PUBLISHED, Served, stamp
-from babelscale.web.work import Progress
 
 # A sentence a target is read up to so many; beyond, charts and the ranking of one target say it.
 _MOST_LINES = 12
 _MOST = 420
 
 
-class TransferQuestion(Question):
+class TransferQuery(Query):
     """What `babelscale transfer` takes, and where its scores come from."""
 
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
@@ -38,13 +38,13 @@ class TransferQuestion(Question):
     params: Annotated[Positive | None, Field(description="parameters of the runs to use, such as 1e6")] = None
 
 
-class HelpersQuestion(TransferQuestion):
+class HelpersQuery(TransferQuery):
     """One target of a matrix."""
 
     target: Annotated[str, Field(description="a language of the matrix, as code", examples=["sw"])]
 
 
-class PageQuestion(TransferQuestion):
+class TransferPageQuery(TransferQuery):
     """A matrix, and how it is shown."""
 
     order: Annotated[
@@ -57,57 +57,57 @@ class PageQuestion(TransferQuestion):
     hide: Annotated[Codes, Field(description="languages not to show, as codes")] = ()
 
 
-def look_of(served: Served, asked: TransferQuestion) -> TransferReport:
+def report_of(state: AppState, query: TransferQuery) -> TransferReport:
     """The matrix of a question, and what it asks beside; what takes seconds is worked on in the background.
 
     Raises:
-        InputError: the source holds no scores. Working: they are being worked out.
+        InputError: the source holds no scores. JobPending: they are being worked out.
     """
-    source = asked.source or served.usual_scores
+    source = query.source or state.default_score_source
     printed = source == PUBLISHED
-    place = None if printed else served.scores_at(source)
-    predicted = asked.predict if asked.predict or asked.fill else None
+    place = None if printed else state.score_path(source)
+    predicted = query.predict if query.predict or query.fill else None
 
     def make(progress: Progress | None = None) -> TransferReport:
         return transfer_report.transfer_report(
             place,
             published=printed,
-            mixtures=asked.mixtures,
-            tests=asked.tests,
+            mixtures=query.mixtures,
+            tests=query.tests,
             predicted=predicted,
-            moves=asked.along,
-            anchor=asked.anchor,
-            params=asked.params,
+            moves=query.along,
+            anchor=query.anchor,
+            params=query.params,
             progress=progress,
         )
 
-    if printed and predicted is None and not asked.tests:
+    if printed and predicted is None and not query.tests:
         return make()
-    asks = TransferQuestion.model_validate({name: getattr(asked, name) for name in TransferQuestion.model_fields})
-    return served.work.result(f"{asks.key} {source} {'' if place is None else stamp(place)}", make)
+    asks = TransferQuery.model_validate({name: getattr(query, name) for name in TransferQuery.model_fields})
+    return state.jobs.result(f"{asks.key} {source} {'' if place is None else file_stamp(place)}", make)
 
 
-def _transfer(served: Served, asked: TransferQuestion) -> dict[str, Any]:
-    return look_of(served, asked).to_dict()
+def _transfer(state: AppState, query: TransferQuery) -> dict[str, Any]:
+    return report_of(state, query).to_dict()
 
 
-def _helpers(served: Served, asked: HelpersQuestion) -> dict[str, Any]:
-    matrix = look_of(served, asked).matrix
-    found = matrix.helpers(asked.target, most=len(matrix.languages))
-    return {"target": asked.target, "helpers": [helper.to_dict() for helper in found]}
+def _helpers(state: AppState, query: HelpersQuery) -> dict[str, Any]:
+    matrix = report_of(state, query).matrix
+    found = matrix.helpers(query.target, most=len(matrix.languages))
+    return {"target": query.target, "helpers": [helper.to_dict() for helper in found]}
 
 
-def _shown(served: Served, asked: PageQuestion) -> dict[str, Any]:
-    found = look_of(served, asked)
+def _view(state: AppState, query: TransferPageQuery) -> dict[str, Any]:
+    found = report_of(state, query)
     whole = found.matrix
-    codes, notes = _chosen(whole, asked)
+    codes, notes = _chosen(whole, query)
     shown = whole.within(codes)
-    first = transfer_sections.scores(shown, asked.order, asked.cells)
-    warning = _without_intervals(shown, asked.cells)
+    first = transfer_sections.scores(shown, query.order, query.cells)
+    warning = _without_intervals(shown, query.cells)
     lines = first.lines if len(codes) <= _MOST_LINES else ()
     parts: list[Section | None] = [replace(first, lines=lines, notes=[*first.notes, *notes], warning=warning)]
-    if asked.target:
-        parts.append(transfer_sections.helped(whole.within(dict.fromkeys((asked.target, *codes))), asked.target))
+    if query.target:
+        parts.append(transfer_sections.helped(whole.within(dict.fromkeys((query.target, *codes))), query.target))
     parts.append(_ranked(found, shown))
     if found.prediction is not None:
         parts.append(transfer_sections.foretold(found.prediction))
@@ -124,18 +124,18 @@ def _ranked(found: TransferReport, shown: TransferMatrix) -> Section | None:
     return Section("Who gives and who gains", "rankings", figures=figures) if figures else None
 
 
-def _chosen(matrix: TransferMatrix, asked: PageQuestion) -> tuple[list[str], list[str]]:
+def _chosen(matrix: TransferMatrix, query: TransferPageQuery) -> tuple[list[str], list[str]]:
     """The languages to show, and a note on those that are named and not in the matrix.
 
     Raises:
         InputError: fewer than two are left.
     """
-    codes = [code for code in matrix.languages if code not in asked.hide and (not asked.only or code in asked.only)]
+    codes = [code for code in matrix.languages if code not in query.hide and (not query.only or code in query.only)]
     if len(codes) < 2:
         raise InputError(
             f"only, hide: {len(codes)} of the matrix's languages are left", hint=f"it has {_listed(matrix.languages)}"
         )
-    strangers = [code for code in dict.fromkeys((*asked.only, *asked.hide)) if code not in matrix.languages]
+    strangers = [code for code in dict.fromkeys((*query.only, *query.hide)) if code not in matrix.languages]
     notes = [f"Not in this matrix: {_listed(strangers)}."] if strangers else []
     if len(codes) < len(matrix.languages):
         notes.append(f"{len(codes)} of {len(matrix.languages)} languages are shown.")
@@ -162,11 +162,11 @@ PAGE = Page(
     (
         Endpoint(
             "/api/transfer",
-            TransferQuestion,
+            TransferQuery,
             _transfer,
             "The transfer matrix. Tests, predictions and scores along size and tokens stand beside it where asked for.",
         ),
-        Endpoint("/api/helpers", HelpersQuestion, _helpers, "Who helps one language, best first, with intervals."),
-        Endpoint("/view/transfer", PageQuestion, _shown, "What the page Transfer shows."),
+        Endpoint("/api/helpers", HelpersQuery, _helpers, "Who helps one language, best first, with intervals."),
+        Endpoint("/view/transfer", TransferPageQuery, _view, "What the page Transfer shows."),
     ),
 )

@@ -1,4 +1,4 @@
-// The page Curse.
+// The page Adding languages.
 "use strict";
 
 import { start } from "./page.js";

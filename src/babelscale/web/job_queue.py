@@ -17,7 +17,7 @@ Progress = Callable[[str, int, int], None]
 _KEPT, _WAITING = 32, 16
 
 
-class Working(Exception):
+class JobPending(Exception):
     """The answer is not ready: `what` is being done, `done` of `total` steps."""
 
     def __init__(self, what: str, done: int, total: int) -> None:
@@ -25,7 +25,7 @@ class Working(Exception):
         self.what, self.done, self.total = what, done, total
 
 
-class Busy(InputError):
+class QueueFull(InputError):
     """Too much is waiting already."""
 
 
@@ -38,7 +38,7 @@ class _Job:
         self.state = (what, done, total)
 
 
-class Work:
+class JobQueue:
     """Answers by key, each made once."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Work:
             patience: seconds to wait for it before saying that it is not ready.
 
         Raises:
-            Working: it is not ready. Busy: too many wait. Whatever `make` raises.
+            JobPending: it is not ready. QueueFull: too many wait. Whatever `make` raises.
         """
         with self._lock:
             job = self._jobs.get(key)
@@ -68,7 +68,7 @@ class Work:
         except TimeoutError:
             if job.future.done():
                 raise
-            raise Working(*job.state) from None
+            raise JobPending(*job.state) from None
         except Exception:
             # What failed may do well the next time it is asked for: a disk, a table that was being written.
             with self._lock:
@@ -78,7 +78,7 @@ class Work:
     def _make_room(self) -> None:
         waiting = sum(not job.future.done() for job in self._jobs.values())
         if waiting >= _WAITING:
-            raise Busy(f"{waiting} long answers are waiting", hint="ask again in a minute")
+            raise QueueFull(f"{waiting} long answers are waiting", hint="ask again in a minute")
         for key in [key for key, job in self._jobs.items() if job.future.done()][: max(0, len(self._jobs) - _KEPT)]:
             del self._jobs[key]
 

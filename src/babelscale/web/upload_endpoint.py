@@ -132,10 +132,10 @@ async def receive(uploads: Uploads, request: Request) -> Upload:
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > LIMIT:
         raise too_large(name)
-    if uploads.arriving >= _AT_ONCE:
+    if uploads.in_transit >= _AT_ONCE:
         raise Refused(503, f"{_AT_ONCE} uploads are on their way", hint="try again in a minute")
     handle, place = tempfile.mkstemp(prefix="arriving-", suffix=ending, dir=uploads.folder)
-    uploads.arriving += 1
+    uploads.in_transit += 1
     try:
         threading.Thread(target=uploads.parser.warm, daemon=True).start()
         with os.fdopen(handle, "wb") as file:
@@ -144,7 +144,7 @@ async def receive(uploads: Uploads, request: Request) -> Upload:
     except TimeoutError:
         raise Refused(408, f"{name}: it did not arrive in time", hint="try again") from None
     finally:
-        uploads.arriving -= 1
+        uploads.in_transit -= 1
         Path(place).unlink(missing_ok=True)
 
 
@@ -205,10 +205,10 @@ OPERATION: dict[str, Any] = {
         },
         **{
             status: {
-                "description": says,
+                "description": description,
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}},
             }
-            for status, says in {
+            for status, description in {
                 "400": "not a table of runs: the file, the row and the field",
                 "408": "it did not arrive in time",
                 "413": "too large, as it is or unfolded",

@@ -1,4 +1,4 @@
-"""The page Curse (of multilinguality): what more languages cost, which to add first, and the design that checks it."""
+"""The page Adding languages: what more languages cost, which to add first, and the design that checks it."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,11 +23,11 @@ from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.reporting.report import adding_languages
 from babelscale.reporting.report.document import Section
 from babelscale.transfer import TransferMatrix
+from babelscale.web.app_state import PUBLISHED, SERVED, AppState
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.pages.transfer import TransferQuestion, look_of
-from babelscale.web.questions import Bound, ByLanguage, Codes, Positive, Question
+from babelscale.web.pages.transfer import TransferQuery, report_of
+from babelscale.web.query import Bound, ByLanguage, Codes, Positive, Query
 from babelscale.web.sections import sections
-from babelscale.web.served import PUBLISHED, SERVED, Served
 
 # More languages than there are corpora of; and what the curve of multipliers is drawn at.
 MOST_LANGUAGES, _POINTS = 5000, 17
@@ -36,7 +36,7 @@ _MOST_MODELS, _MOST_CODES = 12, 60
 _TOKENS_A_PARAMETER = 20.0
 
 
-class ExpandQuestion(Question):
+class ExpandQuery(Query):
     """What `babelscale.expand` takes, and where its law comes from."""
 
     languages: Annotated[str, Field(description="how many there are, or which: 4, or sw,en", examples=["4"])]
@@ -49,7 +49,7 @@ class ExpandQuestion(Question):
     candidates: Annotated[Codes, Field(description="languages that may be added, as codes (default: all)")] = ()
 
 
-class DesignQuestion(ExpandQuestion):
+class DesignQuery(ExpandQuery):
     """An expansion as a design that checks it."""
 
     design: Annotated[str, Field(description="quickstart, laptop, single-gpu, atlas-2025, or served")] = "quickstart"
@@ -57,7 +57,7 @@ class DesignQuestion(ExpandQuestion):
     seeds: Annotated[int, Field(ge=2, le=50, description="runs of each side, 2 or more")] = 4
 
 
-class ModularQuestion(Question):
+class ModularQuery(Query):
     """What `babelscale.partition_models` takes."""
 
     languages: Annotated[
@@ -77,7 +77,7 @@ class ModularQuestion(Question):
     draws: Annotated[int, Field(ge=0, le=400, description="draws of the laws, 0 to 400")] = 200
 
 
-class DecideQuestion(Question):
+class DecideQuery(Query):
     """What `babelscale.decide` takes."""
 
     params: Annotated[Positive | None, Field(description="parameters (N), such as 2e9", examples=["2e9"])] = None
@@ -91,9 +91,9 @@ class DecideQuestion(Question):
     mixture: Annotated[ByLanguage | None, Field(description="shares of the new tokens, such as sw=9,en=1")] = None
 
 
-def _have(asked: ExpandQuestion) -> tuple[int, list[str]]:
+def _have(query: ExpandQuery) -> tuple[int, list[str]]:
     """How many languages there are, and which where they are named."""
-    text = asked.languages
+    text = query.languages
     if text.lstrip("+-").isdigit():
         count = int(text)
         if not 1 <= count <= MOST_LANGUAGES:
@@ -105,57 +105,57 @@ def _have(asked: ExpandQuestion) -> tuple[int, list[str]]:
     return len(codes), codes
 
 
-def _law(served: Served, asked: ExpandQuestion) -> tuple[Fit | None, int | None]:
+def _law(state: AppState, query: ExpandQuery) -> tuple[Fit | None, int | None]:
     """The fit to expand by, None for the printed exponents, and the most languages of its runs where they are known.
 
     Raises:
-        InputError: the source has no multilinguality law, with the reason. Working: laws are being fitted.
+        InputError: the source has no multilinguality law, with the reason. JobPending: laws are being fitted.
     """
-    if asked.source == PUBLISHED:
+    if query.source == PUBLISHED:
         return None, None
-    if asked.source == SERVED and (saved := served.load_saved()):
-        found = [fit for fit in saved if fit.law.prices_languages and asked.fitted in ("", fit.target)]
+    if query.source == SERVED and (saved := state.load_saved()):
+        found = [fit for fit in saved if fit.law.prices_languages and query.fitted in ("", fit.target)]
         if not found:
             raise InputError(
                 f"source: no fit of the {adding_languages.LAW} law is served here",
                 hint=f"`babelscale fit RUNS --law {adding_languages.LAW} --target sw --save fits/sw.json` saves one",
             )
         return found[0], None
-    return adding_languages.own_fit(served.walk(asked.source), asked.fitted or None)
+    return adding_languages.own_fit(state.analysis(query.source), query.fitted or None)
 
 
-def _first(served: Served, asked: ExpandQuestion, codes: list[str]) -> tuple[CandidateLanguage, ...]:
+def _first(state: AppState, query: ExpandQuery, codes: list[str]) -> tuple[CandidateLanguage, ...]:
     if not codes:
         return ()
-    if asked.matrix == PUBLISHED:
+    if query.matrix == PUBLISHED:
         scores: TransferMatrix = transfer_matrix()
     else:
-        scores = look_of(served, TransferQuestion(source=asked.matrix)).matrix
-    rounding = ROUNDING if asked.matrix == PUBLISHED else 0.0
-    return rank_candidates(scores, codes, list(asked.candidates) or None, rounding=rounding)
+        scores = report_of(state, TransferQuery(source=query.matrix)).matrix
+    rounding = ROUNDING if query.matrix == PUBLISHED else 0.0
+    return rank_candidates(scores, codes, list(query.candidates) or None, rounding=rounding)
 
 
-def expansion_of(served: Served, asked: ExpandQuestion) -> Expansion:
+def expansion_of(state: AppState, query: ExpandQuery) -> Expansion:
     """The expansion of a question."""
-    count, codes = _have(asked)
-    fit, _ = _law(served, asked)
-    first = _first(served, asked, codes)
-    return expand(count, asked.to, params=asked.params, tokens=asked.tokens, fit=fit, first=first)
+    count, codes = _have(query)
+    fit, _ = _law(state, query)
+    first = _first(state, query, codes)
+    return expand(count, query.to, params=query.params, tokens=query.tokens, fit=fit, first=first)
 
 
-def _expand(served: Served, asked: ExpandQuestion) -> dict[str, Any]:
-    return expansion_of(served, asked).to_dict()
+def _expand(state: AppState, query: ExpandQuery) -> dict[str, Any]:
+    return expansion_of(state, query).to_dict()
 
 
-def _shown(served: Served, asked: ExpandQuestion) -> dict[str, Any]:
-    count, codes = _have(asked)
-    fit, most = _law(served, asked)
-    given: dict[str, Any] = {"params": asked.params, "tokens": asked.tokens, "fit": fit}
-    ends = [adding_languages.frontier_to(count, to, **given) for to in _ends(count, asked.to)]
-    curve = [expand(count, to, **given) for to in _curve(count, asked.to)]
+def _view(state: AppState, query: ExpandQuery) -> dict[str, Any]:
+    count, codes = _have(query)
+    fit, most = _law(state, query)
+    given: dict[str, Any] = {"params": query.params, "tokens": query.tokens, "fit": fit}
+    ends = [adding_languages.frontier_to(count, to, **given) for to in _ends(count, query.to)]
+    curve = [expand(count, to, **given) for to in _curve(count, query.to)]
     parts: list[Section] = [adding_languages.priced(ends, curve, most=most)]
     if codes:
-        parts.append(adding_languages.added(_first(served, asked, codes)))
+        parts.append(adding_languages.added(_first(state, query, codes)))
     return sections(parts)
 
 
@@ -172,7 +172,7 @@ def _curve(count: int, to: int) -> list[int]:
     return sorted({round(float(each)) for each in ends} | {count, to})
 
 
-def _design(served: Served, asked: DesignQuestion) -> Response:
+def _design(state: AppState, query: DesignQuery) -> Response:
     """The design that trains both ends of an expansion, from one of the designs of this package or the served study's.
 
     Raises:
@@ -187,99 +187,99 @@ def _design(served: Served, asked: DesignQuestion) -> Response:
             hint="pip install 'babelscale[lab]'",
         ) from None
     known = list(built_in())
-    if asked.design == SERVED and served.walks:
-        design = Study.open(served.place(SERVED)).design
-    elif asked.design in known:
-        design = load(asked.design)
+    if query.design == SERVED and state.has_runs:
+        design = Study.open(state.place(SERVED)).design
+    elif query.design in known:
+        design = load(query.design)
     else:
-        raise InputError(f"design: {asked.design!r}", hint=f"known: {', '.join(known)}")
-    count, codes = _have(asked)
+        raise InputError(f"design: {query.design!r}", hint=f"known: {', '.join(known)}")
+    count, codes = _have(query)
     before = codes or list(design.languages[:count])
-    ranked = [one.language for one in _first(served, asked, codes)] if codes else []
+    ranked = [one.language for one in _first(state, query, codes)] if codes else []
     more = [code for code in (*ranked, *design.languages) if code in design.languages and code not in before]
-    after = [*before, *dict.fromkeys(more)][: asked.to]
-    if len(after) < asked.to:
+    after = [*before, *dict.fromkeys(more)][: query.to]
+    if len(after) < query.to:
         raise InputError(
-            f"to: {design.name} has {len(design.languages)} languages, not {asked.to}", hint="ask for fewer, or another"
+            f"to: {design.name} has {len(design.languages)} languages, not {query.to}", hint="ask for fewer, or another"
         )
-    size = asked.size or next(iter(design.sizes))
+    size = query.size or next(iter(design.sizes))
     if size not in design.sizes:
         raise InputError(f"size: {size!r}", hint=f"sizes of {design.name}: {', '.join(design.sizes)}")
-    tokens = asked.tokens or _TOKENS_A_PARAMETER * design.shape(size).params
-    fit, _ = _law(served, asked)
-    text = verification(design, before, after, size, tokens, fit=fit, seeds=asked.seeds)
+    tokens = query.tokens or _TOKENS_A_PARAMETER * design.shape(size).params
+    fit, _ = _law(state, query)
+    text = verification(design, before, after, size, tokens, fit=fit, seeds=query.seeds)
     disposition = 'attachment; filename="verification.toml"'
     return Response(text, media_type="application/toml", headers={"content-disposition": disposition})
 
 
-def modular_of(served: Served, asked: ModularQuestion) -> ModelPartition:
+def modular_of(state: AppState, query: ModularQuery) -> ModelPartition:
     """One model or several, for a question."""
-    if isinstance(asked.memory, dict):
+    if isinstance(query.memory, dict):
         raise InputError("memory: numbers by language", hint="bytes of all models together, or same")
     given: dict[str, Any] = {
-        "compute": asked.compute,
-        "languages": asked.languages,
-        "weights": asked.weights,
-        "draws": asked.draws,
-        "unique_tokens": asked.unique,
-        "models": asked.models,
-        "memory": True if asked.memory == "same" else asked.memory,
-        "pivot": asked.pivot or None,
-        "split": asked.split,
+        "compute": query.compute,
+        "languages": query.languages,
+        "weights": query.weights,
+        "draws": query.draws,
+        "unique_tokens": query.unique,
+        "models": query.models,
+        "memory": True if query.memory == "same" else query.memory,
+        "pivot": query.pivot or None,
+        "split": query.split,
     }
-    source = asked.source or served.usual
+    source = query.source or state.default_source
     if source == PUBLISHED:
         return partition_models(**given, published=True)
-    fits = served.fits(source, asked.languages)
-    key = " ".join([asked.key, *(fit.fingerprint for fit in fits)])
-    return served.work.result(key, lambda progress: partition_models(fits, **given))
+    fits = state.fits(source, query.languages)
+    key = " ".join([query.key, *(fit.fingerprint for fit in fits)])
+    return state.jobs.result(key, lambda progress: partition_models(fits, **given))
 
 
-def _modular(served: Served, asked: ModularQuestion) -> dict[str, Any]:
-    return modular_of(served, asked).to_dict()
+def _modular(state: AppState, query: ModularQuery) -> dict[str, Any]:
+    return modular_of(state, query).to_dict()
 
 
-def decision_of(served: Served, asked: DecideQuestion) -> Decision:
+def decision_of(state: AppState, query: DecideQuery) -> Decision:
     """Pretrain or finetune, for a question: by runs, by the law of a checkpoint, or by the printed crossover."""
     given: dict[str, Any] = {
-        "tokens": asked.tokens,
-        "compute": asked.compute,
-        "language": asked.language or None,
-        "charge": asked.charge,
+        "tokens": query.tokens,
+        "compute": query.compute,
+        "language": query.language or None,
+        "charge": query.charge,
     }
-    source = asked.source or served.usual
-    seen, size = asked.checkpoint_tokens, asked.checkpoint_params
+    source = query.source or state.default_source
+    seen, size = query.checkpoint_tokens, query.checkpoint_params
     if (seen is None) != (size is None):
         raise InputError("checkpoint_params, checkpoint_tokens: one of them alone", hint="give both or neither")
     checkpoint = Checkpoint(size, seen) if seen is not None and size is not None else None
     if source == PUBLISHED:
-        return decide(asked.params, **given, checkpoint=checkpoint, mixture=asked.mixture)
+        return decide(query.params, **given, checkpoint=checkpoint, mixture=query.mixture)
     if checkpoint is not None:
-        fits = served.fits(source, [asked.language] if asked.language else ())
-        return decide(asked.params, **given, fit=fits[0], checkpoint=checkpoint, mixture=asked.mixture)
-    runs = served.runs(source)
-    key = f"{asked.key} {runs.hash}"
-    return served.work.result(key, lambda progress: decide(asked.params, **given, runs=runs))
+        fits = state.fits(source, [query.language] if query.language else ())
+        return decide(query.params, **given, fit=fits[0], checkpoint=checkpoint, mixture=query.mixture)
+    runs = state.runs(source)
+    key = f"{query.key} {runs.hash}"
+    return state.jobs.result(key, lambda progress: decide(query.params, **given, runs=runs))
 
 
-def _decide(served: Served, asked: DecideQuestion) -> dict[str, Any]:
-    return decision_of(served, asked).to_dict()
+def _decide(state: AppState, query: DecideQuery) -> dict[str, Any]:
+    return decision_of(state, query).to_dict()
 
 
 PAGE = Page(
-    "curse",
-    "Curse",
+    "adding-languages",
+    "Adding languages",
     "What more languages cost, and which to add first.",
     (
-        Endpoint("/api/expand", ExpandQuestion, _expand, "From K to more languages at equal loss, with intervals."),
+        Endpoint("/api/expand", ExpandQuery, _expand, "From K to more languages at equal loss, with intervals."),
         Endpoint(
             "/api/expand.toml",
-            DesignQuestion,
+            DesignQuery,
             _design,
             "A design that trains both ends of an expansion, with seeds enough to see a rise of the loss.",
         ),
-        Endpoint("/api/modular", ModularQuestion, _modular, "One model for all languages, or several.", heavy=True),
-        Endpoint("/api/decide", DecideQuestion, _decide, "Continue a checkpoint or start over."),
-        Endpoint("/view/curse", ExpandQuestion, _shown, "What the page Curse shows."),
+        Endpoint("/api/modular", ModularQuery, _modular, "One model for all languages, or several.", heavy=True),
+        Endpoint("/api/decide", DecideQuery, _decide, "Continue a checkpoint or start over."),
+        Endpoint("/view/adding-languages", ExpandQuery, _view, "What the page Adding languages shows."),
     ),
 )

@@ -1,4 +1,4 @@
-"""The page Curse: its answers over ASGI, and the page in Chromium."""
+"""The page Adding languages: its answers over ASGI, and the page in Chromium."""
 
 import json
 import time
@@ -14,7 +14,6 @@ from babelscale.planning import ModelPartition, decide, expand, partition_models
 from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.runs import Runs
 from babelscale.web import create_app
-from babelscale.web.pages import curse
 
 FRONTIER = "figure[data-name=languages-frontier] svg"
 
@@ -36,6 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Path:
     return place
 
 
+def test_the_old_address_still_works(app) -> None:
+    found = ask(app, "/curse", "languages=4&to=16")
+    assert (found.status, found.headers["location"]) == (308, "/adding-languages?languages=4&to=16")
+    assert ask(app, "/view/curse").headers["location"] == "/view/adding-languages"
+
+
 def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs, monkeypatch) -> None:
     def slowly(fits: list[Fit], **given: object) -> ModelPartition:
         worked.append(1)
@@ -43,7 +48,7 @@ def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs,
         return partition_models(fits, **given)  # pyright: ignore[reportArgumentType]
 
     worked: list[int] = []
-    monkeypatch.setattr(curse, "partition_models", slowly)
+    monkeypatch.setattr(adding_languages, "partition_models", slowly)
     for target in ("sv", "da"):
         fit(AdaptiveTransfer(target, ["sw"]), runs, resamples=20).save(tmp_path / f"{target}.json")
     app = create_app(tmp_path)
@@ -79,7 +84,7 @@ def test_runs_with_enough_numbers_of_languages_give_a_law_of_their_own(folder: P
     told = patiently(app, "/api/expand", "languages=2&to=4&source=served").json()
     assert told["params"]["value"] == pytest.approx(expand(2, 4, fit=own).params.value, rel=1e-6)
     assert told["interval"] == "90 %"
-    shown = patiently(app, "/view/curse", "languages=2&to=16&source=served").json()["sections"][0]
+    shown = patiently(app, "/view/adding-languages", "languages=2&to=16&source=served").json()["sections"][0]
     assert any("4 languages at most, not 16" in line for line in shown["warning"])
     answer = patiently(app, "/api/expand", "languages=2&to=4&source=served&fitted=da")
     assert answer.status == 400
@@ -141,7 +146,7 @@ def test_the_design_that_checks_an_expansion_is_one_to_train(app) -> None:
     ],
 )
 def test_bad_questions_are_refused_with_a_reason(app, query: str, word: str) -> None:
-    for path in ("/api/expand", "/view/curse"):
+    for path in ("/api/expand", "/view/adding-languages"):
         answer = ask(app, path, query)
         assert answer.status == 400, (path, query)
         assert word in answer.json()["error"]
@@ -152,7 +157,7 @@ def test_bad_questions_are_refused_with_a_reason(app, query: str, word: str) -> 
     "query", ["languages=1&to=1", "languages=16&to=4", "languages=5000&to=5000", "languages=1&to=5000"]
 )
 def test_the_ends_of_what_may_be_asked_are_drawn(app, query: str) -> None:
-    shown = ask(app, "/view/curse", query)
+    shown = ask(app, "/view/adding-languages", query)
     assert shown.status == 200
     assert [figure["name"] for figure in shown.json()["sections"][0]["figures"]] == [
         "languages-frontier",
@@ -164,7 +169,7 @@ def test_the_frontier_of_a_model_far_from_optimal_reaches_its_cheapest_point(tmp
     fit(Multilinguality("sw"), runs, resamples=20).save(tmp_path / "sw.json")
     app = create_app(tmp_path / "sw.json")
     query = "languages=2&to=4&source=served&params=1e9&tokens=1e6"
-    shown = ask(app, "/view/curse", query).json()["sections"][0]["figures"][0]["spec"]["data"]["values"]
+    shown = ask(app, "/view/adding-languages", query).json()["sections"][0]["figures"][0]["spec"]["data"]["values"]
     rows = [row for row in shown if row["to"] == 4]
     best = next(row for row in rows if row["cheapest"])
     assert min(row["N"] for row in rows) < best["N"] < max(row["N"] for row in rows)
@@ -182,11 +187,11 @@ def settled(page, act) -> dict:
 
 
 def test_sliders_move_the_answer_and_the_address(serving, look, keep) -> None:
-    page = look(f"{serving()}/curse")
+    page = look(f"{serving()}/adding-languages")
     page.wait_for_selector(FRONTIER)
     before = page.locator("#answer .words p").first.inner_text()
     assert "From 4 to 16 languages" in before
-    keep(page, "curse")
+    keep(page, "adding-languages")
     chart = page.query_selector(FRONTIER)
     settled(page, lambda: page.locator("#ratio").press("ArrowRight"))
     page.wait_for_function("() => location.search.includes('to=17')")
@@ -205,7 +210,7 @@ def test_sliders_move_the_answer_and_the_address(serving, look, keep) -> None:
 
 
 def test_the_design_is_taken_away_or_says_why_not(serving, look, tmp_path: Path) -> None:
-    page = look(f"{serving()}/curse?languages=sv,da&to=6", errors=True)
+    page = look(f"{serving()}/adding-languages?languages=sv,da&to=6", errors=True)
     page.wait_for_selector(FRONTIER)
     with page.expect_download() as download:
         page.get_by_role("link", name="TOML").click()
@@ -219,9 +224,9 @@ def test_the_design_is_taken_away_or_says_why_not(serving, look, tmp_path: Path)
 
 
 def test_dark_and_narrow(serving, look, keep) -> None:
-    page = look(f"{serving()}/curse?languages=he,ar&to=12", width=390, height=800, dark=True)
+    page = look(f"{serving()}/adding-languages?languages=he,ar&to=12", width=390, height=800, dark=True)
     page.wait_for_selector("figure[data-name=languages-additions] svg")
-    keep(page, "curse-narrow-dark")
+    keep(page, "adding-languages-narrow-dark")
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     page.locator("figure[data-name=languages-frontier] summary").click()
     page.locator("figure[data-name=languages-frontier] table").wait_for()

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from babelscale import languages
+from babelscale.web.app_state import SERVED, AppState
 from babelscale.web.endpoints import Endpoint
-from babelscale.web.questions import Question
-from babelscale.web.served import SERVED, Served
+from babelscale.web.query import Query
 
 
-class LanguagesQuestion(Question):
+class LanguagesQuery(Query):
     """Which languages."""
 
     search: Annotated[
@@ -22,9 +22,9 @@ class LanguagesQuestion(Question):
     ] = ""
 
 
-def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
+def _languages(state: AppState, query: LanguagesQuery) -> dict[str, Any]:
     """Languages by code, those with the most text first."""
-    sought = asked.search.casefold()
+    sought = query.search.casefold()
     found = [
         language
         for language in languages.table().values()
@@ -49,35 +49,35 @@ def _languages(served: Served, asked: LanguagesQuestion) -> dict[str, Any]:
     }
 
 
-class RunsQuestion(Question):
+class RunsQuery(Query):
     """Which runs."""
 
     source: Annotated[str, Field(description="served, or the name of an uploaded table")] = SERVED
 
 
-def _runs(served: Served, asked: RunsQuestion) -> dict[str, Any]:
+def _runs(state: AppState, query: RunsQuery) -> dict[str, Any]:
     """What the runs of a source are, in a few numbers."""
-    walk = served.walk(asked.source)
-    table = walk.runs.table
+    analysis = state.analysis(query.source)
+    table = analysis.runs.table
     return {
-        "title": walk.title,
-        "runs": len(walk.runs),
-        "languages": list(walk.runs.languages),
-        "targets": list(walk.runs.targets),
+        "title": analysis.title,
+        "runs": len(analysis.runs),
+        "languages": list(analysis.runs.languages),
+        "targets": list(analysis.runs.targets),
         "params": [table["params"].min(), table["params"].max()],
         "tokens": [table["tokens"].min(), table["tokens"].max()],
-        "metric": walk.runs.metric,
-        "hash": walk.runs.hash,
-        "laws": [{"law": fit.law.name, "target": fit.target} for fit in walk.fits],
-        "limits": list(walk.limits),
+        "metric": analysis.runs.metric,
+        "hash": analysis.runs.hash,
+        "laws": [{"law": fit.law.name, "target": fit.target} for fit in analysis.fits],
+        "limits": list(analysis.limits),
     }
 
 
 ENDPOINTS = (
-    Endpoint("/api/runs", RunsQuestion, _runs, "Runs in a few numbers: languages, sizes, the laws fitted to them."),
+    Endpoint("/api/runs", RunsQuery, _runs, "Runs in a few numbers: languages, sizes, the laws fitted to them."),
     Endpoint(
         "/api/languages",
-        LanguagesQuestion,
+        LanguagesQuery,
         _languages,
         "Languages with their script, family and unique tokens. Those with the most text come first.",
     ),

@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from babelscale.errors import InputError
-from babelscale.web.work import Work, Working
+from babelscale.web.job_queue import JobPending, JobQueue
 from babelscale.web.worker_pool import AnswerPool
 
 
 def test_an_answer_is_made_once_and_told_about_meanwhile() -> None:
-    work, go, made = Work(), threading.Event(), []
+    work, go, made = JobQueue(), threading.Event(), []
 
     def make(progress) -> int:
         made.append(1)
@@ -20,7 +20,7 @@ def test_an_answer_is_made_once_and_told_about_meanwhile() -> None:
         go.wait(10)
         return 7
 
-    with pytest.raises(Working) as told:
+    with pytest.raises(JobPending) as told:
         work.result("key", make, patience=0.2)
     assert (told.value.what, told.value.done, told.value.total) == ("counting", 1, 2)
     go.set()
@@ -30,7 +30,7 @@ def test_an_answer_is_made_once_and_told_about_meanwhile() -> None:
 
 
 def test_what_failed_is_made_again() -> None:
-    work, found = Work(), iter([InputError("being written"), 3])
+    work, found = JobQueue(), iter([InputError("being written"), 3])
 
     def make(progress) -> int:
         now = next(found)

@@ -1,6 +1,6 @@
 """What is served: published figures, a study's folder or table of runs or saved fits, and uploaded tables.
 
-A question names its source: `published`, `served` (the path given to `babelscale serve`) or the name of an upload.
+A query names its source: `published`, `served` (the path given to `babelscale serve`) or the name of an upload.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from babelscale.fitting import Fit
 from babelscale.reporting.report.study_analysis import StudyAnalysis, analyse
 from babelscale.reporting.report.transfer_report import holds_matrix
 from babelscale.runs import Runs
+from babelscale.web.job_queue import JobQueue
 from babelscale.web.saved import SavedFits
 from babelscale.web.uploads import Uploads
-from babelscale.web.work import Work
 
 PUBLISHED, SERVED = "published", "served"
 
 
-class Served:
+class AppState:
     """Sources by name, and the long work on them.
 
     Args:
@@ -28,7 +28,7 @@ class Served:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self.work = Work()
+        self.jobs = JobQueue()
         self.uploads = Uploads()
         self._saved = SavedFits()
         # The file of a transfer matrix, where one is served.
@@ -36,7 +36,7 @@ class Served:
 
     def close(self) -> None:
         """Leave what is being worked on, and remove what was uploaded."""
-        self.work.close()
+        self.jobs.close()
         self.uploads.close()
 
     @property
@@ -59,7 +59,7 @@ class Served:
         return self._saved.load(self.saved_fits)
 
     @property
-    def walks(self) -> bool:
+    def has_runs(self) -> bool:
         """Whether runs are served, of which a report can be made."""
         return self.path is not None and self.matrix is None and not self.saved_fits
 
@@ -71,7 +71,7 @@ class Served:
         return [*own, (PUBLISHED, "printed figures of the ATLAS study"), *uploaded]
 
     @property
-    def usual(self) -> str:
+    def default_source(self) -> str:
         """The source of a question that names none."""
         return PUBLISHED if self.path is None or self.matrix is not None else SERVED
 
@@ -83,11 +83,11 @@ class Served:
         return [(name, title) for name, title in self.sources if name != SERVED or not self.saved_fits]
 
     @property
-    def usual_scores(self) -> str:
+    def default_score_source(self) -> str:
         """The source of a question about transfer that names none."""
         return self.scores[0][0]
 
-    def scores_at(self, source: str) -> Path:
+    def score_path(self, source: str) -> Path:
         """Where the scores of a source lie: a matrix's file, or its runs.
 
         Raises:
@@ -118,32 +118,34 @@ class Served:
         """The runs of a source, as they lie there now."""
         return Runs.read(self.place(source))
 
-    def walk(self, source: str) -> StudyAnalysis:
+    def analysis(self, source: str) -> StudyAnalysis:
         """The analysis of a source, made anew when its files change.
 
         Raises:
-            InputError: the runs cannot be read. Working: the analysis is under way.
+            InputError: the runs cannot be read. JobPending: the analysis is under way.
         """
         place = self.place(source)
-        return self.work.result(f"walk {source} {stamp(place)}", lambda progress: analyse(place, progress=progress))
+        return self.jobs.result(
+            f"analysis {source} {file_stamp(place)}", lambda progress: analyse(place, progress=progress)
+        )
 
     def fits(self, source: str, languages: Sequence[str] = ()) -> list[Fit]:
-        """The fits to plan from, one a target: saved ones, or the best laws of a walk; of these languages, if any.
+        """The fits to plan from, one a target: saved ones, or the best laws of the analysis; of these languages, if any.
 
         Raises:
-            InputError: none of the languages has a fit. Working: the laws are being fitted.
+            InputError: none of the languages has a fit. JobPending: the laws are being fitted.
         """
         saved = self.load_saved() if source == SERVED else []
-        found = saved or list(self.walk(source).best_fits)
+        found = saved or list(self.analysis(source).best_fits)
         chosen = [fit for fit in found if fit.target is None or not languages or fit.target in languages]
         if not chosen:
             known = ", ".join(fit.target or "all text" for fit in found) or "none"
-            asked = ", ".join(languages) or "any language"
-            raise InputError(f"no law was fitted for {asked}", hint=f"fitted targets: {known}")
+            requested = ", ".join(languages) or "any language"
+            raise InputError(f"no law was fitted for {requested}", hint=f"fitted targets: {known}")
         return chosen
 
 
-def stamp(place: Path) -> str:
+def file_stamp(place: Path) -> str:
     """Names, times and sizes of the files behind runs: the same while they stay the same."""
     folder = place / "runs" if (place / "runs").is_dir() else place
     files = [*folder.glob("*.parquet"), *folder.glob("*.csv"), place / "design.json", place]

@@ -16,7 +16,7 @@ from babelscale.errors import InputError
 _LONGEST = 8_000
 
 
-class Question(BaseModel):
+class Query(BaseModel):
     """One question; the fields of a subclass are the parameters it takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
