@@ -159,7 +159,7 @@ def test_blank_lines_stay_and_line_ends_go(tmp_path):
     [
         (b"one\ntwo\n", "sw.txt: 2 lines where .*en.txt has 5"),
         (b"", "sw.txt: no line of text"),
-        (b"a\nb\n\xff\nd\ne\n", "sw.txt, line 3: byte 0 is not UTF-8"),
+        (b"a\nb\n\xff\nd\ne\n", "sw.txt, line 3: byte 4 of the text .* is not UTF-8"),
     ],
 )
 def test_faults_of_a_file(tmp_path, data, message):

@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from babelscale import languages as known_languages
 from babelscale.errors import InputError
@@ -23,7 +23,7 @@ BYTES_PER_TOKEN = 4.0
 EVERY_DOCUMENT, NO_DOCUMENT = 2**64 - 1, 0
 
 
-class Part(Protocol):
+class TextPart(Protocol):
     """A stretch of one language's text that one worker reads from its start.
 
     `identity` changes when the text does; `text_bytes` is about how much it holds; a part `is_of_this_process` when no
@@ -39,39 +39,43 @@ class Part(Protocol):
     def documents(self) -> Iterator[str]: ...
 
 
+class CorpusSettings(TypedDict, total=False):
+    """What every corpus may be given.
+
+    Attributes:
+        bytes_per_language: keep the first so many UTF-8 bytes of a language (newlines counted), one number for all
+            or one for each language; None keeps everything.
+        held_out_share: share of the documents that training never sees.
+        held_out_tokens: at most so many tokens of a language are held out: the share is then lowered to this number
+            over the language's estimated tokens (`size` / `BYTES_PER_TOKEN`), and a token store drops what lies
+            beyond it. None sets no bound.
+        seed: key of the split.
+    """
+
+    bytes_per_language: int | Mapping[str, int] | None
+    held_out_share: float
+    held_out_tokens: int | None
+    seed: int
+
+
 class Corpus(ABC):
     """Text by language. Lines hold no newline; within a language no document stands twice, whatever the split.
 
     Args:
         name: short readable name.
         languages: codes of the languages, checked against the language table.
-        bytes_per_language: keep the first so many UTF-8 bytes of a language (newlines counted), one number for all
-            or one a language; None keeps everything.
-        held_out_share: share of the documents that training never sees.
-        held_out_tokens: at most so many tokens of a language are held out: the share is then lowered to this number
-            over the language's estimated tokens (`size` / `BYTES_PER_TOKEN`), and a token store drops what lies
-            beyond it. None sets no bound.
-        seed: key of the split.
+        settings: see `CorpusSettings`.
 
     Raises:
         InputError: a code is unknown or stands twice, the share is not inside (0, 1), a size is not positive.
     """
 
-    def __init__(
-        self,
-        name: str,
-        languages: Iterable[str],
-        *,
-        bytes_per_language: int | Mapping[str, int] | None,
-        held_out_share: float,
-        held_out_tokens: int | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, name: str, languages: Iterable[str], **settings: Unpack[CorpusSettings]) -> None:
         self.name = name
         self.languages = known_languages.check(languages, f"corpus {name!r}")
-        self.held_out_share = held_out_share
-        self.held_out_tokens = held_out_tokens
-        self.seed = seed
+        self.held_out_share = held_out_share = settings.get("held_out_share", HELD_OUT_SHARE)
+        self.held_out_tokens = held_out_tokens = settings.get("held_out_tokens")
+        self.seed = seed = settings.get("seed", 0)
         if repeated := sorted({code for code in self.languages if self.languages.count(code) > 1}):
             raise InputError(f"corpus {name!r}: {', '.join(repeated)} asked for twice", hint="name each language once")
         if seed < 0:
@@ -82,10 +86,10 @@ class Corpus(ABC):
             raise InputError(f"corpus {name!r}: held-out share {held_out_share} must lie between 0 and 1")
         if held_out_tokens is not None and held_out_tokens <= 0:
             raise InputError(f"corpus {name!r}: held-out tokens {held_out_tokens}", hint="give a positive number")
-        self._limits = _limits(name, self.languages, bytes_per_language)
+        self._limits = _limits(name, self.languages, settings.get("bytes_per_language"))
 
     @abstractmethod
-    def parts(self, language: str) -> Sequence[Part]:
+    def parts(self, language: str) -> Sequence[TextPart]:
         """The parts of a language's text, in order."""
 
     @abstractmethod
@@ -103,6 +107,17 @@ class Corpus(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the corpus is, for a study's design.json: `kind`, `sentence` and the settings."""
+
+    def _described(self) -> dict[str, Any]:
+        """The part of `describe` that is the same for every corpus of files."""
+        return {
+            "languages": list(self.languages),
+            "bytes_per_language": {code: self.limit(code) for code in self.languages},
+            "held_out_share": self.held_out_share,
+            "held_out_tokens": self.held_out_tokens,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+        }
 
     def _rule(self) -> str:
         """What the fingerprint says of a bound on held-out tokens; nothing where there is none."""
@@ -129,7 +144,7 @@ class Corpus(ABC):
         """Key of the hash that splits the documents and knows the repeated ones."""
         return hashlib.sha256(f"split:{self.seed}".encode()).digest()
 
-    def threshold(self, language: str, part: Part) -> int:
+    def threshold(self, language: str, part: TextPart) -> int:
         """Documents of a part whose digest lies below it are held out, of 2^64."""
         share = self.held_out_share
         if self.held_out_tokens is not None:
@@ -196,6 +211,15 @@ class Corpus(ABC):
             documents = (document for document in training if digest(document.encode(), key) < threshold)
         for document in documents:
             yield from document.split("\n")
+
+    def _first_lines(self, language: str, size: int) -> Iterator[str]:
+        """The first training lines, of at most `size` UTF-8 bytes altogether."""
+        used = 0
+        for line in self.train(language):
+            used += len(line.encode()) + 1
+            if used > size:
+                return
+            yield line
 
     def _sampled(self, language: str, threshold: int, key: bytes) -> Iterator[str]:
         """Training documents whose digest lies below a threshold; those that repeat have one digest."""
@@ -266,15 +290,14 @@ def open_corpus(
     Raises:
         InputError: names the file or the code that cannot be used, and what to do.
     """
-    settings: dict[str, Any] = {"bytes_per_language": bytes_per_language, "seed": seed}
+    settings: CorpusSettings = {"bytes_per_language": bytes_per_language, "seed": seed}
     if held_out_share is not None:
         settings["held_out_share"] = held_out_share
     if held_out_tokens is not None:
         settings["held_out_tokens"] = held_out_tokens
     if spec == PHRASEBOOK:
-        from babelscale.corpora.phrasebook import BYTES_PER_LANGUAGE, LANGUAGES, Phrasebook
+        from babelscale.corpora.phrasebook import LANGUAGES, Phrasebook
 
-        settings["bytes_per_language"] = BYTES_PER_LANGUAGE if bytes_per_language is None else bytes_per_language
         return Phrasebook(LANGUAGES if languages is None else languages, **settings)
     name, at, place = str(spec).partition("@")
     if name.partition(":")[0] == MADLAD and (at or name == str(spec)):

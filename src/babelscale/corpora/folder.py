@@ -7,12 +7,12 @@ same layout beside `train` is then the held-out text, and no text of `train` is 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from babelscale import languages as known_languages
-from babelscale.corpora.corpus import EVERY_DOCUMENT, HELD_OUT_SHARE, NO_DOCUMENT, Corpus, Part
+from babelscale.corpora.corpus import EVERY_DOCUMENT, NO_DOCUMENT, Corpus, CorpusSettings, TextPart
 from babelscale.corpora.locations import TextFile, entries, inside, settled
 from babelscale.corpora.readers import ENDINGS, FilePart, about_text_bytes, ending, parts_of
 from babelscale.errors import InputError
@@ -34,14 +34,7 @@ class FolderCorpus(Corpus):
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        languages: Iterable[str] | None = None,
-        *,
-        bytes_per_language: int | Mapping[str, int] | None = None,
-        held_out_share: float | None = None,
-        held_out_tokens: int | None = None,
-        seed: int = 0,
+        self, path: str | Path, languages: Iterable[str] | None = None, **settings: Unpack[CorpusSettings]
     ) -> None:
         self.path = settled(path)
         self.folder, found, held_out = _find(self.path)
@@ -49,20 +42,13 @@ class FolderCorpus(Corpus):
         self.files = _chosen(self.folder, found, wanted)
         self.valid: dict[str, tuple[TextFile, ...]] = {}
         if held_out is not None:
-            if held_out_share is not None:
+            if "held_out_share" in settings:
                 raise InputError(
                     f"corpus {self.path}: held_out_share is given, and the folder {_VALID!r} is the held-out text",
                     hint="leave out held_out_share, or take the folder away",
                 )
             self.valid = _chosen(inside(self.path, _VALID), held_out, tuple(self.files))
-        super().__init__(
-            self.path,
-            self.files,
-            bytes_per_language=bytes_per_language,
-            held_out_share=HELD_OUT_SHARE if held_out_share is None else held_out_share,
-            held_out_tokens=held_out_tokens,
-            seed=seed,
-        )
+        super().__init__(self.path, self.files, **settings)
         self._sizes: dict[str, int] = {}
 
     def parts(self, language: str) -> list[FilePart]:
@@ -71,7 +57,7 @@ class FolderCorpus(Corpus):
         files = (*self.valid.get(language, ()), *self.files[language])
         return [part for file in files for part in parts_of(file)]
 
-    def threshold(self, language: str, part: Part) -> int:
+    def threshold(self, language: str, part: TextPart) -> int:
         if not self.valid:
             return super().threshold(language, part)
         held_out = isinstance(part, FilePart) and part.file in self.valid[language]
@@ -103,12 +89,8 @@ class FolderCorpus(Corpus):
             "kind": "folder",
             "sentence": f"Text from the folder {self.folder}, {len(self.languages)} languages.",
             "path": self.path,
-            "languages": list(self.languages),
-            "bytes_per_language": {code: self.limit(code) for code in self.languages},
-            "held_out_share": None if self.valid else self.held_out_share,
-            "held_out_tokens": self.held_out_tokens,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
+            **self._described(),
+            **({"held_out_share": None} if self.valid else {}),
         }
 
 

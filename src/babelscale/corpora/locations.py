@@ -61,7 +61,7 @@ class TextFile(BaseModel, frozen=True):
         return _content(self.place, self.bytes, Path(self.place).stat().st_mtime_ns)
 
 
-class Entry(BaseModel, frozen=True):
+class FolderEntry(BaseModel, frozen=True):
     """What stands in a folder under `name`: a folder (`file` is None) or a file."""
 
     name: str
@@ -88,7 +88,7 @@ def inside(place: str, name: str) -> str:
     return f"{head}{'' if head.endswith('/') else '/'}{name}{chain}{outer}"
 
 
-def entries(place: str, what: str, hint: str) -> list[Entry]:
+def entries(place: str, what: str, hint: str) -> list[FolderEntry]:
     """What stands in a folder, by name; names that begin with a dot are left out.
 
     Args:
@@ -109,21 +109,21 @@ def unreadable(file: TextFile, error: OSError) -> InputError:
     )
 
 
-def _local(place: str, what: str, hint: str) -> list[Entry]:
+def _local(place: str, what: str, hint: str) -> list[FolderEntry]:
     folder = Path(place)
     if not folder.exists():
         raise InputError(f"{what}: no such folder", hint=hint)
     if not folder.is_dir():
         raise InputError(f"{what}: not a folder", hint="put the file into a folder, named after its language")
     return [
-        Entry(name=path.name, place=str(path), file=None)
+        FolderEntry(name=path.name, place=str(path), file=None)
         if path.is_dir()
-        else Entry(name=path.name, place=str(path), file=TextFile(place=str(path), bytes=path.stat().st_size))
+        else FolderEntry(name=path.name, place=str(path), file=TextFile(place=str(path), bytes=path.stat().st_size))
         for path in folder.iterdir()
     ]
 
 
-def _remote(place: str, what: str, hint: str) -> list[Entry]:
+def _remote(place: str, what: str, hint: str) -> list[FolderEntry]:
     system, path = _system(place)
     try:
         listed = system.ls(path, detail=True)
@@ -140,7 +140,7 @@ def _remote(place: str, what: str, hint: str) -> list[Entry]:
         file = None
         if info["type"] != "directory":
             file = TextFile(place=at, bytes=int(info.get("size") or 0), mark=_mark(info))
-        found.append(Entry(name=name, place=at, file=file))
+        found.append(FolderEntry(name=name, place=at, file=file))
     return found
 
 

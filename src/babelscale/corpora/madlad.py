@@ -13,11 +13,11 @@ Nothing is fetched that is not read: sizes are estimated from those of the shard
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from babelscale import languages as known_languages
-from babelscale.corpora.corpus import Corpus
-from babelscale.corpora.locations import Entry, TextFile, entries, inside, settled
+from babelscale.corpora.corpus import Corpus, CorpusSettings
+from babelscale.corpora.locations import FolderEntry, TextFile, entries, inside, settled
 from babelscale.corpora.readers import FilePart, about_text_bytes, parts_of
 from babelscale.errors import InputError
 
@@ -50,11 +50,7 @@ class Madlad400(Corpus):
         subset: str = "clean",
         location: str | None = None,
         languages: Iterable[str] | None = None,
-        *,
-        bytes_per_language: int | Mapping[str, int] | None = None,
-        held_out_share: float = HELD_OUT_SHARE,
-        held_out_tokens: int | None = HELD_OUT_TOKENS,
-        seed: int = 0,
+        **settings: Unpack[CorpusSettings],
     ) -> None:
         if subset not in SUBSETS:
             raise InputError(f"madlad-400 has no part {subset!r}", hint=f"it has {' and '.join(SUBSETS)}")
@@ -65,14 +61,8 @@ class Madlad400(Corpus):
         wanted = [code for code in found if not known_languages.is_private(code)] if languages is None else languages
         wanted = _check(name, tuple(wanted), found)
         self.shards = {code: _shards(found[code], subset) for code in wanted}
-        super().__init__(
-            name,
-            wanted,
-            bytes_per_language=bytes_per_language,
-            held_out_share=held_out_share,
-            held_out_tokens=held_out_tokens,
-            seed=seed,
-        )
+        test_rule: CorpusSettings = {"held_out_share": HELD_OUT_SHARE, "held_out_tokens": HELD_OUT_TOKENS}
+        super().__init__(name, wanted, **(test_rule | settings))
 
     def parts(self, language: str) -> list[FilePart]:
         self.require(language)
@@ -87,12 +77,7 @@ class Madlad400(Corpus):
 
     def sample(self, language: str, size: int, seed: int = 0) -> Iterator[str]:
         """The first training lines: a sample from all over a language would fetch all of it."""
-        used = 0
-        for line in self.train(language):
-            used += len(line.encode()) + 1
-            if used > size:
-                return
-            yield line
+        return self._first_lines(language, size)
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"madlad-400 1 {self.seed} {self.held_out_share!r}{self._rule()}".encode())
@@ -108,12 +93,7 @@ class Madlad400(Corpus):
             "sentence": f"The {self.subset} part of MADLAD-400 from {self.folder}, {len(self.languages)} languages.",
             "subset": self.subset,
             "location": self.folder,
-            "languages": list(self.languages),
-            "bytes_per_language": {code: self.limit(code) for code in self.languages},
-            "held_out_share": self.held_out_share,
-            "held_out_tokens": self.held_out_tokens,
-            "seed": self.seed,
-            "fingerprint": self.fingerprint,
+            **self._described(),
         }
 
 
@@ -124,14 +104,14 @@ def code_of(name: str) -> str:
     return code if code in known_languages.table() else f"x-{name.replace('_', '-')}"
 
 
-def _find(location: str) -> tuple[str, dict[str, Entry]]:
+def _find(location: str) -> tuple[str, dict[str, FolderEntry]]:
     """The folder that holds the languages, and the languages' folders by our code."""
     what = f"madlad-400 at {location}"
     found = {entry.name: entry for entry in entries(location, what, _HINT) if entry.file is None}
     for edition in EDITIONS:
         if edition in found:
             return _find(found[edition].place)
-    named: dict[str, Entry] = {}
+    named: dict[str, FolderEntry] = {}
     for name, entry in found.items():
         code = code_of(name)
         if code in named:
@@ -142,7 +122,7 @@ def _find(location: str) -> tuple[str, dict[str, Entry]]:
     return location, named
 
 
-def _check(what: str, wanted: tuple[str, ...], found: Mapping[str, Entry]) -> tuple[str, ...]:
+def _check(what: str, wanted: tuple[str, ...], found: Mapping[str, FolderEntry]) -> tuple[str, ...]:
     private = sorted(code for code in found if known_languages.is_private(code))
     also = f"; under private codes {', '.join(private)}" if private else ""
     for code in wanted:
@@ -157,7 +137,7 @@ def _check(what: str, wanted: tuple[str, ...], found: Mapping[str, Entry]) -> tu
     return checked
 
 
-def _shards(folder: Entry, subset: str) -> tuple[TextFile, ...]:
+def _shards(folder: FolderEntry, subset: str) -> tuple[TextFile, ...]:
     """A language's shards of one subset, in order."""
     what = folder.place
     found: dict[int, TextFile] = {}

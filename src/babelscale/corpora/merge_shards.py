@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from babelscale.corpora.hashed_writer import FileFacts, Output, write
 from babelscale.corpora.store import SPLITS, Dropped, Split, SplitFacts
-from babelscale.corpora.tokenising import DOCUMENT, Job
+from babelscale.corpora.tokenising import DOCUMENT, TokeniseJob
 from babelscale.corpora.tokenizer import Tokenizer
 
 _DOCUMENTS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Language:
+class MergedLanguage:
     """A language's files in a store."""
 
     splits: dict[Split, SplitFacts]
@@ -28,15 +28,20 @@ class Language:
     files: dict[str, FileFacts]
 
 
-def distinct_bytes(jobs: Sequence[Job], parts: Path) -> int:
+def distinct_bytes(jobs: Sequence[TokeniseJob], parts: Path) -> int:
     """UTF-8 bytes of the distinct documents of finished parts."""
     table = _table(jobs, parts)
     return int(table["size"][_first(table)].sum())
 
 
 def assemble(
-    jobs: Sequence[Job], repeated: int, held_out_tokens: int | None, tokenizer: Tokenizer, parts: Path, store: Path
-) -> Language:
+    jobs: Sequence[TokeniseJob],
+    repeated: int,
+    held_out_tokens: int | None,
+    tokenizer: Tokenizer,
+    parts: Path,
+    store: Path,
+) -> MergedLanguage:
     """Write a language's files into `store` from its finished parts.
 
     Args:
@@ -74,7 +79,7 @@ def assemble(
         name = f"{code}.{split}.documents.bin"
         files[name] = write(store / name, offsets(table["tokens"][chosen[split]]))
     files[f"{code}.counts.bin"] = write(store / f"{code}.counts.bin", counts.astype("<u8"))
-    return Language({split: _facts(table[chosen[split]]) for split in SPLITS}, dropped, files)
+    return MergedLanguage({split: _facts(table[chosen[split]]) for split in SPLITS}, dropped, files)
 
 
 def offsets(lengths: NDArray[np.integer]) -> NDArray[np.uint64]:
@@ -83,11 +88,11 @@ def offsets(lengths: NDArray[np.integer]) -> NDArray[np.uint64]:
     return np.concatenate((np.zeros(min(1, len(ends)), dtype="<u8"), ends[:-1]))
 
 
-def _documents(job: Job, parts: Path) -> int:
+def _documents(job: TokeniseJob, parts: Path) -> int:
     return (parts / f"{job.stem}.documents.bin").stat().st_size // DOCUMENT.itemsize
 
 
-def _table(jobs: Sequence[Job], parts: Path) -> NDArray[np.void]:
+def _table(jobs: Sequence[TokeniseJob], parts: Path) -> NDArray[np.void]:
     """The rows of all parts, read into one array."""
     table = np.empty(sum(_documents(job, parts) for job in jobs), dtype=DOCUMENT)
     place = 0

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from babelscale import languages as known_languages
-from babelscale.corpora.locations import Entry, TextFile, entries, settled, unreadable
+from babelscale.corpora.locations import FolderEntry, TextFile, entries, settled
+from babelscale.corpora.readers import FilePart, numbered_lines
 from babelscale.errors import InputError
 
 _FLORES = re.compile(r"(?P<code>[a-z]{3})(?:_(?P<script>[A-Z][a-z]{3})|_(?P<style>simpl|trad))?\.devtest")
@@ -124,7 +125,7 @@ def _find(place: str) -> list[_Named]:
     raise InputError(f"{what}: no parallel files in it", hint=_HINT)
 
 
-def _named(listed: Iterable[Entry]) -> list[_Named]:
+def _named(listed: Iterable[FolderEntry]) -> list[_Named]:
     """The files of the first layout that any file has."""
     files = [entry.file for entry in listed if entry.file is not None]
     found = []
@@ -177,19 +178,7 @@ def _by_iso() -> Mapping[str, frozenset[str]]:
 
 
 def _read(file: TextFile) -> tuple[str, ...]:
-    with file.open() as opened:
-        try:
-            data = opened.read()
-        except OSError as error:
-            raise unreadable(file, error) from None
-    lines = []
-    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            lines.append(line.removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{file.place}, line {number}: byte {error.start} is not UTF-8", hint="fetch the file again"
-            ) from None
+    lines = tuple(line for _, block in numbered_lines(FilePart(file=file)) for line in block)
     if not any(line.strip() for line in lines):
         raise InputError(f"{file.place}: no line of text in it", hint="fetch the file again")
-    return tuple(lines)
+    return lines

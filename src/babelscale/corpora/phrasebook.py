@@ -10,72 +10,22 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from pydantic import BaseModel
 
 from babelscale.corpora import numerals
-from babelscale.corpora.corpus import HELD_OUT_SHARE, Corpus
+from babelscale.corpora.corpus import Corpus, CorpusSettings
 from babelscale.errors import InputError
 
 # Languages for which CLDR, as Babel ships it, is rich in names and patterns of their own: 53 in 24 scripts. At
 # least 94 % of the letters are of the language's own script, and at most 21 % of unit patterns are English's.
-LANGUAGES = (
-    "am",
-    "ar",
-    "bg",
-    "bn",
-    "ca",
-    "cs",
-    "da",
-    "de",
-    "el",
-    "en",
-    "es",
-    "et",
-    "fa",
-    "fi",
-    "fr",
-    "gu",
-    "he",
-    "hi",
-    "hu",
-    "hy",
-    "id",
-    "it",
-    "ja",
-    "ka",
-    "kk",
-    "km",
-    "kn",
-    "ko",
-    "lo",
-    "ml",
-    "mr",
-    "ms",
-    "my",
-    "ne",
-    "nl",
-    "no",
-    "pa",
-    "pl",
-    "pt",
-    "ro",
-    "ru",
-    "si",
-    "sv",
-    "sw",
-    "ta",
-    "te",
-    "th",
-    "tr",
-    "uk",
-    "ur",
-    "vi",
-    "zh",
-    "zu",
-)
+_CODES = """
+am ar bg bn ca cs da de el en es et fa fi fr gu he hi hu hy id it ja ka kk km kn
+ko lo ml mr ms my ne nl no pa pl pt ro ru si sv sw ta te th tr uk ur vi zh zu
+"""
+LANGUAGES = tuple(_CODES.split())
 BYTES_PER_LANGUAGE = 1_000_000
 _EDITION = 1
 _SENTENCE = (
@@ -120,26 +70,14 @@ class Phrasebook(Corpus):
         InputError: a language the phrasebook does not speak.
     """
 
-    def __init__(
-        self,
-        languages: Iterable[str] = LANGUAGES,
-        *,
-        bytes_per_language: int | Mapping[str, int] = BYTES_PER_LANGUAGE,
-        held_out_share: float = HELD_OUT_SHARE,
-        held_out_tokens: int | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, languages: Iterable[str] = LANGUAGES, **settings: Unpack[CorpusSettings]) -> None:
         languages = tuple(languages)
-        if isinstance(bytes_per_language, Mapping):
-            bytes_per_language = dict.fromkeys(languages, BYTES_PER_LANGUAGE) | dict(bytes_per_language)
-        super().__init__(
-            "phrasebook",
-            languages,
-            bytes_per_language=bytes_per_language,
-            held_out_share=held_out_share,
-            held_out_tokens=held_out_tokens,
-            seed=seed,
-        )
+        size = settings.get("bytes_per_language")
+        if size is None:
+            size = BYTES_PER_LANGUAGE
+        elif isinstance(size, Mapping):
+            size = dict.fromkeys(languages, BYTES_PER_LANGUAGE) | dict(size)
+        super().__init__("phrasebook", languages, **(settings | {"bytes_per_language": size}))
         if unknown := [code for code in self.languages if code not in LANGUAGES]:
             raise InputError(
                 f"the phrasebook does not speak {', '.join(map(repr, unknown))}",
@@ -155,12 +93,7 @@ class Phrasebook(Corpus):
 
     def sample(self, language: str, size: int, seed: int = 0) -> Iterator[str]:
         """The first training lines: every line is composed alike, so no other sample is better."""
-        used = 0
-        for line in self.train(language):
-            used += len(line.encode()) + 1
-            if used > size:
-                return
-            yield line
+        return self._first_lines(language, size)
 
     def _fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()

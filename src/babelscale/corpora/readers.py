@@ -147,7 +147,7 @@ def _place(part: FilePart, number: int) -> str:
     return f"{part.file.place}, line {number}"
 
 
-def _lines(part: FilePart) -> Iterator[tuple[int, list[str]]]:
+def numbered_lines(part: FilePart) -> Iterator[tuple[int, list[str]]]:
     """(lines of the part before, lines without their ends), about a megabyte at a time."""
     for before, offset, data in _blocks(part):
         start = 3 if offset == 0 and data.startswith(b"\xef\xbb\xbf") else 0
@@ -181,12 +181,12 @@ def _refuse(part: FilePart, before: int, offset: int, data: bytes, place: int, w
 
 
 def _text_lines(part: FilePart) -> Iterator[str]:
-    for _, lines in _lines(part):
+    for _, lines in numbered_lines(part):
         yield from [line for line in lines if line and not line.isspace()]
 
 
 def _json_records(part: FilePart) -> Iterator[str]:
-    numbered = ((before + n, line) for before, lines in _lines(part) for n, line in enumerate(lines, start=1))
+    numbered = ((before + n, line) for before, lines in numbered_lines(part) for n, line in enumerate(lines, start=1))
     for number, line in numbered:
         if not line or line.isspace():
             continue

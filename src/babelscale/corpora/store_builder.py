@@ -21,7 +21,7 @@ from babelscale.corpora.hashed_writer import FileFacts, disk, write
 from babelscale.corpora.merge_shards import assemble, distinct_bytes, offsets
 from babelscale.corpora.parallel import ParallelSet
 from babelscale.corpora.store import STORE, TOKEN_BYTES, Dropped, Split, SplitFacts, StoreRecord, TokenStore
-from babelscale.corpora.tokenising import Job, PartRecord, finished, tokenise
+from babelscale.corpora.tokenising import PartRecord, TokeniseJob, finished, tokenise
 from babelscale.corpora.tokenizer import Tokenizer
 from babelscale.errors import BabelscaleError, InputError
 from babelscale.workers import Worker, WorkerDied, WorkerPool, available_cpus
@@ -108,7 +108,7 @@ class _Build:
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, parallel: ParallelSet | None, building: Path) -> None:
         self.corpus, self.tokenizer, self.parallel = corpus, tokenizer, parallel
-        self._all: dict[str, list[Job]] = {}
+        self._all: dict[str, list[TokeniseJob]] = {}
         self.parts, self.records, self.store = (building / name for name in (_PARTS, _LANGUAGES, _STORE))
 
     def languages(self, languages: Sequence[str], workers: int | None, progress: Progress | None) -> None:
@@ -128,7 +128,7 @@ class _Build:
             meter.report(complete=True)
         self._write_record({code: record for code, record in records.items() if record is not None})
 
-    def _jobs(self, code: str) -> list[Job]:
+    def _jobs(self, code: str) -> list[TokeniseJob]:
         corpus, aligned = self.corpus, None
         if self.parallel is not None and self.parallel.holds(code):
             lines = json.dumps(sorted(set(self.parallel.lines(code))), ensure_ascii=False).encode()
@@ -142,21 +142,21 @@ class _Build:
             "aligned": aligned,
         }
         return [
-            Job.model_validate(
+            TokeniseJob.model_validate(
                 {"index": index, "part": part, "identity": part.identity, "threshold": corpus.threshold(code, part)}
                 | settings
             )
             for index, part in enumerate(corpus.parts(code))
         ]
 
-    def _chains(self, jobs: list[Job]) -> list[list[Job]]:
+    def _chains(self, jobs: list[TokeniseJob]) -> list[list[TokeniseJob]]:
         """With a limit, a part is read only when those before it do not reach it."""
         return [jobs] if jobs[0].limit is not None else [[job] for job in jobs]
 
-    def _tokenise(self, chains: Sequence[Sequence[Job]], count: int, meter: "_Meter") -> list[list[PartRecord]]:
+    def _tokenise(self, chains: Sequence[Sequence[TokeniseJob]], count: int, meter: "_Meter") -> list[list[PartRecord]]:
         """The records of each chain's jobs, up to the job after which the limit is reached."""
 
-        def work(worker: "_ThisProcess | _Process", chain: Sequence[Job]) -> list[PartRecord]:
+        def work(worker: "_ThisProcess | _OtherProcess", chain: Sequence[TokeniseJob]) -> list[PartRecord]:
             records: list[PartRecord] = []
             for job in chain:
                 record = finished(job, self.parts)
@@ -174,19 +174,19 @@ class _Build:
             return [work(worker, chain) for chain in chains]
         model = self.parts / "tokenizer.model"
         write(model, self.tokenizer.model)
-        processes = [_Process(model, self.parts) for _ in range(count - 1)]
+        processes = [_OtherProcess(model, self.parts) for _ in range(count - 1)]
         # The longest chains come first, so that no process is left alone with one at the end.
         order = sorted(range(len(chains)), key=lambda place: -sum(job.part.text_bytes for job in chains[place]))
         pool = WorkerPool([_ThisProcess(self.tokenizer, self.parts), *processes])
         done = pool.map(work, [chains[place] for place in order], on_tick=meter.report)
         return [records for _, records in sorted(zip(order, done, strict=True))]
 
-    def _enough(self, job: Job, record: PartRecord) -> bool:
+    def _enough(self, job: TokeniseJob, record: PartRecord) -> bool:
         if job.limit is None or record.full:
             return record.full
         return distinct_bytes(self._all[job.language][: job.index + 1], self.parts) >= job.limit
 
-    def _put_together(self, code: str, jobs: list[Job], read: list[PartRecord]) -> LanguageRecord:
+    def _put_together(self, code: str, jobs: list[TokeniseJob], read: list[PartRecord]) -> LanguageRecord:
         """A language's files from its parts, of which the first were read; the parts then go."""
         repeated = sum(part.repeated for part in read)
         made = assemble(
@@ -213,13 +213,13 @@ class _Build:
         size = int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
         return SplitFacts(tokens=len(ids), bytes=size, lines=len(lines), documents=len(lines))
 
-    def _hash(self, jobs: list[Job]) -> str:
+    def _hash(self, jobs: list[TokeniseJob]) -> str:
         parallel = self.parallel.fingerprint if self.parallel is not None else None
         return hashlib.sha256(
             json.dumps([self.corpus.held_out_tokens, parallel, *(job.hash for job in jobs)]).encode()
         ).hexdigest()
 
-    def _finished(self, code: str, jobs: list[Job]) -> LanguageRecord | None:
+    def _finished(self, code: str, jobs: list[TokeniseJob]) -> LanguageRecord | None:
         """The record of a language that was finished before, its files checked; None where it has to be done."""
         try:
             record = LanguageRecord.model_validate_json((self.records / f"{code}.json").read_bytes())
@@ -253,7 +253,7 @@ class _Build:
         write(self.store / STORE, (record.model_dump_json(indent=2) + "\n").encode())
 
 
-def _useful_workers(chains: Sequence[Sequence[Job]], most: int | None) -> int:
+def _useful_workers(chains: Sequence[Sequence[TokeniseJob]], most: int | None) -> int:
     """How many processes to use: `most`, or one for each CPU that has enough text; one means this process."""
     jobs = [job for chain in chains for job in chain]
     if any(job.part.is_of_this_process for job in jobs):
@@ -267,7 +267,7 @@ def _useful_workers(chains: Sequence[Sequence[Job]], most: int | None) -> int:
 class _Meter:
     """Counts the bytes of text that are tokenised, and reports them."""
 
-    def __init__(self, chains: Sequence[Sequence[Job]], progress: Progress | None) -> None:
+    def __init__(self, chains: Sequence[Sequence[TokeniseJob]], progress: Progress | None) -> None:
         self._progress = progress
         self._began = time.perf_counter()
         self._tokenised = 0
@@ -280,7 +280,7 @@ class _Meter:
             self._expected[code] = self._expected.get(code, 0) + (size if limit is None else min(limit, size))
         self._total = max(1, sum(self._expected.values()))
 
-    def add(self, job: Job, size: int, *, new: bool = True) -> None:
+    def add(self, job: TokeniseJob, size: int, *, new: bool = True) -> None:
         """Bytes of a job that are done, in this build or (not `new`) in an earlier one."""
         self._done[job.language] = self._done.get(job.language, 0) + size
         if new:
@@ -304,7 +304,7 @@ class _ThisProcess:
     def start(self) -> None:
         """This process runs already."""
 
-    def tokenise(self, job: Job, meter: _Meter) -> PartRecord:
+    def tokenise(self, job: TokeniseJob, meter: _Meter) -> PartRecord:
         def progress(size: int) -> None:
             if self._stopped:
                 raise BabelscaleError("the build was stopped")
@@ -319,13 +319,13 @@ class _ThisProcess:
         self._stopped = True
 
 
-class _Process(Worker):
+class _OtherProcess(Worker):
     """A process of its own as a worker."""
 
     def __init__(self, model: Path, folder: Path) -> None:
         super().__init__("-m", "babelscale.corpora.worker", str(model), str(folder))
 
-    def tokenise(self, job: Job, meter: _Meter) -> PartRecord:
+    def tokenise(self, job: TokeniseJob, meter: _Meter) -> PartRecord:
         try:
             answer = self.ask(job.model_dump(mode="json"), lambda size: meter.add(job, size))
         except WorkerDied as error:

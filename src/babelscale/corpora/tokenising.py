@@ -29,7 +29,7 @@ DOCUMENT = np.dtype(
 _BATCH_CHARACTERS = 1 << 20
 
 
-class Job(BaseModel, frozen=True):
+class TokeniseJob(BaseModel, frozen=True):
     """One part to tokenise, and all that its result depends on.
 
     Attributes:
@@ -74,7 +74,7 @@ class PartRecord(BaseModel):
     files: dict[str, FileFacts]
 
 
-def finished(job: Job, folder: Path) -> PartRecord | None:
+def finished(job: TokeniseJob, folder: Path) -> PartRecord | None:
     """The record of a part that was done before, its files checked; None where it has to be done."""
     try:
         record = PartRecord.model_validate_json((folder / f"{job.stem}.json").read_bytes())
@@ -85,7 +85,7 @@ def finished(job: Job, folder: Path) -> PartRecord | None:
     return None
 
 
-def tokenise(job: Job, tokenizer: Tokenizer, folder: Path, heard: Callable[[int], None]) -> PartRecord:
+def tokenise(job: TokeniseJob, tokenizer: Tokenizer, folder: Path, heard: Callable[[int], None]) -> PartRecord:
     """Write a part's tokens and table of documents into `folder`, its record last.
 
     Args:
@@ -95,7 +95,7 @@ def tokenise(job: Job, tokenizer: Tokenizer, folder: Path, heard: Callable[[int]
         InputError: the text cannot be read.
         BabelscaleError: the disk is full.
     """
-    part = _Part(job, tokenizer, frozenset(_aligned(job, folder)))
+    part = _PartReader(job, tokenizer, frozenset(_aligned(job, folder)))
     names = [f"{job.stem}.tokens.bin", f"{job.stem}.documents.bin"]
     try:
         with Output(folder / names[0]) as tokens, Output(folder / names[1]) as table:
@@ -116,14 +116,14 @@ def tokenise(job: Job, tokenizer: Tokenizer, folder: Path, heard: Callable[[int]
     return record
 
 
-def _aligned(job: Job, folder: Path) -> list[str]:
+def _aligned(job: TokeniseJob, folder: Path) -> list[str]:
     return json.loads((folder / job.aligned).read_text(encoding="utf-8")) if job.aligned else []
 
 
-class _Part:
+class _PartReader:
     """The documents of a part in batches; `size`, `repeated` and `full` are known when they are through."""
 
-    def __init__(self, job: Job, tokenizer: Tokenizer, aligned: frozenset[str]) -> None:
+    def __init__(self, job: TokeniseJob, tokenizer: Tokenizer, aligned: frozenset[str]) -> None:
         self.job, self.tokenizer, self.aligned = job, tokenizer, aligned
         self.size = self.repeated = 0
         self.full = False

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel
 
 from babelscale import mixture
 from babelscale.corpora.corpus import Corpus
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.files import new_folder
+from babelscale.files import new_folder, read_model
 
 Progress = Callable[[str, int, int], None]
 
@@ -58,6 +59,12 @@ _SETTINGS: dict[str, Any] = {
     "pad_id": -1,
     "minloglevel": 2,
 }
+
+
+class TokenizerRecord(BaseModel):
+    """What is needed of tokenizer.json, which also holds how the tokenizer was trained."""
+
+    hash: str
 
 
 class Tokenizer:
@@ -183,7 +190,7 @@ class Tokenizer:
         return b"".join([self._strings[token] for token in np.asarray(tokens).ravel().tolist()])
 
 
-def train_tokenizer(
+def train_tokenizer(  # noqa: PLR0913 (the options of one public function)
     corpus: Corpus,
     languages: Iterable[str],
     vocabulary: int,
@@ -220,37 +227,39 @@ def train_tokenizer(
         raise InputError(f"character coverage {character_coverage} must lie above 0 and at most at 1")
     wanted = max(4_000_000, 1000 * vocabulary) if sample_bytes is None else sample_bytes
     quotas = _quotas({code: corpus.size(code) for code in languages}, wanted, temperature)
-    lines: list[str] = []
-    taken: dict[str, int] = {}
+    report = progress or (lambda label, done, total: None)
+    steps = len(languages) + 1
+    sample: dict[str, list[str]] = {}
     for done, code in enumerate(languages):
-        if progress:
-            progress(f"text for the tokenizer: {code}", done, len(languages) + 1)
-        start = len(lines)
-        lines.extend(corpus.sample(code, quotas[code], seed))
-        taken[code] = sum(len(line.encode()) + 1 for line in lines[start:])
-    if not lines:
+        report(f"text for the tokenizer: {code}", done, steps)
+        sample[code] = list(corpus.sample(code, quotas[code], seed))
+    if not any(sample.values()):
         raise InputError(f"a tokenizer sample of {wanted:,} bytes holds no line", hint="raise sample_bytes")
-    if progress:
-        progress("training the tokenizer", len(languages), len(languages) + 1)
-    record = {
-        "format": "babelscale tokenizer 1",
+    report("training the tokenizer", len(languages), steps)
+    facts = {
         "kind": "SentencePiece BPE with byte fallback",
         "vocabulary_size": vocabulary,
         "languages": languages,
         "corpus": corpus.fingerprint,
         "temperature": temperature,
         "seed": seed,
-        "sample_bytes": taken,
+        "sample_bytes": {code: sum(len(line.encode()) + 1 for line in lines) for code, lines in sample.items()},
         "character_coverage": character_coverage,
         "sentencepiece": version("sentencepiece"),
     }
-    with new_folder(Path(folder)) as partial:
-        tokenizer = Tokenizer(_train(lines, vocabulary, character_coverage))
+    lines = list(itertools.chain.from_iterable(sample.values()))
+    tokenizer = _write(Path(folder), facts, lambda: Tokenizer(_train(lines, vocabulary, character_coverage)))
+    report("training the tokenizer", steps, steps)
+    return tokenizer
+
+
+def _write(folder: Path, facts: Mapping[str, Any], make: Callable[[], Tokenizer]) -> Tokenizer:
+    """Write a tokenizer and its record into a new folder, which is checked before the tokenizer is made."""
+    with new_folder(folder) as partial:
+        tokenizer = make()
+        record = {"format": "babelscale tokenizer 1", **facts, "hash": tokenizer.hash}
         (partial / MODEL).write_bytes(tokenizer.model)
-        record["hash"] = tokenizer.hash
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if progress:
-        progress("training the tokenizer", len(languages) + 1, len(languages) + 1)
     return tokenizer
 
 
@@ -267,16 +276,9 @@ def adopt_tokenizer(source: str | Path, folder: str | Path) -> Tokenizer:
         raise InputError(f"{path}: cannot be read ({error.strerror})", hint=f"name a folder with a {MODEL}") from None
     except InputError as error:
         raise InputError(f"{path}: {error.message}", hint=error.hint) from None
-    record = {
-        "format": "babelscale tokenizer 1",
-        "kind": f"SentencePiece model of {Path(source).name}",
-        "vocabulary_size": tokenizer.vocabulary_size,
-        "hash": tokenizer.hash,
-    }
-    with new_folder(Path(folder)) as partial:
-        (partial / MODEL).write_bytes(tokenizer.model)
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return tokenizer
+    kind = f"SentencePiece model of {Path(source).name}"
+    facts = {"kind": kind, "vocabulary_size": tokenizer.vocabulary_size}
+    return _write(Path(folder), facts, lambda: tokenizer)
 
 
 def tokenizer_hash(folder: str | Path) -> str:
@@ -295,21 +297,9 @@ def _checked_model(folder: str | Path) -> tuple[bytes, str]:
         raise InputError(f"{path}: no such file", hint="train the tokenizer first")
     model = path.read_bytes()
     found = hashlib.sha256(model).hexdigest()
-    if read_record(path.parent).get("hash") != found:
+    if read_model(path.with_name(RECORD), TokenizerRecord).hash != found:
         raise InputError(f"{path}: not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
     return model, found
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What tokenizer.json says of a trained tokenizer."""
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{path}: not the record of a tokenizer ({error})", hint="train it again") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{path}: not the record of a tokenizer", hint="train it again")
-    return record
 
 
 def _quotas(sizes: Mapping[str, int], total: float, temperature: float) -> dict[str, int]:

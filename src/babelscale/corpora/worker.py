@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from babelscale import workers
-from babelscale.corpora.tokenising import Job, tokenise
+from babelscale.corpora.tokenising import TokeniseJob, tokenise
 from babelscale.corpora.tokenizer import Tokenizer
 
 
@@ -13,7 +13,7 @@ def main() -> None:
     tokenizer, folder = Tokenizer(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
 
     def answer(job: Any) -> Any:
-        return tokenise(Job.model_validate(job), tokenizer, folder, workers.report_progress).model_dump()
+        return tokenise(TokeniseJob.model_validate(job), tokenizer, folder, workers.report_progress).model_dump()
 
     workers.serve(answer)
 
