@@ -20,13 +20,13 @@ class BabelscaleError(Exception):
 
 
 class InputError(BabelscaleError, ValueError):
-    """Something that came from outside (a file, a table, a design, an argument) cannot be used as it is."""
+    """An input (a file, a table, a design, an argument) cannot be used as it is."""
 
     exit_code = 2
 
 
 class DomainError(BabelscaleError, ArithmeticError):
-    """A law was asked for a loss outside the domain of its equation (for instance D_eff <= 0)."""
+    """A law has no loss at an allocation outside the domain of its equation (for instance D_eff <= 0)."""
 
 
 class StudyError(BabelscaleError):
@@ -34,7 +34,7 @@ class StudyError(BabelscaleError):
 
 
 class Stopped(StudyError):
-    """Somebody asked for an end: what was done is saved, and the same command goes on from there."""
+    """The user stopped a command: finished work is saved, and the same command continues from there."""
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:
         super().__init__(message, hint=hint)
@@ -42,4 +42,4 @@ class Stopped(StudyError):
 
 
 class BabelscaleWarning(UserWarning):
-    """Something a person should know, though the work goes on."""
+    """A problem that the user should know of and that does not stop the work."""

@@ -276,10 +276,9 @@ class Runs(Result):
         target = self.target(target)
         metric = metric or self.metric
         eligible = self.table.filter(pl.col("start").fill_null(tables.SCRATCH).is_in(list(start)))
-        eligible = eligible.select("run", "params", *covariate_columns(self.table))
         rows = (
             self.losses.filter(language=target, split=split, lr_state=lr_state)
-            .join(eligible, on="run")
+            .join(eligible.select("run"), on="run")
             .with_columns(loss=METRICS[metric])
             .sort("run", "step")
         )
@@ -290,19 +289,37 @@ class Runs(Result):
             )
         if rows["loss"].null_count():
             raise InputError(f"{metric} of {target!r} needs totals that the losses table does not hold")
-        seen = self.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
-        keys = rows.select("run", "step")
-        D = _wide(seen, "tokens", keys, 0.0)
-        # Reported exposures may omit languages; their U does not matter where D is zero.
-        U = _wide(seen, "unique_tokens", keys, math.inf)
         return Observations(
             target=target,
             metric=metric,
-            allocation=Allocation(rows["params"].to_numpy(), D, U, covariates_of(rows)),
+            allocation=self.allocation(rows),
             loss=rows["loss"].to_numpy(),
             run=rows["run"].to_numpy().astype(np.str_),
             step=rows["step"].to_numpy(),
         )
+
+    def allocation(self, rows: pl.DataFrame) -> Allocation:
+        """The allocations at the runs and steps of `rows`, in their order, shape (rows,).
+
+        A language that a run's exposure omits has D = 0 there. A covariate that some of the rows lack is left out.
+        """
+        known = self.table.select("run", "params", *covariate_columns(self.table))
+        rows = rows.select("run", "step").join(known, on="run", maintain_order="left")
+        exposure = self.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
+        D, U = {}, {}
+        for code in exposure.filter(pl.col("tokens") > 0)["language"].unique().sort():
+            part = exposure.filter(language=code).select("run", "step", "tokens", "unique_tokens")
+            part = rows.join(part, on=["run", "step"], how="left", maintain_order="left")
+            D[code] = part["tokens"].fill_null(0.0).to_numpy()
+            U[code] = part["unique_tokens"].fill_null(math.inf).to_numpy()
+        names = [name for name in covariate_columns(rows) if not rows[name].null_count()]
+        covariates = {name.removeprefix(tables.COVARIATE): rows[name].to_numpy() for name in names}
+        return Allocation(rows["params"].to_numpy(), D, U, covariates)
+
+    def final_allocations(self) -> Allocation:
+        """The allocations of the runs at their ends, in the order of the runs table, shape (runs,)."""
+        ends = self.exposure.group_by("run").agg(pl.max("step"))
+        return self.allocation(self.table.select("run").join(ends, on="run", how="inner", maintain_order="left"))
 
     def target(self, target: str | None = None) -> str:
         """The target language, checked; the only one measured where none is named."""
@@ -367,24 +384,7 @@ def covariate_columns(frame: pl.DataFrame) -> list[str]:
     return [name for name in frame.columns if name.startswith(tables.COVARIATE)]
 
 
-def covariates_of(rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """The covariates of rows joined with the runs table; those that are not known of every row are left out."""
-    names = [name for name in covariate_columns(rows) if not rows[name].null_count()]
-    return {name.removeprefix(tables.COVARIATE): rows[name].to_numpy() for name in names}
-
-
 def _check_one_size(flat: pl.DataFrame, where: str) -> None:
     sizes = flat.group_by("run").agg(pl.col("params").n_unique().alias("sizes")).filter(pl.col("sizes") > 1)
     if sizes.height:
         raise InputError(f"{where}: run {sizes['run'][0]!r} has rows of different params")
-
-
-def _wide(exposure: pl.DataFrame, column: str, keys: pl.DataFrame, absent: float) -> dict[str, NDArray[np.float64]]:
-    """One array a language, in the order of `keys`."""
-    languages = exposure.filter(pl.col("tokens") > 0)["language"].unique().sort()
-    wide = {}
-    for code in languages:
-        part = exposure.filter(language=code).select("run", "step", column)
-        values = keys.join(part, on=["run", "step"], how="left", maintain_order="left")[column]
-        wide[code] = values.fill_null(absent).to_numpy()
-    return wide

@@ -153,7 +153,7 @@ def test_arguments_outside_their_domain() -> None:
         (DataConstrained("sw"), {"R_D": 0.0}),
         (Chinchilla("sw"), {"nonsense": 1.0}),
     ):
-        with pytest.raises(InputError, match="cannot hold"):
+        with pytest.raises(InputError, match="cannot fix"):
             fit(law, runs, fixed=fixed)
     with pytest.raises(InputError, match="no loss at any start"):
         fit(AdaptiveTransfer("sw"), _mixed(), fixed={"tau_other": -2.0})

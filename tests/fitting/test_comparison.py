@@ -128,7 +128,7 @@ def test_losses_outside_the_domain_are_left_out_counted_and_said() -> None:
         assert "D_eff > 0" in row["note"]
     assert found.averages["outside"].to_list() == [2]
     assert "*" in str(found)
-    assert "which flatters it" in str(found)
+    assert "which makes its score too good" in str(found)
     assert truth["tau_en"] * 20 < -1  # what the case rests on
 
 

@@ -120,7 +120,7 @@ def test_arguments_that_make_no_sense_are_errors(chinchilla_runs: Runs, atlas_ru
         profile(Chinchilla(), chinchilla_runs, "gamma")
     with pytest.raises(InputError, match="alpha cannot be 7"):
         profile(Chinchilla(), chinchilla_runs, "alpha", [7.0])
-    with pytest.raises(InputError, match="held fixed"):
+    with pytest.raises(InputError, match="is fixed"):
         profile(Chinchilla(), chinchilla_runs, "alpha", fixed={"alpha": 0.3})
     with pytest.raises(InputError, match="other runs"):
         profile(fit(Chinchilla(), chinchilla_runs, resamples=0), atlas_runs, "alpha")

@@ -153,7 +153,7 @@ def test_the_laws_can_be_read_and_only_registered() -> None:
         other = dataclass(frozen=True)(type("Other", (Chinchilla,), {"name": name, "__module__": __name__}))
         with pytest.raises(InputError, match=f"a law is called '{name}' already"):
             laws.register(other)
-    with pytest.raises(InputError, match="is no law"):
+    with pytest.raises(InputError, match="is not a law"):
         laws.register(dict)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 
 

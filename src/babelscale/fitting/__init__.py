@@ -1,4 +1,4 @@
-"""Fitting: the optimum of a law on runs, its uncertainty, what the runs leave open, and which law to believe."""
+"""Fitting: the optimum of a law on runs, its uncertainty, what the runs do not identify, and comparison of laws."""
 
 from babelscale.fitting.comparison import Comparison, compare
 from babelscale.fitting.estimate import FitSettings, fit, fit_observations

@@ -1,8 +1,8 @@
-"""How far the optimum would move with other runs: whole runs are weighed anew at random, over one design.
+"""How far the optimum would move with other runs: bootstrap by random weights of whole runs.
 
 The weights are those of Rubin's (1981) Bayesian bootstrap: of mean 1 and variance 1 as when runs are drawn with
-replacement, but never 0. Drawing drops a third of the runs each time, and with them all that stands for a parameter
-carried by few: intervals of predictions were up to 44 % too wide
+replacement, but never 0. Resampling drops a third of the runs each time, and with them all information on a parameter
+that few runs determine: intervals of predictions were up to 44 % too wide
 (docs/decisions/2026-11-intervals-by-weighing-runs.md).
 """
 
@@ -26,7 +26,7 @@ class Weighing:
     """Random weights of the observations, `resamples` times; the checkpoints of a run share one.
 
     Dirichlet of concentration 1 - (free / runs)^1.5: residuals of a few runs with many `free` parameters are too small,
-    and so would be the scatter of refits with weights of variance 1. The power is set by simulation.
+    and with weights of variance 1 the scatter of refits would be too small as well. The power was set by simulation.
     """
 
     run: NDArray[np.str_]
@@ -35,9 +35,9 @@ class Weighing:
     free: int = 0
 
     def parts(self) -> Iterator[Array]:
-        """The weights (some, n), a few resamples at a time so that they fill no memory; each sums to the runs' number.
+        """The weights (some, n), a few resamples at a time to save memory; each row sums to the number of runs.
 
-        The numbers do not depend on how many come at a time.
+        The numbers do not depend on the size of these parts.
         """
         names, index = np.unique(self.run, return_inverse=True)
         spread = max(1 - (self.free / len(names)) ** 1.5, _LEAST)

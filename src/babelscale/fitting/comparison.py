@@ -1,4 +1,4 @@
-"""compare: which law to believe, judged on runs it has not seen, along the axes of the ATLAS study."""
+"""compare: how well laws predict runs that they were not fitted to, along the axes of the ATLAS study."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,18 +44,18 @@ _SYMBOL = {"compute": "C", "params": "N", "tokens": "D"}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(JsonResult):
-    """How laws predict runs that their fit has not seen.
+    """How well laws predict runs that they were not fitted to.
 
     `table`: one row a law, target and held-out axis. `expanding`: one row a law, target and rung, where the law was
-    fitted to the runs up to `upto` (FLOPs, parameters or tokens in all, by `along`) and asked for every later one, of
-    which the farthest lies `reach` times beyond. A row that could not be computed has nulls and a note that says why.
+    fitted to the runs up to `upto` (FLOPs, parameters or tokens in all, by `along`) and evaluated on every later one,
+    the farthest of which is `reach` times beyond. A row that could not be computed has nulls and a note that says why.
 
     R2 = 1 - SS_res / SS_tot of the loss itself (not its logarithm) over the held-out losses, as in the study; it is
     negative where a law predicts worse than the held-out mean. `mean_relative_error` is the mean of
     |predicted - measured| / measured, `bias` the same with its sign: positive where the law predicts too high a loss.
 
     `n_outside` counts held-out losses on which the fitted law has none (D_eff <= 0). They are left out of the scores,
-    `n_test` counts the others, and the note says so: such a row flatters its law.
+    `n_test` counts the others, and the note says so: the scores of such a row are too good.
     """
 
     table: pl.DataFrame
@@ -113,11 +113,13 @@ class Comparison(JsonResult):
             part = self.expanding_averages.filter(along=along)
             columns = {upto: f"{_SYMBOL[along]} <= {upto:.3g}" for upto in part["upto"].unique().sort()}
             lines += [
-                f"\nfitted to the runs up to a rung of {along}, asked for every later one",
+                f"\nfitted to the runs up to a rung of {along}, evaluated on every later one",
                 *_grid(part, "upto", columns),
             ]
         if (self.table["n_outside"] > 0).any() or (self.expanding["n_outside"] > 0).any():
-            lines.append("* without held-out losses where the fitted law has none, which flatters it")
+            lines.append(
+                "* without the held-out losses at which the fitted law has no loss, which makes its score too good"
+            )
         axis = pl.col("along") + " " + pl.col("upto").map_elements("{:.3g}".format, pl.String)
         notes = [self.table.select("law", "target", "axis", "note")]
         notes.append(self.expanding.select("law", "target", axis.alias("axis"), "note"))
@@ -179,16 +181,16 @@ def compare(
     Args:
         forms: names (built for each target with the study's defaults) or laws (compared on their own target).
         runs: two-stage runs are left out.
-        targets: languages to predict; every measured one that some run was trained on, where left out.
-        axes: see `Runs.hold_out`; all five where left out.
+        targets: languages to predict; by default every measured one that some run was trained on.
+        axes: see `Runs.hold_out`; by default all five.
         expanding: by what an expanding window grows: "compute", "params", "tokens" (in all); empty for none.
-        rungs: the most windows; where the runs have more rungs, cuts that share the runs out evenly are taken.
+        rungs: the most windows; where the runs have more rungs, cuts that divide the runs evenly are used.
         share: how much the random, tokens and compute axes hold out.
         objective, delta: what the fits minimise, as in `fit`.
 
     Raises:
-        InputError: an unknown law, target, axis or objective, no rungs, a delta that is not positive. What merely
-            cannot be computed is a row with a note.
+        InputError: an unknown law, target, axis or objective, no rungs, a delta that is not positive. Scores
+            that cannot be computed are rows with a note.
     """
     axes = tuple(axes or AXES)
     if unknown := [axis for axis in axes if axis not in AXES]:

@@ -1,4 +1,4 @@
-"""fit: the numbers of a law from runs, with intervals and with what the runs do not say."""
+"""fit: the parameters of a law from runs, with intervals and notes on what the runs do not identify."""
 
 import functools
 import importlib.metadata
@@ -31,8 +31,8 @@ _AGREE = 1e-8  # relative difference of objectives that still counts as the same
 class FitSettings:
     """How to fit.
 
-    Huber's `delta` on log loss (infinite: least squares), bootstrap draws, seed, parameters held fixed, how hard to
-    search, which objective, and where to start if not everywhere.
+    Huber's `delta` on log loss (infinite: least squares), bootstrap resamples, seed, fixed parameters, the effort of
+    the search, the objective, and a start in place of the grid.
     """
 
     delta: float = 1e-3
@@ -73,8 +73,9 @@ def fit(
 ) -> Fit:
     """Fit a law to the losses of its target language.
 
-    Minimises a sum over the residuals r = log L - log y, from several starts, and refits `resamples` times with whole
-    runs weighed anew (`seed`) for 90 % intervals. Parameters that the runs cannot identify are held at a stated value.
+    Minimises a sum over the residuals r = log L - log y, from several starts, and refits `resamples` times with random
+    weights of whole runs (`seed`) for 90 % intervals. Parameters that the runs cannot identify are fixed at a stated
+    value.
 
     Args:
         metric: unit of the loss; bits per byte where the runs have it, otherwise nats per token.
@@ -82,8 +83,8 @@ def fit(
             |r|, solved exactly; "squares", r^2/2.
         delta: Huber's threshold on log loss; `math.inf` is least squares.
         fixed: parameters to hold, by name, natural units.
-        start: search from this point alone (a value for each free parameter of the law, or for its shape parameters
-            only), to reach a local optimum; a note says so, and whether the whole search finds a lower one.
+        start: search from this point only (a value for each free parameter of the law, or for its shape parameters
+            only), to reach a local optimum; a note says so, and whether the full search finds a lower one.
         lr_state: which checkpoints to fit; losses under a stable and a decayed learning rate do not compare.
         progress: called with (label, done, total) while resampling.
 
@@ -101,7 +102,7 @@ def fit(
 
 
 def origin(runs: Runs, observations: Observations, lr_state: LRState) -> dict[str, Any]:
-    """Where a fit's numbers come from; the tokenizer only where all its runs share one that is known."""
+    """Provenance of a fit: hash of the runs, learning-rate state, and the tokenizer if all runs share a known one."""
     used = runs.table.filter(pl.col("run").is_in(sorted(set(observations.run.tolist()))))["tokenizer"]
     names = used.unique().to_list()
     known = {"tokenizer": names[0]} if len(names) == 1 and names[0] is not None else {}
@@ -110,7 +111,7 @@ def origin(runs: Runs, observations: Observations, lr_state: LRState) -> dict[st
 
 @dataclass(frozen=True)
 class Prepared:
-    """One target's problem, before any number is sought: what is used, what is held, what is said already."""
+    """One target's problem before the search: its observations, fixed parameters, and the notes so far."""
 
     law: ScalingLaw
     observations: Observations
@@ -123,9 +124,9 @@ class Prepared:
 
 
 def prepare(law: ScalingLaw, observations: Observations, settings: FitSettings, shared: Sequence[str] = ()) -> Prepared:
-    """Check the settings, leave out what the law cannot read, and hold what these runs cannot identify.
+    """Check the settings, leave out observations that the law is not defined on, and fix what the runs cannot identify.
 
-    `shared` parameters are free whatever these runs alone say of them: other targets' runs speak of them too.
+    `shared` parameters stay free even if these runs do not identify them, because other targets' runs may.
     """
     fixed = checked(law, settings)
     observations, notes = usable(law, observations)
@@ -166,7 +167,7 @@ def finish(
 ) -> Fit:
     """A Fit from the optimum z of a prepared problem and from the draws of its parameters, by name.
 
-    What these runs alone say of `shared` parameters is left out of the notes.
+    Notes on `shared` parameters from these runs alone are left out.
     """
     law, observations, problem = prepared.law, prepared.observations, prepared.problem
     residual = problem.residual(z)
@@ -211,7 +212,7 @@ def _versions() -> Mapping[str, str]:
 
 
 def checked(law: ScalingLaw, settings: FitSettings) -> dict[str, float]:
-    """The parameters to hold fixed, once the settings make sense."""
+    """The parameters to fix, after the settings are checked."""
     if settings.objective not in get_args(Objective):
         raise InputError(f"no objective {settings.objective!r}", hint=f"objectives: {', '.join(get_args(Objective))}")
     if not settings.delta > 0:
@@ -223,7 +224,7 @@ def checked(law: ScalingLaw, settings: FitSettings) -> dict[str, float]:
         low, high = law.bounds.get(name, (math.nan, math.nan))
         if not low <= value <= high:
             raise InputError(
-                f"law {law.name!r} cannot hold {name!r} at {value}",
+                f"law {law.name!r} cannot fix {name!r} at {value}",
                 hint=f"parameters: {', '.join(f'{n} in [{a:g}, {b:g}]' for n, (a, b) in law.bounds.items())}",
             )
     return fixed

@@ -1,4 +1,4 @@
-"""What a table of runs cannot say, in plain sentences, and what runs would say it."""
+"""What a table of runs does not identify, in plain sentences, and which runs would identify it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from babelscale.formatting import plural
 from babelscale.laws import IdentifiabilityConstraint, Parameter, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
-_UNRESPONSIVE = 1e-10  # a loss that responds less to a parameter, beside the others, does not respond at all
+_UNRESPONSIVE = 1e-10  # a loss that responds less to a parameter than this share of the others does not respond
 _WIDTH = 3.29  # standard errors of a 90 % interval
 _WIDE = 30.0  # a positive parameter known to less than this factor
 _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identifies one
@@ -21,7 +21,7 @@ _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identi
 
 @dataclass(frozen=True)
 class AppliedConstraints:
-    """Parameters held at a value or tied to another, and the sentences that say why."""
+    """Parameters fixed at a value or tied to another, and the sentences that say why."""
 
     fixed: Mapping[str, float]
     ties: Mapping[str, str]
@@ -29,10 +29,10 @@ class AppliedConstraints:
 
 
 def constrain(law: ScalingLaw, allocation: Allocation, fixed_by_caller: Mapping[str, float]) -> AppliedConstraints:
-    """What to hold fixed before a fit, beside what the caller has `given`.
+    """What to fix before a fit, in addition to `fixed_by_caller`.
 
     Raises:
-        InputError: the runs have one size or one amount of data only, and the exponent is not given.
+        InputError: the runs have only one size or one amount of data, and the caller does not fix the exponent.
     """
     fixed = dict(fixed_by_caller)
     ties = dict(law.ties)
@@ -84,7 +84,7 @@ def _exponents(
         found.append(
             IdentifiabilityConstraint(
                 of_size,
-                f"the exponent is held at {_EXPONENT} (Chinchilla), because two sizes with two token counts cannot "
+                f"the exponent is fixed at {_EXPONENT} (Chinchilla), because two sizes with two token counts cannot "
                 "separate it from E; runs of a third size or token count would identify it.",
                 value=_EXPONENT,
             )
@@ -103,15 +103,15 @@ def check_counts(problem: FitProblem, runs: int) -> list[str]:
     if n < p:
         raise InputError(
             f"law {problem.law.name!r} has {p} free parameters and the runs give {n} losses{target}",
-            hint="train more runs, take fewer sources, tie the exponents (tied=True), or fix parameters: fixed={...}",
+            hint="train more runs, use fewer sources, tie the exponents (tied=True), or fix parameters: fixed={...}",
         )
     if runs < 2 * p:
-        return [f"only {runs} runs carry {p} free parameters; the intervals can be too narrow."]
+        return [f"there are only {runs} runs for {p} free parameters; the intervals can be too narrow."]
     return []
 
 
 def notes_before(law: ScalingLaw, allocation: Allocation) -> list[str]:
-    """What the design alone shows."""
+    """Notes that follow from the design alone."""
     N, D = np.log(allocation.params), np.log(law.D(allocation))
     if levels(allocation.params) < 3 or abs(np.corrcoef(N, D)[0, 1]) < 0.99:
         return []
@@ -122,10 +122,10 @@ def notes_before(law: ScalingLaw, allocation: Allocation) -> list[str]:
 
 
 def notes_after(problem: FitProblem, z: Array, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
-    """What the optimum and its draws show."""
+    """Notes that follow from the optimum and its draws."""
     linear = {parameter.name: parameter for parameter in problem.law.linear}
     notes = [
-        f"{name} is 0, the lowest it may be: {linear[name].at_zero}."
+        f"{name} is 0, the lowest value allowed: {linear[name].at_zero}."
         for k, name in enumerate(problem.coefficients)
         if z[k] <= 0
     ]
@@ -137,13 +137,13 @@ def notes_after(problem: FitProblem, z: Array, intervals: Mapping[str, tuple[flo
         hit = [(bound, word) for edge, bound, word in edges if abs(z[k] - edge) <= 1e-9 * max(1.0, abs(edge))]
         for bound, word in hit:
             notes.append(
-                f"{parameter.name} is at {bound:g}, the {word} it may be, so these runs do not identify it "
+                f"{parameter.name} is at {bound:g}, the {word} value allowed, so these runs do not identify it "
                 f"({parameter.meaning}); {parameter.identified_by} would."
             )
         if parameter.name in flat_parameters and not hit:
             notes.append(
-                f"{parameter.name} is not identified, because wherever it lies in its range the other parameters make "
-                f"up for it; {parameter.identified_by} would identify it."
+                f"{parameter.name} is not identified, because the other parameters compensate for any value in its "
+                f"range; {parameter.identified_by} would identify it."
             )
         elif parameter.name in intervals and not hit:
             notes += _wide(parameter, intervals[parameter.name])
@@ -185,10 +185,10 @@ def lost_direction(problem: FitProblem, z: Array) -> list[str]:
 
 
 def flat(problem: FitProblem, z: Array) -> dict[str, int]:
-    """The shape parameters that the losses leave anywhere in their range, and their columns of z.
+    """The shape parameters that the losses do not restrict to a part of their range, and their columns of z.
 
     To first order: 90 % of sd (J J^T)^-1/2 is wider than the range. A resampled optimum stays where it started along
-    such a parameter, so neither its draws nor their interval can be trusted to tell.
+    such a parameter, so its draws and their interval cannot show it.
     """
     if not problem.free_shape:
         return {}
@@ -218,7 +218,7 @@ def levels(values: NDArray[np.float64]) -> int:
 
 
 def notes_on_support(law: ScalingLaw, allocation: Allocation, run: NDArray[np.str_], fixed: Sequence[str]) -> list[str]:
-    """Parameters that rest on very few runs."""
+    """Notes on parameters that very few runs determine."""
     notes = []
     for support in law.supports(allocation):
         count = len(set(run[support.rows]))

@@ -1,4 +1,4 @@
-"""fit_many: the fits of many target languages in one call, apart or with some parameters in common."""
+"""fit_many: the fits of many target languages in one call, independent or with some parameters in common."""
 
 import tempfile
 import time
@@ -57,18 +57,18 @@ def fit_many(
         targets: by default every measured language that some run was trained on, or those of the laws.
         shared: parameters with one value for all targets, such as ("alpha", "beta") or ("lambda",). The sum of all
             targets' objectives is then minimised at once, and each resample weighs runs for all targets together.
-        workers: processes to fit in, one thread each; 1 stays in this process. By default one a core, where the work
-            is worth starting them. The fits are the same however many there are. Joint fits stay in this process.
+        workers: processes to fit in, with one thread each; 1 stays in this process. By default one for each core if the
+            work takes longer than starting them. The fits do not depend on this. Joint fits stay in this process.
         progress: called with (label, done, total).
 
     The rest is as in `fit`.
 
     Raises:
-        InputError: as `fit`, naming the target; a shared parameter that fewer than two of the laws have, or that is a
-            coefficient, or that none of the targets' runs identify.
+        InputError: as in `fit`, naming the target; or a shared parameter is a coefficient, belongs to fewer than two of
+            the laws, or is identified by none of the targets' runs.
     """
     if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}", hint="1 or more; leave it out for one a core")
+        raise InputError(f"workers is {workers}", hint="1 or more; leave it out for one for each core")
     forms = _forms(law, runs, targets)
     settings = FitSettings(delta, resamples, seed, fixed, None, objective=objective)
     observations = {
@@ -134,8 +134,8 @@ def _of_target(target: str, error: BabelscaleError) -> BabelscaleError:
 
 
 def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], remaining: int, seconds: float, done: int) -> int:
-    """How many processes to go on with: those asked for, or one a core where half of what is left takes longer than
-    starting them. A law of one's own cannot be sent to one."""
+    """How many processes to use: `workers`, or one for each core if half of the remaining work takes longer than
+    starting them. The laws of a user's own code cannot be sent to another process."""
     if not all(laws.built_in(form) for form in forms.values()):
         return 1
     if workers is not None:
@@ -148,7 +148,7 @@ def _processes(workers: int | None, forms: Mapping[str, ScalingLaw], remaining: 
 def _job(
     form: ScalingLaw, observations: Observations, settings: FitSettings, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A fit as `worker` takes it."""
+    """A job of `fitting.worker`."""
     options = {name: getattr(settings, name) for name in ("delta", "resamples", "seed", "objective")}
     return {
         "law": laws.to_dict(form),
@@ -167,7 +167,7 @@ def _forms(law: str | Sequence[ScalingLaw], runs: Runs, targets: Sequence[str] |
         return {target: laws.by_name(law, target, runs) for target in map(runs.target, chosen)}
     forms = {runs.target(form.target): form for form in law}
     if len(forms) < len(law):
-        raise InputError("two laws of one target", hint="fit them apart, or compare them with `compare`")
+        raise InputError("two laws of one target", hint="fit them separately, or compare them with `compare`")
     return {target: forms[target] for target in map(runs.target, targets)} if targets else forms
 
 

@@ -36,7 +36,7 @@ class Effort:
     `wider`: multiples of delta to solve first, which keeps far starts from stalling on kinks.
 
     A table with few losses a parameter has kinked, nearly flat valleys that take hundreds of steps for the fourth
-    digit of F; only the reported optimum is worth that.
+    digit of F; only the reported optimum needs that.
     """
 
     starts: int
@@ -55,8 +55,8 @@ _LAST = 1e-7  # and the share of the typical residual at which the approach give
 _STEPS = 8  # Newton steps on the exact conditions of least absolute deviation
 _ZERO = 1e-11  # a log residual this small is met exactly
 _FLAT = 1e-8  # share of the pulling rows' force that may be left at a minimum
-_FAR = 0.1  # change of a log loss in one step that no good guess asks for
-_RIDGE = 1e-14  # keeps twins (two equal rows, a parameter without effect) solvable; they fail the check afterwards
+_FAR = 0.1  # largest change of a log loss in one step of a good guess
+_RIDGE = 1e-14  # keeps equal rows and parameters without effect solvable; they fail the check afterwards
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
     F(z) = sum_i w_i huber_delta(log L(z, x_i) - log y_i),     huber_delta(r) = r^2/2            where |r| <= delta
                                                                              = delta (|r| - delta/2)  elsewhere
 
-A sum, never a mean: an average shrinks with the table and makes optimisers stop early. The coordinates z are the
-coefficients of the centred terms followed by the free shape parameters. Centring term j on its mean over the rows,
-c_j exp(t_j) = c'_j exp(t_j - mean t_j), takes the near-collinearity of A and alpha away, whatever the law and units.
+F is a sum and not a mean, because a mean shrinks with the number of rows and makes optimisers stop early.
+The coordinates z are the coefficients of the centred terms followed by the free shape parameters. Centring term j on
+its mean over the rows, c_j exp(t_j) = c'_j exp(t_j - mean t_j), removes the near-collinearity of A and alpha, whatever the law and units.
 """
 
 from collections.abc import Iterator, Mapping
@@ -85,7 +85,7 @@ class FitProblem:
         start = len(self.coefficients)
         for k, p in enumerate(self.free_shape):
             column = z[:, start + k, None]
-            # exp(log(100)) is a rounding error above 100, and bounds are a promise.
+            # exp(log(100)) is a rounding error above 100, and bounds must hold exactly.
             values[p.name] = np.clip(np.exp(column), p.low, p.high) if p.log else column
         for p in self.law.shape:
             if p.name in self.fixed:
@@ -113,7 +113,7 @@ class FitProblem:
         return found | {p.name: np.broadcast_to(values[p.name][:, 0], (len(z),)) for p in self.law.shape}
 
     def with_coefficients(self, z: Array, values: Mapping[str, float]) -> Array:
-        """z with the coefficients named in `values`, natural units, put in at the shape parameters of z."""
+        """z with the coefficients named in `values` (natural units) in place, at the shape parameters of z."""
         unit = z.copy()
         unit[:, : len(self.coefficients)] = 1.0
         scale = self.natural_parameters(unit)  # what a centred coefficient of one is in natural units
@@ -124,13 +124,13 @@ class FitProblem:
         return z
 
     def terms(self, z: Array, means: "Mapping[str, Derivatives] | None" = None) -> dict[str, "EvaluatedTerm"]:
-        """The centred terms at z, by the name of their coefficient; `means` over other rows than the problem's own."""
+        """The centred terms at z, by the name of their coefficient; `means` replaces those over the problem's rows."""
         raw = self._terms(z)
         means = self._means_of(raw) if means is None else means
         return {name: self._part(z, name, term, means.get(name)) for name, term in raw.items()}
 
     def means(self, z: Array) -> "dict[str, Derivatives]":
-        """Of the logarithms of the terms with free coefficients, and of their derivatives, over all rows."""
+        """Means over all rows of the logarithms of the terms with free coefficients, and of their derivatives."""
         if len(self.row_blocks) == 1:
             return self._means_of(self._terms(z))
         total: dict[str, Derivatives] = {}
@@ -145,7 +145,7 @@ class FitProblem:
 
     @cached_property
     def row_blocks(self) -> "list[tuple[slice, FitProblem]]":
-        """The rows in turn, few enough of them at once for the processor's cache."""
+        """Blocks of rows that are small enough for the processor's cache."""
         rows = len(self.log_loss)
         if rows <= _ROWS:
             return [(slice(None), self)]
@@ -185,7 +185,7 @@ class FitProblem:
         return found
 
     def _part(self, z: Array, name: str, term: "Derivatives", mean: "Derivatives | None") -> "EvaluatedTerm":
-        """A term centred on its mean, or as it is where its coefficient is fixed and there is none."""
+        """A term centred on its mean; not centred where its coefficient is fixed and there is no mean."""
         centred = term if mean is None else term.less(mean)
         with np.errstate(over="ignore", invalid="ignore"):
             basis = np.exp(centred.value) + np.zeros((len(z), 1))
@@ -198,7 +198,7 @@ class FitProblem:
         )
 
     def blocks(self, count: int) -> Iterator[slice]:
-        """`count` problems in turn, as many at once as memory is meant for; at least one."""
+        """Slices of `count` problems, each small enough for the memory that is meant for it; at least one problem."""
         size = max(1, _AT_ONCE // min(_ROWS, max(1, len(self.log_loss))))
         return (slice(start, start + size) for start in range(0, max(count, 1), size))
 
@@ -279,7 +279,7 @@ class Derivatives:
             return Derivatives(_mean(self.value), first, {km: _mean(value) for km, value in self.second.items()})
 
     def less(self, mean: "Derivatives") -> "Derivatives":
-        """Centred. A block of rows can lack a derivative that others have: there it is zero."""
+        """Centred. A block of rows can lack a derivative that other blocks have; it is zero there."""
         with np.errstate(invalid="ignore", over="ignore"):
             first = {k: self.first.get(k, 0.0) - value for k, value in mean.first.items()}
             second = {km: self.second.get(km, 0.0) - value for km, value in mean.second.items()}
@@ -305,7 +305,7 @@ class EvaluatedTerm:
     second: dict[tuple[int, int], Array]
 
     def blank(self, good: NDArray[np.bool_]) -> None:
-        """Replace what is not finite in problems that have left the law's domain."""
+        """Set to zero what is not finite in problems outside the law's domain."""
         mask = good[:, None]
         self.basis = np.where(mask, self.basis, 0.0)
         self.first = {k: np.where(mask, value, 0.0) for k, value in self.first.items()}
@@ -323,7 +323,7 @@ class Evaluation:
 
     @classmethod
     def total(cls, parts: "list[Evaluation]") -> "Evaluation":
-        """Of problems over all their rows, from row_blocks of these; outside the domain if one of them is."""
+        """The sum over blocks of rows; outside the domain if one of the blocks is."""
         if len(parts) == 1:
             return parts[0]
         names = ("value", "gradient", "hessian", "scale")
@@ -334,7 +334,7 @@ class Evaluation:
 
     @classmethod
     def joined(cls, parts: "list[Evaluation]") -> "Evaluation":
-        """Evaluations of problems in turn as one."""
+        """Evaluations of several groups of problems as one."""
         if len(parts) == 1:
             return parts[0]
         names = ("value", "gradient", "hessian", "scale")

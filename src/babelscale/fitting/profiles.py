@@ -1,4 +1,4 @@
-"""profile: how the best objective rises as one parameter leaves its optimum, all others refitted at each value."""
+"""profile: the least objective at each value of one parameter, all others refitted."""
 
 import itertools
 import math
@@ -132,7 +132,7 @@ class Profile(JsonResult):
         return pl.DataFrame({self.parameter: self.values, **columns, **self.others})
 
     def _spread(self) -> list[int]:
-        """Places to print: those next to the optimum and to the interval's ends, and no crowds between."""
+        """Values to print: those next to the optimum and to the interval's ends, and others at least a gap apart."""
         low, high = (edge if end is None else end for end, edge in zip(self.interval, self.searched, strict=True))
         gap = (high - low) / 50
         printed: list[int] = []
@@ -167,17 +167,17 @@ def profile(
     """The objective along a parameter with all others refitted, and the 90 % interval it gives.
 
     The threshold is calibrated by resampling whole runs: in 90 % of resamples the objective rises less than that
-    between their own optimum and the parameter at its present best. A likelihood ratio would need independent
-    residuals of known shape, which checkpoints of one run are not; `resamples=0` takes it all the same, scaled.
+    between their optimum and the parameter at its best value. A likelihood ratio would need independent residuals of
+    known distribution, which checkpoints of one run do not have; `resamples=0` uses it, scaled.
 
     Args:
         fit_or_law: a law, or a fit of these runs, whose metric, objective, delta, fixed parameters and learning-rate
-            state are then taken over from it.
-        values: where to report the objective, natural units; where left out, those that the search visited.
+            state are then used.
+        values: where to report the objective, natural units; by default those that the search visited.
         fixed: as in `fit`, without `parameter`.
 
     Raises:
-        InputError: as `fit`; a parameter the law has not, a value outside its range, runs that are not the fit's.
+        InputError: as in `fit`; the law has no such parameter, a value is outside its range, or the fit has other runs.
     """
     law = fit_or_law
     if isinstance(fit_or_law, Fit):
@@ -213,7 +213,7 @@ def _check_parameter(law: ScalingLaw, parameter: str, fixed: Mapping[str, float]
             f"law {law.name!r} has no parameter {parameter!r}", hint=f"parameters: {', '.join(law.parameter_names)}"
         )
     if parameter in fixed:
-        raise InputError(f"{parameter} is held fixed, so there is no profile of it", hint="leave it out of fixed")
+        raise InputError(f"{parameter} is fixed, so it has no profile", hint="leave it out of fixed")
     low, high = law.bounds[parameter]
     if wrong := [value for value in values if not low <= value <= high or not math.isfinite(value)]:
         raise InputError(f"{parameter} cannot be {wrong[0]:g}", hint=f"it lies in [{low:g}, {high:g}]")
@@ -236,7 +236,7 @@ class _Line:
         form = next(p for p in self.problem.law.parameters if p.name == self.parameter)
         self.linear = form in self.problem.law.linear
         if self.linear and self.parameter != "E" and self.best <= 0:
-            raise InputError(f"{self.parameter} is 0 at the optimum, so its profile says nothing")
+            raise InputError(f"{self.parameter} is 0 at the optimum, so its profile has no scale")
         self.log = form.log or (self.linear and self.parameter != "E")
         if self.parameter == "E":
             span = (0.0, float(np.exp(self.problem.log_loss.max())))
@@ -293,8 +293,8 @@ class _Line:
         return min(value for value, _, _ in self.evaluated.values())
 
     def threshold(self, run: NDArray[np.str_]) -> tuple[float, str]:
-        """How far the objective may rise, and why: by resampling, and never less than by the likelihood ratio where
-        the optimum lies on an end of the parameter's range, since resampled optima then lie there too.
+        """How far the objective may rise, and why: by resampling, and at least as far as by the likelihood ratio where
+        the optimum is at an end of the parameter's range, because resampled optima are then there too.
         """
         count = self.settings.resamples
         if not count:

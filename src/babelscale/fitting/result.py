@@ -1,4 +1,4 @@
-"""Fit and Prediction: a law with numbers, how well they are known, and where the runs behind them end."""
+"""Fit and Prediction: a law with its parameters, their uncertainty, and the range of the runs behind them."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(JsonResult):
-    """A scaling law with its numbers.
+    """A scaling law with its parameters.
 
     Args:
         law: the form.
@@ -122,7 +122,7 @@ class Fit(JsonResult):
             return Prediction(loss, unknown, unknown, unknown, unknown, self.metric, self.extrapolation(allocation))
         columns = self.draws.T.reshape(-1, len(self.draws), *[1] * loss.ndim)
         drawn = self.law.evaluate(dict(zip(self.law.parameter_names, columns, strict=True)), allocation)
-        # A draw that leaves the law's domain says that the loss may be anything, not that it should be skipped.
+        # A draw outside the law's domain means that the loss can be any number; it is not skipped.
         logs = np.log(np.where(np.isfinite(drawn), drawn, np.inf))
         sure = np.exp(central(logs, rule="outer"))
         noise = (self.residual_sd or 0.0) * NORMAL.reshape(-1, *[1] * logs.ndim)
@@ -218,7 +218,7 @@ class Fit(JsonResult):
 
 
 def ranges(law: ScalingLaw, allocation: Allocation) -> dict[str, NDArray[np.float64]]:
-    """What a fit's range is about, by name: N, the law's own D, D_tot, C = 6 N D_tot and the law's covariates."""
+    """The quantities of a fit's range, by name: N, the law's own D, D_tot, C = 6 N D_tot and the law's covariates."""
     tokens = allocation.total_tokens if law.target is None else allocation.D(law.target)
     total = allocation.total_tokens
     further = {f"covariates.{name}": allocation.covariate(name) for name in law.covariates}

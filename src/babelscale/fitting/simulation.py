@@ -1,8 +1,8 @@
-"""simulate: run tables drawn from a law with known numbers, the ground truth for tests and for judging a design.
+"""simulate: run tables drawn from a law with known parameters, for tests and for the evaluation of designs.
 
     log y = log L(theta, x) + r_run + e,     e ~ Normal(0, noise^2),     r_run ~ Normal(0, run_noise^2)
 
-e is drawn anew for every loss; r_run is one number for all the losses of a run, as a seed that went well or badly.
+e is drawn for every loss; r_run is one number for all the losses of a run, such as the effect of its seed.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.laws import ScalingLaw
-from babelscale.runs import METRICS, Metric, Runs, covariate_columns, covariates_of
+from babelscale.runs import METRICS, Metric, Runs
 from babelscale.tables import COVARIATE
 
 Parameters = Mapping[str, float]
@@ -111,7 +111,7 @@ def runs_of(allocation: Allocation) -> Runs:
 
 
 def _rows_without_loss(runs: Runs, target: str) -> pl.DataFrame:
-    """A row for the loss of every run on a target, still without its number."""
+    """One row for the loss of every run on a target, without its value."""
     texts = {"language": target, "split": "validation", "lr_state": "decayed"}
     return runs.table.select(
         "run",
@@ -122,30 +122,9 @@ def _rows_without_loss(runs: Runs, target: str) -> pl.DataFrame:
     )
 
 
-def final_allocations(runs: Runs) -> Allocation:
-    """What every run saw by its end, in the order of the runs table, shape (runs,)."""
-    ends = runs.exposure.group_by("run").agg(pl.max("step"))
-    return _allocation(runs, runs.table.select("run").join(ends, on="run", how="inner", maintain_order="left"))
-
-
-def _allocation(runs: Runs, rows: pl.DataFrame) -> Allocation:
-    """The allocations at the runs and steps of `rows`, in their order."""
-    known = runs.table.select("run", "params", *covariate_columns(runs.table))
-    rows = rows.select("run", "step").join(known, on="run", maintain_order="left")
-    exposure = runs.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
-    D: dict[str, Values] = {}
-    U: dict[str, Values] = {}
-    for code in exposure["language"].unique().sort():
-        language_rows = exposure.filter(language=code).select("run", "step", "tokens", "unique_tokens")
-        part = rows.join(language_rows, on=["run", "step"], how="left", maintain_order="left")
-        D[code] = part["tokens"].fill_null(0.0).to_numpy()
-        U[code] = part["unique_tokens"].fill_null(math.inf).to_numpy()
-    return Allocation(rows["params"].to_numpy(), D, U, covariates_of(rows))
-
-
 def _trained(law: ScalingLaw, runs: Runs, rows: pl.DataFrame, target: str) -> tuple[pl.DataFrame, Allocation]:
     """The losses of runs that the law is defined on, in the order of the table, and their allocations."""
-    allocation = _allocation(runs, rows)
+    allocation = runs.allocation(rows)
     keep = law.defined(allocation)
     if not keep.any():
         raise InputError(f"no run of the design trains {target!r}", hint="the law needs tokens of its target")

@@ -1,6 +1,6 @@
-"""Where a search starts: a grid over the shape parameters, the coefficients solved exactly at each point.
+"""Starts of a search: a grid over the shape parameters, with the coefficients solved exactly at each point.
 
-For fixed shape parameters a law is linear in its coefficients, so only exponents and their like need a grid (variable
+For fixed shape parameters a law is linear in its coefficients, so only shape parameters need a grid (variable
 projection); E, A and B come from non-negative least squares on relative residuals, which log residuals resemble.
 """
 
@@ -45,7 +45,7 @@ def _solved(problem: FitProblem, shape: Array) -> Array:
 
 
 def from_values(problem: FitProblem, values: Mapping[str, float]) -> Array:
-    """z of one point, shape (1, size), from parameters in natural units; coefficients not given are solved.
+    """z of one point, shape (1, size), from parameters in natural units; other coefficients are solved.
 
     Raises:
         InputError: a free shape parameter has no value, or the law has no loss there.
@@ -80,7 +80,7 @@ def shape_grid(problem: FitProblem) -> Array:
 def nonnegative(M: Array, y: Array) -> Array:
     """Least squares with coefficients >= 0 for many small problems: M (b, k, n), y (b, n), result (b, k).
 
-    With k of three or so, trying every set of positive coefficients is exact and needs no loop over problems.
+    With k of about three, trying every set of positive coefficients is exact and needs no loop over problems.
     """
     b, k, _ = M.shape
     best = np.zeros((b, k))

@@ -1,7 +1,7 @@
-"""What every scaling law is: a form without numbers, L = sum_j c_j exp(t_j(theta, allocation)) with c_j >= 0.
+"""ScalingLaw: a form without numbers, L = sum_j c_j exp(t_j(theta, allocation)) with c_j >= 0.
 
 Each term is a non-negative coefficient (E, A, B) times a positive function of the allocation, which is written as its
-logarithm t_j. That shape is all the fitting needs: the coefficients come from linear algebra, the rest from Newton.
+logarithm t_j. Fitting needs only this form: the coefficients come from linear algebra, the rest from Newton.
 """
 
 from abc import ABC, abstractmethod
@@ -27,10 +27,10 @@ Array = NDArray[Any]  # float64, or complex128 where a derivative is checked by 
 class Parameter:
     """One parameter: what it means, where it may lie and where a search for it starts.
 
-    `low` and `high` are part of the fit's statement (a parameter on a bound is reported). `starts` are the grid values
+    `low` and `high` bound the parameter (a fit reports a parameter on a bound). `starts` are the grid values
     of the search. `log`: searched on a logarithmic scale, for positive parameters known only to a factor.
     `grid_group` parameters share their grid value, so that the grid stays small.
-    `default` is a number to suppose before anything was trained (see `ScalingLaw.defaults`).
+    `default` is an assumed value before anything was trained (see `ScalingLaw.defaults`).
     `identified_by` names the runs that would identify the parameter. `at_zero` says of a coefficient what a zero means.
     """
 
@@ -134,7 +134,7 @@ class ScalingLaw(ABC):
     `target` is the language whose loss the law gives; None reads every token as the target's.
     `starts` names the kinds of runs that the law describes, and is fitted to, by the `start` of the runs table.
 
-    What else is known of a law stands beside its equation, and has a default that holds for most laws:
+    Further properties of a law have a default that holds for most laws:
     `equation` and `latex` (texts), `covariates` (names that the law reads of an allocation beyond N, D and U),
     `exponents` (the parameters that are the exponents of a power of N and of D, or None), `repetition` (whether
     repeated tokens count for less), `prices_languages` (whether the law reads
@@ -173,7 +173,7 @@ class ScalingLaw(ABC):
             "scale of what finite data lose; B / D^beta is a loss",
             0.0,
             np.inf,
-            at_zero="these runs show no gain from data, and what stands beside beta means nothing; runs of more "
+            at_zero="these runs show no gain from data, and the parameters of its term mean nothing; runs of more "
             "different token counts would show one",
         ),
     )
@@ -196,7 +196,7 @@ class ScalingLaw(ABC):
         """
 
     def prepare(self, allocation: Allocation) -> Any:
-        """What of an allocation `terms` reads, computed once for a whole fit."""
+        """What `terms` reads of an allocation, computed once for a whole fit."""
         return allocation
 
     @property
@@ -221,7 +221,7 @@ class ScalingLaw(ABC):
         return allocation.total_tokens if self.target is None else allocation.D(self.target)
 
     def defined(self, allocation: Allocation) -> NDArray[np.bool_]:
-        """Where the law can be asked at all."""
+        """Where the law is defined, whatever its parameters."""
         return self.D(allocation) > 0
 
     def in_domain(self, parameters: Mapping[str, ArrayLike], allocation: Allocation) -> NDArray[np.bool_]:
@@ -242,11 +242,11 @@ class ScalingLaw(ABC):
         return ()
 
     def supports(self, allocation: Allocation) -> tuple[Support, ...]:
-        """The runs that single parameters rest on, where few of them deserve a note."""
+        """The runs that determine single parameters, where a small number of them deserves a note."""
         return ()
 
     def defaults(self, allocation: Allocation) -> dict[str, float]:
-        """Parameters to suppose before anything was trained, on allocations (n,) where the law is defined.
+        """Assumed parameters before anything was trained, on allocations (n,) where the law is defined.
 
         Shape parameters take their `Parameter.default`. The coefficients give a loss of 1 at the middle of the
         allocations: half of it E, the rest in equal parts of the other terms.

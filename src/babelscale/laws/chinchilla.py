@@ -1,4 +1,4 @@
-"""Chinchilla: one model size, one pile of fresh data. Hoffmann et al. (2022), arXiv 2203.15556, equation 2."""
+"""Chinchilla: model size and tokens, without repetition. Hoffmann et al. (2022), arXiv 2203.15556, equation 2."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

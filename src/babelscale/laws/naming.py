@@ -43,7 +43,9 @@ def register(law: type[Law]) -> type[Law]:
     """
     name = getattr(law, "name", None)
     if not (isinstance(law, type) and issubclass(law, ScalingLaw) and is_dataclass(law) and isinstance(name, str)):
-        raise InputError(f"{law!r} is no law", hint="derive a frozen dataclass from laws.ScalingLaw and give it a name")
+        raise InputError(
+            f"{law!r} is not a law", hint="derive a frozen dataclass from laws.ScalingLaw and give it a name"
+        )
     held = Crossover if name == Crossover.name else _laws.get(name, law)
     if (held.__module__, held.__qualname__) != (law.__module__, law.__qualname__):
         raise InputError(f"a law is called {name!r} already", hint=f"names taken: {', '.join(names())}")

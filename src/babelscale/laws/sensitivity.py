@@ -1,7 +1,7 @@
 """Sensitivity: a law's loss with its derivatives by N and by the tokens of each language, for any law.
 
 Complex steps lose no digits and need no further equation. A law whose code drops imaginary parts gets central
-differences instead; `complex_steps_hold` finds out which of the two a law takes.
+differences instead; `complex_steps_hold` decides which of the two a law uses.
 """
 
 import warnings
@@ -77,7 +77,7 @@ def complex_steps_hold(
         try:
             ours = by_complex_steps(law, parameters, allocation, languages)
         except (TypeError, ValueError, np.exceptions.ComplexWarning):
-            return False  # the law's code does not take complex numbers, which is no error of its own
+            return False  # the law's code does not accept complex numbers, which is not an error
         theirs = by_differences(law, parameters, allocation, languages)
     total = np.real(allocation.total_tokens)
     return agree(ours.by_log_N, theirs.by_log_N, ours.loss) and agree(

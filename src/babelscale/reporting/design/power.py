@@ -12,7 +12,7 @@ from babelscale import laws
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit, fit
-from babelscale.fitting.simulation import final_allocations, runs_of, simulate
+from babelscale.fitting.simulation import runs_of, simulate
 from babelscale.laws import ScalingLaw
 from babelscale.reporting.design.default_parameters import default_parameters
 from babelscale.runs import Runs
@@ -140,7 +140,7 @@ def power(
         raise InputError(f"{tables} tables of {resamples} resamples", hint="1 table and 2 resamples at least")
     allocation, assumptions = _allocation(design, unique_tokens)
     bare = runs_of(allocation)
-    allocation = final_allocations(bare)
+    allocation = bare.final_allocations()
     form = _law(law, target, bare)
     target = _target(form, target, bare)
     values, told = default_parameters(form, allocation.at(form.defined(allocation)), parameters)
@@ -185,7 +185,7 @@ def _allocation(
     if isinstance(design, Allocation):
         return design, []
     if isinstance(design, Runs):
-        return final_allocations(design.one_stage()), []
+        return design.one_stage().final_allocations(), []
     from babelscale.study.design import Design, load
 
     if not isinstance(design, Design):
