@@ -132,7 +132,7 @@ def test_a_target_without_a_loss_names_those_that_have_one() -> None:
 def test_a_source_never_seen_is_said_and_has_no_interval() -> None:
     runs = observed(ATLAS, ATLAS_TRUTH, atlas_allocations(60, 2), 0.005, 0)
     found = fit(AdaptiveTransfer("sw", ("en", "yo")), runs, resamples=10)
-    assert says(found, "tau_yo is not identified", "no run trains sw beside yo", "would identify it")
+    assert says(found, "tau_yo is not identified", "no run trains sw together with yo", "would identify it")
     assert found.parameters["tau_yo"] == 0
     assert "tau_yo" not in found.intervals
     assert found.provenance["fixed"]["tau_yo"] == 0
@@ -142,7 +142,7 @@ def test_a_source_never_seen_is_said_and_has_no_interval() -> None:
 def test_losses_that_show_no_law_are_said_to(loss: np.ndarray) -> None:
     found = fit(Chinchilla(), Runs.from_columns(N, D, loss), resamples=20)
     assert says(found, "alpha", "not identif") or says(found, "alpha means nothing")
-    assert says(found, "beta", "not identif") or says(found, "beside beta means nothing")
+    assert says(found, "beta", "not identif") or says(found, "the parameters of its term mean nothing")
 
 
 def test_arguments_outside_their_domain() -> None:

@@ -139,7 +139,7 @@ def test_a_source_never_seen_is_held_at_zero() -> None:
     runs = observed(ATLAS, ATLAS_TRUTH, atlas_allocations(60, 2), 0.005, 0)
     found = fit(AdaptiveTransfer("sw", ("en", "yo")), runs, resamples=10)
     assert found.parameters["tau_yo"] == 0
-    assert says(found, "tau_yo is not identified", "beside yo")
+    assert says(found, "tau_yo is not identified", "together with yo")
 
 
 def test_a_source_in_a_fixed_ratio_is_not_identified() -> None:

@@ -5,7 +5,8 @@
 
 F is a sum and not a mean, because a mean shrinks with the number of rows and makes optimisers stop early.
 The coordinates z are the coefficients of the centred terms followed by the free shape parameters. Centring term j on
-its mean over the rows, c_j exp(t_j) = c'_j exp(t_j - mean t_j), removes the near-collinearity of A and alpha, whatever the law and units.
+its mean over the rows, c_j exp(t_j) = c'_j exp(t_j - mean t_j), removes the near-collinearity of A and alpha for every
+law and unit.
 """
 
 from collections.abc import Iterator, Mapping
