@@ -15,7 +15,7 @@ import pytest
 from babelscale.errors import InputError, StudyError
 from babelscale.runs import Runs
 from babelscale.study import Study
-from babelscale.study.engines import run_local
+from babelscale.study.engines import Engine, run_local
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +112,13 @@ def assert_same_results(one: Study, two: Study) -> None:
     assert Runs.read(one.folder).hash == Runs.read(two.folder).hash
 
 
-def test_a_failed_run_is_named_and_the_others_are_kept(trained: Study, tiny_text: str, tmp_path: Path):
+def test_a_failed_run_is_named_and_the_others_are_kept(tiny_text: str, in_process: Engine, tmp_path: Path):
     path = tmp_path / "hot.toml"
     path.write_text(tiny_text.replace("learning_rate = 1e-2", "learning_rate = 1e30"))
     study = Study.create(path, tmp_path / "hot")
     study.prepare()
     with pytest.raises(StudyError, match="6 of the runs failed") as caught:
-        study.train()
+        study.train(engine=in_process)
     assert "the loss is" in str(caught.value)
     assert "the run it continues from failed" in str(caught.value)
 
