@@ -1,14 +1,18 @@
 """Options that several commands share, and functions that parse lists and print results."""
 
+import inspect
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from babelscale.errors import InputError
+from babelscale.options import Option, RequestModel, options_of, read, required_type
 
+Request = TypeVar("Request", bound=RequestModel)
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
 Published = Annotated[bool, Parameter(negative="", help="Answer from the printed figures of the ATLAS study.")]
 Table = Annotated[
@@ -42,6 +46,56 @@ RecordsFile = Annotated[
     Parameter(name="--records", help="A file that `babelscale study records` wrote. Its runs count as finished."),
 ]
 Seed = Annotated[int, Parameter(help="Seed of the random number generator. The same seed gives the same result.")]
+
+
+def takes_options(model: type[RequestModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command with `**options` the options of a request; `read_options` makes the request of what they got."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command)
+        first, rest = [], []
+        for each in own.parameters.values():
+            if each.kind is not each.VAR_KEYWORD:
+                (rest if each.kind is each.KEYWORD_ONLY else first).append(each)
+        groups = list(dict.fromkeys(each.group for each in options_of(model).values()))
+        made = [_parameter(each, groups.index(each.group) + 1) for each in options_of(model).values() if each.command]
+        command.__signature__ = own.replace(parameters=[*first, *made, *rest])  # pyright: ignore[reportFunctionMemberAccess]
+        return command
+
+    return decorate
+
+
+def _parameter(option: Option, order: int) -> inspect.Parameter:
+    """An option as Cyclopts reads it; lists and numbers by name are texts, which the request parses."""
+    kind = required_type(option.type)
+    if option.repeated:
+        kind = tuple[str, ...]
+    elif kind not in (int, float, bool) and get_origin(kind) is not Literal:
+        kind = str
+    simple = kind in (int, float, bool) or get_origin(kind) is Literal
+    default = option.default if simple or option.required else None
+    shown = Parameter(
+        name=_flag(option),
+        help=option.help,
+        group=Group(option.group, sort_key=order) if option.group else None,
+        negative=None if option.default is True else "",
+        show_default=None if simple else False,
+    )
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if option.required else default,
+        annotation=Annotated[kind if default is not None else kind | None, shown],
+    )
+
+
+def _flag(option: Option) -> str:
+    return f"--{option.flag.replace('_', '-')}"
+
+
+def read_options(model: type[Request], options: Mapping[str, Any]) -> Request:
+    """The request of a command's options; those that were not given keep the request's defaults."""
+    return read(model, {name: value for name, value in options.items() if value is not None}, _flag)
 
 
 def codes_of(languages: str | None) -> list[str] | None:

@@ -1,28 +1,46 @@
-"""Decisions: how big, how long, which languages; how to expand; from scratch or not; one model or several."""
+"""Decisions: how large, how long, which languages; how to expand; from scratch or not; one model or several.
 
-from babelscale.planning.baselines import Baseline
-from babelscale.planning.decision import Checkpoint, Decision, decide
-from babelscale.planning.design import training_design
-from babelscale.planning.expansion import CandidateLanguage, Expansion, expand, rank_candidates
-from babelscale.planning.optimiser.certificate import Certificate
-from babelscale.planning.partition import ModelPartition, partition_models
-from babelscale.planning.planner import plan
-from babelscale.planning.result import Expected, Plan
+Every name is imported when it is first used: the command line reads `planning.request` and must not load the solvers.
+"""
 
-__all__ = [
-    "Baseline",
-    "CandidateLanguage",
-    "Certificate",
-    "Checkpoint",
-    "Decision",
-    "Expansion",
-    "Expected",
-    "ModelPartition",
-    "Plan",
-    "decide",
-    "expand",
-    "partition_models",
-    "plan",
-    "rank_candidates",
-    "training_design",
-]
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from babelscale.planning.baselines import Baseline
+    from babelscale.planning.decision import Checkpoint, Decision, decide
+    from babelscale.planning.design import training_design
+    from babelscale.planning.expansion import CandidateLanguage, Expansion, expand, rank_candidates
+    from babelscale.planning.optimiser.certificate import Certificate
+    from babelscale.planning.partition import ModelPartition, partition_models
+    from babelscale.planning.planner import plan, solve_plan
+    from babelscale.planning.request import PlanRequest
+    from babelscale.planning.result import Expected, Plan
+
+_MODULES = {
+    "Baseline": "baselines",
+    "CandidateLanguage": "expansion",
+    "Certificate": "optimiser.certificate",
+    "Checkpoint": "decision",
+    "Decision": "decision",
+    "Expansion": "expansion",
+    "Expected": "result",
+    "ModelPartition": "partition",
+    "Plan": "result",
+    "PlanRequest": "request",
+    "decide": "decision",
+    "expand": "expansion",
+    "partition_models": "partition",
+    "plan": "planner",
+    "rank_candidates": "expansion",
+    "solve_plan": "planner",
+    "training_design": "design",
+}
+
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'babelscale.planning' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"babelscale.planning.{_MODULES[name]}"), name)

@@ -6,13 +6,17 @@ Phi is the weighted mean, the worst language's loss or the worst regret; C may b
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
+from babelscale.fitting import Fit
+from babelscale.options import takes
 from babelscale.planning import baselines
 from babelscale.planning.budget import Budget, Found, check_feasible, optimum, solve_budget, solve_draws
 from babelscale.planning.law_source import FittedLaws, LawSource
@@ -22,11 +26,26 @@ from babelscale.planning.optimiser.setting import Setting
 from babelscale.planning.optimiser.solver import PlanProblem, improved
 from babelscale.planning.plan_intervals import PlanIntervals
 from babelscale.planning.published_laws import PublishedLaws
-from babelscale.planning.request import Fits, PlanRequest, check_unique, check_weights, takes_fits
+from babelscale.planning.request import PlanRequest, check_unique, check_weights
 from babelscale.planning.result import Expected, Plan
 
 # Draws where each costs more: worst cases, many languages and laws without a separable form.
 _FEW = 40
+Fits = Fit | Sequence[Fit] | None
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+Answered = TypeVar("Answered", covariant=True)
+
+
+class TakesFits(Protocol[P, Answered]):
+    """The type of a function of fits and of the options of a request."""
+
+    def __call__(self, fits: Fits = None, *args: P.args, **kwargs: P.kwargs) -> Answered: ...
+
+
+def takes_fits(model: Callable[P, Any]) -> Callable[[Callable[[Fits, Any], Answer]], TakesFits[P, Answer]]:
+    """Turn a function of (fits, request) into one of fits and the request's options."""
+    return takes(model)  # pyright: ignore[reportReturnType]  # `takes` keeps parameters that stand before the request
 
 
 def solve_plan(fits: Fits, request: PlanRequest) -> Plan:

@@ -1,37 +1,34 @@
 """What a plan is asked for: the options of `bs.plan`, `babelscale plan`, the page Plan and `/api/plan`, each once."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, ParamSpec, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
 
 from babelscale.errors import InputError
-from babelscale.fitting import Fit
-from babelscale.options import Bound, ByName, Codes, NotNegative, Positive, RequestModel, Sizes, option, takes
-from babelscale.planning.optimiser.scenarios import Objective, Robust
-from babelscale.planning.optimiser.setting import Bounds
+from babelscale.options import (
+    Bound,
+    ByName,
+    Codes,
+    NotNegative,
+    Positive,
+    RequestModel,
+    Sizes,
+    option,
+    parse_codes,
+    parse_number,
+)
 
 DRAWS = 200
 # Bytes a parameter while training: weights, optimiser, gradients and half-width copies (docs/designs.md).
 BYTES_PER_PARAM = 22.0
-Fits = Fit | Sequence[Fit] | None
+Objective = Literal["mean", "worst", "regret"]
+Robust = Literal["mean", "cvar"]
+Split = Literal["pairs", "hub"]
+Bounds = tuple[float, float]
 LANGUAGES, BUDGET, OBJECTIVE, BOUNDS, DETAILS = "Languages", "Budget", "Objective", "Bounds", "Details"
 _EACH = "one number for every language, or numbers by language such as sw=4,yo=10"
-
-
-P = ParamSpec("P")
-Answer = TypeVar("Answer")
-Answered = TypeVar("Answered", covariant=True)
-
-
-class TakesFits(Protocol[P, Answered]):
-    """The type of a function of fits and of the options of a request."""
-
-    def __call__(self, fits: Fits = None, *args: P.args, **kwargs: P.kwargs) -> Answered: ...
-
-
-def takes_fits(model: Callable[P, Any]) -> Callable[[Callable[[Fits, Any], Answer]], TakesFits[P, Answer]]:
-    """Turn a function of (fits, request) into one of fits and the request's options."""
-    return takes(model)  # pyright: ignore[reportReturnType]  # `takes` keeps parameters that stand before the request
 
 
 class PlanOptions(RequestModel):
@@ -237,6 +234,175 @@ class PlanRequest(PlanOptions, Constraints):
     baselines: Annotated[
         bool, option("Compare the plan with simpler mixtures.", DETAILS, "Compare with simpler mixtures", web="api")
     ] = True
+
+
+def _shared_memory(value: Any) -> Any:
+    return value == "same" or value if isinstance(value, bool) or value in ("same", None) else parse_number(value)
+
+
+class PartitionRequest(PlanOptions):
+    """All options of a partition of the languages over one model or several."""
+
+    compute: Annotated[
+        Positive, option("Training budget of all models together, in FLOPs.", BUDGET, "Compute (FLOPs)", example="1e21")
+    ]
+    memory: Annotated[
+        float | bool | None,
+        BeforeValidator(_shared_memory),
+        option(
+            "Bytes that all models together may fill when served, at `bytes_per_param` a parameter, or same for the "
+            "bytes that one model would fill.",
+            BUDGET,
+            "Memory (bytes)",
+        ),
+    ] = None
+    bytes_per_param: Annotated[
+        Positive, option("Bytes a parameter when served: 2 at half width.", BUDGET, "Bytes a parameter")
+    ] = 2.0
+    models: Annotated[
+        int | None, option("Number of models, at least 2 (default: as many as lower the objective).", DETAILS, "Models")
+    ] = None
+    pivot: Annotated[
+        str | None, option("The language of a translation-style split; goes with `split`.", DETAILS, "Pivot")
+    ] = None
+    split: Annotated[
+        Split | None,
+        option(
+            "Split around the pivot: pairs, a model for the pivot and each other language, or hub, a model of the "
+            "pivot and a translator of all languages.",
+            DETAILS,
+            "Split",
+            choices={"": "no", "pairs": "a model for each pair", "hub": "a model of the pivot and a translator"},
+        ),
+    ] = None
+    most: Annotated[
+        int, option("Most partitions to try where there are too many for all.", DETAILS, "Most partitions", ge=1)
+    ] = 300
+
+
+class CheckpointOptions(RequestModel):
+    """A checkpoint that may be continued."""
+
+    checkpoint_params: Annotated[
+        Positive | None,
+        option(
+            "Parameters of the checkpoint; the published figures cover the study's own checkpoint only.",
+            label="Parameters of the checkpoint",
+            example="1e9",
+        ),
+    ] = None
+    checkpoint_tokens: Annotated[
+        ByName | None,
+        option(
+            "Tokens of each language that the checkpoint was trained on, such as sw=1e9,en=1e11.",
+            label="Its tokens by language",
+        ),
+    ] = None
+
+
+class DecisionRequest(RequestModel):
+    """All options of the decision between continuing a checkpoint and starting over."""
+
+    params: Annotated[
+        Positive | None,
+        option(
+            "Parameters of the model (default: those of the checkpoint); with a checkpoint, of the model that would "
+            "start over.",
+            BUDGET,
+            "Parameters (N)",
+            example="2e9",
+        ),
+    ] = None
+    tokens: Annotated[
+        Positive | None,
+        option("New training tokens of the budget; give tokens or compute.", BUDGET, "New tokens", example="1e11"),
+    ] = None
+    compute: Annotated[
+        Positive | None,
+        option(
+            "New compute of the budget in FLOPs; give tokens or compute.", BUDGET, "Compute (FLOPs)", example="1e21"
+        ),
+    ] = None
+    charge: Annotated[bool, option("Let starting over spend the checkpoint's compute as well.", BUDGET, "Charge")] = (
+        False
+    )
+    language: Annotated[
+        str | None,
+        option(
+            "Code of the language; the published crossovers of eight languages at 2B parameters scale the law.",
+            LANGUAGES,
+        ),
+    ] = None
+    mixture: Annotated[
+        ByName | None,
+        option(
+            "Shares of the new tokens of the continued checkpoint, such as sw=9,en=1 (default: the language alone).",
+            LANGUAGES,
+            "Mixture",
+        ),
+    ] = None
+    unique_tokens: Annotated[
+        ByName | None,
+        option(
+            "Unique tokens of each language, such as sw=7.7e8 (default: those of the fitted runs).",
+            LANGUAGES,
+            flag="unique",
+        ),
+    ] = None
+    seed: Annotated[int, option("Seed of every resampling.", DETAILS, web="hidden")] = 0
+
+
+class CheckpointDecisionRequest(DecisionRequest, CheckpointOptions):
+    """The options of the command and the API: those of the decision, and a checkpoint as numbers."""
+
+
+def _whole(value: Any) -> Any:
+    text = str(value).strip()
+    if not text.lstrip("+-").isdigit() or int(text) < 1:
+        raise ValueError("a count of languages is a whole number, 1 or more")
+    return int(text)
+
+
+def _count_or_codes(value: Any) -> Any:
+    codes = parse_codes(value)
+    if not codes or str(value).strip().lstrip("+-").isdigit():
+        return _whole(value)
+    return codes
+
+
+class ExpansionRequest(RequestModel):
+    """The options of an expansion to more languages at equal loss."""
+
+    languages: Annotated[
+        int | Sequence[str],
+        BeforeValidator(_count_or_codes),
+        option(
+            "Number of languages now, or their codes, for which the order of additions is then given as well.",
+            flag="from",
+            example="4",
+        ),
+    ]
+    to: Annotated[int, BeforeValidator(_whole), option("Number of languages to reach.", example="16")]
+    params: Annotated[
+        Positive | None, option("Parameters of the model to expand; goes with tokens.", label="Parameters (N)")
+    ] = None
+    tokens: Annotated[
+        Positive | None,
+        option("Tokens of that model, all languages together; goes with params.", label="Tokens in all (D)"),
+    ] = None
+    candidates: Annotated[
+        Codes | None, option("Codes of languages that may be added (default: all of the matrix).")
+    ] = None
+
+    @property
+    def codes(self) -> Sequence[str]:
+        """The languages now, where they are named."""
+        return () if isinstance(self.languages, int) else self.languages
+
+    @property
+    def count(self) -> int:
+        """The number of languages now."""
+        return self.languages if isinstance(self.languages, int) else len(self.languages)
 
 
 def _product(epochs: Mapping[str, float], unique: Mapping[str, float], code: str) -> float:

@@ -6,7 +6,6 @@ worst   minimise the largest L_t, or the largest regret L_t - L_t*, L_t* the lea
 """
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 from babelscale.errors import InputError
 from babelscale.planning.optimiser.risk import RiskMeasure
 from babelscale.planning.optimiser.solver import PlanProblem
+from babelscale.planning.request import Objective, Robust
 
 Array = NDArray[np.float64]
-Objective = Literal["mean", "worst", "regret"]
-Robust = Literal["mean", "cvar"]
 
 
 def worst(problem: PlanProblem) -> PlanProblem:

@@ -10,9 +10,9 @@ from babelscale.fitting import Fit
 from babelscale.laws.separable import SeparableForm
 from babelscale.planning.optimiser.constraints import ConstraintSet
 from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.request import Bounds
 
 Array = NDArray[np.float64]
-Bounds = tuple[float, float]
 UNSPENT = ""
 _NUMBERS = ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")
 _WIDTH = 1e-7
