@@ -11,7 +11,7 @@ import inspect
 import operator
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
@@ -57,6 +57,13 @@ class Option:
     choices: Mapping[str, str]
     repeated: bool
     example: str | None
+    siblings: tuple["Option", ...] = ()
+
+    def help_with(self, label: Callable[["Option"], str]) -> str:
+        """The help, with other options of the request named as the caller names them."""
+        return functools.reduce(
+            lambda text, each: text.replace(f"`{each.name}`", label(each)), self.siblings, self.help
+        )
 
 
 def option(
@@ -101,6 +108,8 @@ def options_of(model: type[BaseModel]) -> Mapping[str, Option]:
             repeated=shown.get("repeated", False),
             example=str(field.examples[0]) if field.examples else None,
         )
+    named = tuple(each for each in found.values() if any(f"`{each.name}`" in other.help for other in found.values()))
+    found = {name: replace(each, siblings=named) for name, each in found.items()}
     groups = list(dict.fromkeys([*getattr(model, "groups", ()), *(each.group for each in found.values())]))
     return dict(sorted(found.items(), key=lambda pair: groups.index(pair[1].group)))
 
@@ -147,14 +156,14 @@ def _refusal(model: type[BaseModel], error: ValidationError, label: Callable[[Op
         return InputError(f"{short(name)}: no such option", hint=f"known: {', '.join(map(label, known.values()))}")
     each = known[name]
     if first["type"] == "missing":
-        return InputError(f"{label(each)}: not given", hint=each.help)
+        return InputError(f"{label(each)}: not given", hint=each.help_with(label))
     message = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     if first["type"] == "greater_than":
         message = "should be a positive number"
     value = first["input"]
     text = repr(short(value)) if isinstance(value, str) else short(repr(value))
     example = f" (for example {each.example})" if each.example else ""
-    return InputError(f"{label(each)} {text}: {message}", hint=f"{each.help.rstrip('.')}{example}")
+    return InputError(f"{label(each)} {text}: {message}", hint=f"{each.help_with(label).rstrip('.')}{example}")
 
 
 def short(text: str) -> str:

@@ -93,6 +93,7 @@ class JsonResult(Result):
     """A result that `save` writes as one JSON file and `load` reads back, equal to what was saved."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+    indent: ClassVar[int | None] = None  # of the saved file
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class JsonResult(Result):
 
     def save(self, path: str | Path) -> Path:
         """Write one JSON file, atomically."""
-        return files.write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        return files.write_text(path, json.dumps(self.to_dict(), indent=self.indent, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -9,7 +9,7 @@ from planning_cases import transfer_fit
 
 from babelscale.errors import InputError
 from babelscale.planning import partition_models, plan
-from babelscale.planning.partition import every, linkage, neighbours, ordered, search
+from babelscale.planning.partition import by_linkage, every, neighbours, ordered, search
 from babelscale.transfer import TransferMatrix
 
 CODES = ["sw", "hi", "en", "fr"]
@@ -84,7 +84,7 @@ def test_a_larger_set_is_searched_guided_by_transfer():
     bare = np.full((8, 8), np.nan)
     matrix = TransferMatrix(tuple(codes), values, bare, bare, np.full((8, 8), "measured"))
     best = ordered(frozenset(c for c, f in zip(codes, family, strict=True) if f == side) for side in (0, 1))
-    assert best in linkage(codes, np.nan_to_num(values))
+    assert best in by_linkage(codes, np.nan_to_num(values))
     assert any(len(p) == 3 for p in neighbours(best, codes, np.nan_to_num(values), None))
 
     def cost(partition) -> float:
@@ -109,7 +109,7 @@ def test_translation_style_splits():
     hub = partition_models(published=True, languages=CODES, compute=1e21, pivot="en", split="hub", draws=20)
     assert [len(part.languages) for part in hub.parts] == [1, 4]
     assert hub.losses["en"][1] == pytest.approx(hub.parts[0].losses["en"])
-    assert any("no law gives the loss of a translated answer" in note for note in hub.notes)
+    assert any("no law predicts the loss of a translated answer" in note for note in hub.notes)
 
 
 @pytest.mark.parametrize(

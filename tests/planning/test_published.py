@@ -9,7 +9,7 @@ import pytest
 from babelscale import published
 from babelscale.errors import InputError
 from babelscale.planning import decide, expand, plan
-from babelscale.planning.expansion import tokens_multiplier
+from babelscale.planning.expansion import EqualLoss
 
 
 def strict(data) -> str:
@@ -108,10 +108,10 @@ def test_the_frontier_keeps_the_loss_and_is_cheapest_in_the_middle():
         if math.isfinite(t):
             assert r**law.phi * w * s**-law.alpha + r**law.psi * (1 - w) * t**-law.beta == pytest.approx(1)
     best = law.multipliers(r)
-    assert tokens_multiplier(law, r, best.params) == pytest.approx(best.tokens)
+    assert EqualLoss.of(law).tokens_multiplier(r, best.params) == pytest.approx(best.tokens)
     for s in (0.9, 0.99, 1.01, 1.1):
-        assert best.params * s * tokens_multiplier(law, r, best.params * s) > best.compute
-    assert math.isinf(tokens_multiplier(law, r, 0.05))
+        assert best.params * s * EqualLoss.of(law).tokens_multiplier(r, best.params * s) > best.compute
+    assert math.isinf(EqualLoss.of(law).tokens_multiplier(r, 0.05))
 
 
 def test_expansion_of_a_given_model():

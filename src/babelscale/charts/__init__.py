@@ -1,5 +1,6 @@
 """Charts, numbers first and ink second: each takes what the other rooms return and gives an Altair chart."""
 
+from babelscale.charts.adding_languages import expansion
 from babelscale.charts.laws import (
     EXPANDING_BY,
     HELD_OUT_BY,
@@ -12,7 +13,7 @@ from babelscale.charts.laws import (
     prediction_rows,
 )
 from babelscale.charts.pairs import asymmetry, asymmetry_rows, transfer_along
-from babelscale.charts.plans import plan, plan_baselines, plan_losses, plan_tokens
+from babelscale.charts.plans import decision, partition, plan, plan_baselines, plan_losses, plan_tokens
 from babelscale.charts.profiles import profile, profile_rows, told_interval
 from babelscale.charts.rankings import helpers, source_ranking, source_rows, target_ranking, target_rows
 from babelscale.charts.residuals import AGAINST, residual_rows, residuals
@@ -24,7 +25,10 @@ from babelscale.result import register_charts
 register_charts(
     {
         "Comparison": held_out,
+        "Decision": decision,
+        "Expansion": expansion,
         "Fit": law_curves,
+        "ModelPartition": partition,
         "Plan": plan,
         "Profile": profile,
         "Runs": final_losses,

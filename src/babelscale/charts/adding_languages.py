@@ -70,6 +70,11 @@ def frontier(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
     return style.finish(iso_loss(rows, _unit(expansions)), _FRONTIER, told_frontier(expansions))
 
 
+def expansion(expansion: "Expansion") -> alt.TopLevelMixin:
+    """The frontier of one expansion."""
+    return frontier([expansion])
+
+
 def frontier_spec(expansions: "Sequence[Expansion]") -> live.Spec:
     """The spec of `frontier`, from a template."""
     rows = frontier_rows(expansions)

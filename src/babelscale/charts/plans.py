@@ -14,7 +14,7 @@ from babelscale.charts import live, style
 from babelscale.formatting import count
 
 if TYPE_CHECKING:
-    from babelscale.planning import Plan
+    from babelscale.planning import Decision, ModelPartition, Plan
 
 Drawn = alt.LayerChart | alt.FacetChart
 # The axis of tokens is this much longer than its longest bar: labels stand behind bars.
@@ -195,6 +195,69 @@ def plan(plan: "Plan") -> alt.TopLevelMixin:
     shares = ", ".join(f"{row['name']} {100 * row['share']:.0f} %" for row in token_rows(plan) if row["share"] > 0)
     title = f"A plan of {plan.compute:.3g} FLOPs: {count(plan.params)} parameters"
     return style.finish(alt.vconcat(*parts), title, f"{title}, tokens {shares}.")
+
+
+def decision(decision: "Decision") -> alt.TopLevelMixin:
+    """New training tokens of the budget, and of the crossover with its interval, on one logarithmic axis."""
+    low, high = decision.crossover_tokens_interval
+    finite = [x for x in (decision.tokens, decision.crossover_tokens, low, high) if 0 < x < math.inf]
+    bounds = min(finite) / 3, max(finite) * 3
+
+    def inside(tokens: float) -> float:
+        """A crossover that is never reached, or passed from the start, lies at the end of the axis."""
+        return min(max(tokens, bounds[0]), bounds[1])
+
+    data: list[style.Row] = [
+        {"name": "budget", "tokens": decision.tokens, "low": decision.tokens, "high": decision.tokens, "order": 0},
+        {
+            "name": "crossover",
+            "tokens": inside(decision.crossover_tokens),
+            "low": inside(low),
+            "high": inside(high),
+            "order": 1,
+        },
+    ]
+    scale = alt.Scale(type="log", domain=list(bounds), nice=False)
+    axis = style.count_axis("tokens of new training")
+    base = alt.Chart(style.rows(data, "crossover")).encode(y=_names(grid=True))
+    bars = base.mark_rule(strokeWidth=3, opacity=0.5, color=style.PALETTE[0]).encode(
+        x=alt.X("low:Q", scale=scale, axis=axis), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=80, opacity=1, color=style.PALETTE[0]).encode(
+        x=alt.X("tokens:Q", scale=scale, axis=axis), tooltip=["name:N", alt.Tooltip("tokens:Q", format=".3s")]
+    )
+    title = f"{decision.headline[0].upper()}{decision.headline[1:]}"
+    told = "; ".join(f"{row['name']} {style.human(row['tokens'])}" for row in data)
+    return style.finish(
+        alt.layer(bars, points).properties(width=520, height=alt.Step(30)), title, f"{title}. Tokens: {told}."
+    )
+
+
+def partition(partition: "ModelPartition") -> alt.TopLevelMixin:
+    """Each language's loss under one model for all (ring) and under the parts (dot), joined by a line."""
+    data: list[style.Row] = [
+        {"name": style.name(code), "one": one, "parts": parts, "order": order}
+        for order, (code, (one, parts)) in enumerate(partition.losses.items())
+    ]
+    span = alt.Scale(zero=False, nice=True, padding=12)
+    axis = style.loss_axis(partition.metric, prefix="expected ")
+    base = alt.Chart(style.rows(data, "partition")).encode(
+        y=_names(grid=True),
+        tooltip=[
+            alt.Tooltip("name:N", title="language"),
+            alt.Tooltip("one:Q", title="one model", format=".4f"),
+            alt.Tooltip("parts:Q", title="parts", format=".4f"),
+        ],
+    )
+    one, parts = alt.X("one:Q", scale=span, axis=axis), alt.X("parts:Q", scale=span, axis=axis)
+    chart = alt.layer(
+        base.mark_rule(color=style.INK, opacity=0.5).encode(x=one, x2="parts:Q"),
+        base.mark_point(size=80, color=style.PALETTE[1]).encode(x=one),
+        base.mark_point(size=80, filled=True, opacity=1, color=style.PALETTE[0]).encode(x=parts),
+    ).properties(width=520, height=alt.Step(26))
+    told = "; ".join(f"{row['name']} {row['one']:.3f} and {row['parts']:.3f}" for row in data)
+    title = "Losses under one model (ring) and under the parts (dot)"
+    return style.finish(chart, title, f"{title}: {told}.")
 
 
 def _names(grid: bool = False) -> alt.Y:

@@ -74,12 +74,13 @@ def _parameter(option: Option, order: int) -> inspect.Parameter:
         kind = str
     simple = kind in (int, float, bool) or get_origin(kind) is Literal
     default = option.default if simple or option.required else None
+    group: dict[str, Any] = {"group": Group(option.group, sort_key=order)} if option.group else {}
     shown = Parameter(
-        name=_flag(option),
-        help=option.help,
-        group=Group(option.group, sort_key=order) if option.group else None,
+        name=flag(option),
+        help=option.help_with(flag),
         negative=None if option.default is True else "",
         show_default=None if simple else False,
+        **group,
     )
     return inspect.Parameter(
         option.name,
@@ -89,13 +90,13 @@ def _parameter(option: Option, order: int) -> inspect.Parameter:
     )
 
 
-def _flag(option: Option) -> str:
+def flag(option: Option) -> str:
     return f"--{option.flag.replace('_', '-')}"
 
 
 def read_options(model: type[Request], options: Mapping[str, Any]) -> Request:
     """The request of a command's options; those that were not given keep the request's defaults."""
-    return read(model, {name: value for name, value in options.items() if value is not None}, _flag)
+    return read(model, {name: value for name, value in options.items() if value is not None}, flag)
 
 
 def codes_of(languages: str | None) -> list[str] | None:

@@ -74,7 +74,7 @@ def _laws(
     model: type[Request], options: dict[str, Any], sources: tuple[Path, ...], law: str
 ) -> tuple[Request, "list[Fit] | None"]:
     """The request, and the fits to plan from; None for the published figures."""
-    if sources and options["published"]:
+    if sources and options.get("published"):
         raise InputError("--published takes no fits or runs", hint="give one of the two")
     request = read_options(model, options | {"published": not sources})
     if request.published and not request.languages:

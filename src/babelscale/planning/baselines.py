@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from babelscale import mixture as mixtures
+from babelscale.formatting import count
 from babelscale.intervals import interval
 from babelscale.planning.budget import Budget
 from babelscale.planning.law_source import LawSource
@@ -40,6 +41,11 @@ class Baseline:
     tokens: Mapping[str, float]
     objective: float
     loss: tuple[float, float, float]
+
+    def row(self) -> list[str]:
+        loss, low, high = self.loss
+        within = "unknown" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
+        return [self.name, count(self.params), f"{loss:+.4f}", within]
 
 
 @dataclass(frozen=True)

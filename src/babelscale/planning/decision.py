@@ -1,34 +1,52 @@
-"""decide(): pretrain from scratch or continue a multilingual checkpoint.
+"""decide(): pretrain from scratch, or continue a multilingual checkpoint.
 
 From the study's published crossover: a model continued from the UniMax checkpoint starts ahead of one trained from
-scratch on the language alone and is overtaken after C = 1,113,708 N^1.65 FLOPs of new compute (the ATLAS study, section
-on pretraining or finetuning). From runs of one's own: `continuing`. From the law of a target and a named checkpoint:
-both losses by the law, the checkpoint's tokens counted where it is continued.
+scratch on the language alone, which overtakes it after C = 1,113,708 N^1.65 FLOPs of new compute (the ATLAS study,
+section on pretraining or finetuning).
+
+From the law of a target and a checkpoint of N parameters that has seen D_l tokens of each language and continues with
+D'_l: its loss is L(N, D + D'), as if the checkpoint's tokens had just been trained on.
+
+From runs of one's own that were continued. They show how a trained model adapts to new text, in two numbers beside the
+law of the runs from scratch (after Hernandez et al. 2021, arXiv 2102.01293; D0 is their effective data transferred):
+
+    L_continued(N, D') = E + A / N^alpha + B / (D0 + kappa D')^beta,   D0 = d0 (N / N_0)^g
+
+D0 is the head start in tokens of the target, kappa what a further token is worth to a model that starts there. Starting
+over has the loss L(N, D'), and overtakes at D' = D0 / (1 - kappa), if kappa < 1.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from babelscale import files, fitting, published, tables
+from babelscale import fitting, published, tables
 from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.bootstrap import run_weights
 from babelscale.formatting import count, json_ready
-from babelscale.intervals import interval
+from babelscale.intervals import Interval, interval
 from babelscale.laws import Chinchilla
+from babelscale.options import takes
 from babelscale.planning.planner import plan
+from babelscale.planning.request import CheckpointDecisionRequest, DecisionRequest
+from babelscale.result import JsonResult
 from babelscale.runs import Observations, Runs
 
 Array = NDArray[np.float64]
-_FAR = 40.0  # a head start or a crossing beyond e^40 tokens is none
+Answer = Literal["finetune", "pretrain", "either"]
+P = ParamSpec("P")
+_FAR = 40.0  # a head start or a crossover beyond e^40 tokens counts as none
+UNIMAX_TOKENS = 1e12  # of the UniMax checkpoint, over 420 languages
+# New tokens at which losses by a law are compared: this many, up to so many times the budget.
+_GRID, _SPAN = 60, 1e4
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,14 @@ class Checkpoint:
                 raise InputError(f"checkpoint: tokens of {code!r} is {D}", hint="give a number, 0 or more")
         if not any(D > 0 for D in self.tokens.values()):
             raise InputError("checkpoint: it has seen no tokens", hint="give its tokens by language")
+
+    @classmethod
+    def of(cls, request: CheckpointDecisionRequest) -> "Checkpoint | None":
+        """The checkpoint of a request, if it names one."""
+        size, tokens = request.checkpoint_params, request.checkpoint_tokens
+        if (size is None) != (tokens is None):
+            raise InputError("checkpoint_params and checkpoint_tokens go together", hint="give both or neither")
+        return None if size is None or tokens is None else cls(size, tokens)
 
     @property
     def compute(self) -> float:
@@ -76,20 +102,21 @@ class HeadStartFit:
         more."""
         E, A, B, alpha, beta = self.scratch.T
         floor = E + A * params**-alpha
-        D = np.exp(np.minimum(self._head(params), _FAR)) + self.head[:, 2] * tokens
+        D = np.exp(np.minimum(self.log_head_start(params), _FAR)) + self.head[:, 2] * tokens
         over = tokens + charged / (6 * params)
         return floor + B * D**-beta, floor + B * over**-beta
 
     def crossover(self, params: float, charged: float = 0.0) -> Array:
         """Tokens of new training at which starting over is as good, shape (draws,); 0 where it is better from the
         first token on, infinite where it never is."""
-        gap = np.exp(np.minimum(self._head(params), _FAR)) - charged / (6 * params)
+        gap = np.exp(np.minimum(self.log_head_start(params), _FAR)) - charged / (6 * params)
         kappa = self.head[:, 2]
         with np.errstate(divide="ignore", invalid="ignore"):
             found = gap / (1 - kappa)
         return np.where(gap <= 0, np.where(kappa <= 1, 0.0, np.abs(found)), np.where(kappa < 1, found, np.inf))
 
-    def _head(self, params: float) -> Array:
+    def log_head_start(self, params: float) -> Array:
+        """log D0 of a model of this size, shape (draws,)."""
         return self.head[:, 0] + self.head[:, 1] * math.log(params / self.size)
 
 
@@ -135,7 +162,7 @@ def fit_head_start(runs: Runs, language: str | None, *, resamples: int = 200, se
         )
         heads.append([solved.x[0], solved.x[1] if several else 0.0, solved.x[2]])
         start = np.array(heads[0])
-    notes = [] if several else [f"every continued run has {size:.3g} parameters: other sizes are not told"]
+    notes = [] if several else [f"every continued run has {size:.3g} parameters, so other sizes are not covered"]
     return HeadStartFit(
         target,
         seen.metric,
@@ -157,21 +184,18 @@ def _continued(runs: Runs, target: str) -> Observations:
     return runs.observations(target, start=starts)
 
 
-Answer = Literal["finetune", "pretrain", "either"]
-Interval = tuple[float, float]
-# Of the UniMax checkpoint, over 420 languages.
-UNIMAX_TOKENS = 1e12
-
-
-@dataclass(frozen=True)
-class Decision:
+@dataclass(frozen=True, repr=False)
+class Decision(JsonResult):
     """Finetune (continue the checkpoint), pretrain (from scratch), or either, with the crossover behind it.
 
-    `tokens` and `compute` are the new budget, `crossover_tokens` and `crossover_compute` (FLOPs of new training) where
-    the two are equal, each with its interval; infinite where starting over never catches up. "either" says that the
-    budget lies inside the interval. `losses` holds (loss, low, high) of "finetune", "pretrain" and "gain", the second
-    less the first, where a law gives them. `charged` is the checkpoint's compute, where starting over may spend it too.
+    `tokens` and `compute` are the new budget. `crossover_tokens` and `crossover_compute` (FLOPs of new training) are
+    where both are equally good, each with its interval; they are infinite where starting over never catches up.
+    "either" says that the budget lies inside the interval. `losses` holds (loss, low, high) of "finetune", "pretrain"
+    and "gain", the second less the first, where a law predicts them. `charged` is the checkpoint's compute, where
+    starting over may spend it too.
     """
+
+    indent: ClassVar[int | None] = 1
 
     answer: Answer
     params: float
@@ -189,212 +213,167 @@ class Decision:
     metric: str = ""
     charged: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        return json_ready({"kind": "decision", **asdict(self)})
-
-    def save(self, path: str | Path) -> Path:
-        return files.write_json(path, self.to_dict())
-
-    def __str__(self) -> str:
-        words = {
+    @property
+    def headline(self) -> str:
+        return {
             "finetune": "continue the multilingual checkpoint",
             "pretrain": "pretrain from scratch",
             "either": "either: the budget lies inside the crossover's interval",
+        }[self.answer]
+
+    def to_dict(self) -> dict[str, Any]:
+        return json_ready({"kind": "decision", **asdict(self)})
+
+    @classmethod
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        crossovers = {name: _or_infinite(value) for name, value in data.items() if name.startswith("crossover_")}
+        losses = {
+            name: [math.nan if x is None else x for x in values] if name == "gain" else _or_infinite(values)
+            for name, values in data["losses"].items()
         }
+        return {**data, **crossovers, "losses": losses}
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row for each quantity with its interval: the crossover in tokens and FLOPs, and the losses."""
+        rows = [
+            ("crossover, tokens", self.crossover_tokens, *self.crossover_tokens_interval),
+            ("crossover, FLOPs", self.crossover_compute, *self.crossover_compute_interval),
+            *((_NAMES[name], *values) for name, values in self.losses.items()),
+        ]
+        schema = {"quantity": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def summary(self) -> str:
         low, high = self.crossover_tokens_interval
         C_low, C_high = self.crossover_compute_interval
-        said = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
         crossed = "never in sight" if math.isinf(self.crossover_tokens) else f"{count(self.crossover_tokens)} tokens"
         lines = [
-            f"{words[self.answer]}",
+            self.headline,
             f"  model      {count(self.params)} parameters",
             f"  budget     {count(self.tokens)} tokens, {self.compute:.3g} FLOPs (6 N D)",
             f"  crossover  {crossed} (interval {count(low)} to {count(high)}), "
             f"{self.crossover_compute:.3g} FLOPs ({C_low:.3g} to {C_high:.3g})",
         ]
-        names = {"finetune": "continued", "pretrain": "from scratch", "gain": "gain of continuing"}
         for name, (value, a, b) in self.losses.items():
-            lines.append(f"  {names[name]:<19}{value:.4f}   90 % {a:.4f} to {b:.4f}")
-        return "\n".join([*lines, *(f"  * {sentence}" for sentence in said), f"  source: {self.source}"])
+            lines.append(f"  {_NAMES[name]:<19}{value:.4f}   90 % {a:.4f} to {b:.4f}")
+        notes = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
+        return "\n".join([*lines, *(f"  * {note}" for note in notes), f"  source: {self.source}"])
 
 
+_NAMES = {"finetune": "continued", "pretrain": "from scratch", "gain": "gain of continuing"}
+
+
+def _or_infinite(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_or_infinite(each) for each in value]
+    return math.inf if value is None else value
+
+
+class _Decides(Protocol[P]):
+    """The type of `decide`: sources, and the options of its request."""
+
+    def __call__(
+        self,
+        params: float | None = None,
+        runs: Runs | None = None,
+        fit: Fit | None = None,
+        checkpoint: Checkpoint | None = None,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Decision: ...
+
+
+def _takes_sources(model: Callable[P, Any]) -> Callable[[Callable[..., Decision]], _Decides[P]]:
+    return takes(model)  # pyright: ignore[reportReturnType]  # `takes` keeps parameters that stand before the request
+
+
+@_takes_sources(DecisionRequest)
 def decide(
-    params: float | None = None,
-    *,
-    tokens: float | None = None,
-    compute: float | None = None,
-    language: str | None = None,
-    runs: Runs | None = None,
-    fit: Fit | None = None,
-    checkpoint: Checkpoint | None = None,
-    charge: bool = False,
-    mixture: Mapping[str, float] | None = None,
-    unique_tokens: Mapping[str, float] | None = None,
-    seed: int = 0,
+    params: float | None, runs: Runs | None, fit: Fit | None, checkpoint: Checkpoint | None, request: DecisionRequest
 ) -> Decision:
-    """Pretrain or finetune one language with a model of `params` parameters and a budget of new training.
+    """Pretrain or finetune a model for one language, on a budget of new training.
 
     Args:
-        params: N; with a checkpoint that of the checkpoint, unless another size would start over.
-        tokens, compute: the budget of new training, in tokens or in FLOPs (6 N D); one of the two.
-        language: code; for the eight languages with a printed crossover at 2B theirs scales the law.
-        runs: a table with runs from scratch and continued ones, from which both are fitted.
-        fit: a fitted law of the language; goes with `checkpoint`.
-        checkpoint: N and the tokens of each language it has seen.
-        charge: let starting over spend the checkpoint's compute as well.
-        mixture: shares of the new tokens when continuing (default: the language alone). Starting over is planned
-            anew, with whatever helpers its law names.
-        unique_tokens: U by language (default: those of the fitted runs).
+        params: parameters of the model (default: those of the checkpoint); with a checkpoint, of the model that would
+            start over.
+        runs: a table with runs from scratch and continued runs, from which both losses are fitted.
+        fit: a fitted law of the language; goes with `checkpoint`. Starting over is then planned with the helpers of
+            the law.
+        checkpoint: its parameters, and the tokens of each language that it has seen.
+        OPTIONS
 
     Raises:
         InputError: not exactly one budget, a number that is not positive, an unknown language, or a checkpoint without
             a law.
     """
-    if (tokens is None) == (compute is None):
+    return solve_decision(request, runs, fit, checkpoint)
+
+
+def solve_decision(
+    request: DecisionRequest, runs: Runs | None = None, fit: Fit | None = None, checkpoint: Checkpoint | None = None
+) -> Decision:
+    """The decision of a request; its arguments and errors are those of `decide`."""
+    if isinstance(request, CheckpointDecisionRequest):
+        checkpoint = checkpoint or Checkpoint.of(request)
+    if (request.tokens is None) == (request.compute is None):
         raise InputError("the budget is given once", hint="give tokens or compute, one of the two")
+    params = request.params or (checkpoint.params if checkpoint else None)
     if params is None:
-        if checkpoint is None:
-            raise InputError("no params", hint="give the model's number of parameters, or a checkpoint")
-        params = checkpoint.params
-    for name, value in (("params", params), ("tokens", tokens), ("compute", compute)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name} is {value}", hint="give a positive number")
-    if language is not None:
-        language_table.lookup(language)
-    base = params if checkpoint is None else checkpoint.params
-    D = float(tokens) if tokens is not None else float(compute or 0.0) / (6 * base)
-    if fit is not None and checkpoint is None:
-        raise InputError("a fit without a checkpoint", hint="name the checkpoint: its parameters and tokens")
-    if charge and runs is not None and checkpoint is None:
-        raise InputError("charge without a checkpoint", hint="name the checkpoint: its parameters and tokens")
-    charged = (6 * params * UNIMAX_TOKENS if checkpoint is None else checkpoint.compute) if charge else 0.0
+        raise InputError("no params", hint="give the model's number of parameters, or a checkpoint")
+    if request.language is not None:
+        language_table.lookup(request.language)
+    if checkpoint is None and (fit is not None or (request.charge and runs is not None)):
+        what = "charge" if fit is None else "a fit"
+        raise InputError(f"{what} without a checkpoint", hint="name the checkpoint: its parameters and tokens")
+    D = request.tokens or (request.compute or 0.0) / (6 * (checkpoint.params if checkpoint else params))
+    spent = checkpoint.compute if checkpoint else 6 * params * UNIMAX_TOKENS
+    charged = spent if request.charge else 0.0
     if runs is not None:
-        return _from_head_start(fit_head_start(runs, language, seed=seed), params, D, charged)
+        return _from_head_start(fit_head_start(runs, request.language, seed=request.seed), params, D, charged)
     if fit is not None and checkpoint is not None:
-        return decide_from_checkpoint_law(fit, checkpoint, params, D, charged, mixture, unique_tokens, seed)
+        return decide_from_checkpoint_law(fit, checkpoint, params, D, charged, request)
     if checkpoint is not None:
-        raise InputError("a checkpoint, and neither runs nor a fit", hint="the printed law knows its own one only")
-    return _from_published(params, D, language, charged)
+        raise InputError("a checkpoint, and neither runs nor a fit", hint="the published law covers its own one only")
+    return _from_published(params, D, request.language, charged)
 
 
 def _from_published(params: float, D: float, language: str | None, charged: float) -> Decision:
     law = published.crossover()
     rounding = params**law.exponent_rounding
+    ratio, low, high = 1.0, law.spread[0], law.spread[1]
+    covers = f"the spread of the {len(law.tokens_at_2b)} published languages at 2B and the exponent's rounding"
     if language is not None and language in law.tokens_at_2b:
-        ratio = law.ratio(language)
-        low, high = ratio / rounding, ratio * rounding
-        covers = f"the rounding of the printed exponent; {language} scaled by its own crossover at 2B"
-    else:
-        ratio = 1.0
-        low, high = law.spread[0] / rounding, law.spread[1] * rounding
-        covers = f"the spread of the {len(law.tokens_at_2b)} printed languages at 2B and the exponent's rounding"
-    center, C = law.tokens(params), law.compute(params)
-    notes = [f"the interval covers {covers}; the study prints no other uncertainty"]
+        ratio = low = high = law.ratio(language)
+        covers = f"the rounding of the published exponent; {language} scaled by its own crossover at 2B"
+    notes = [f"the interval covers {covers}; the study publishes no other uncertainty"]
+    # Starting over with D + D_c tokens is at least as good as with D*, and D* equals continuing at D* >= D.
+    spare = charged / (6 * params)
     if charged:
-        # Starting over with D + D_c tokens is at least as good as with D*, and D* equals continuing at D* >= D.
-        spare = charged / (6 * params)
         notes.append(
             f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may train on {count(spare)} tokens more. "
-            "The crossover of new training is then the printed one less these, at the latest (a longer run is never "
-            "worse); that counts every further token as new text"
+            "The crossover of new training is then at most the published one less these tokens (a longer run is never "
+            "worse); this counts every further token as new text"
         )
     else:
-        spare = 0.0
         notes.append("the checkpoint's own compute (1T tokens over 420 languages) is not charged")
-    at, a, b = (max(x * center - spare, 0.0) for x in (ratio, low, high))
-    answer: Answer = "finetune" if a > D and not charged else "pretrain" if b < D else "either"
+    ratios = ratio, low / rounding, high * rounding
+    at, a, b = (max(x * law.tokens(params) - spare, 0.0) for x in ratios)
+    C, C_low, C_high = (max(x * law.compute(params) - charged, 0.0) for x in ratios)
     return Decision(
-        answer=answer,
+        answer="finetune" if a > D and not charged else "pretrain" if b < D else "either",
         params=float(params),
         tokens=D,
         compute=6 * params * D,
         language=language,
         crossover_tokens=at,
         crossover_tokens_interval=(a, b),
-        crossover_compute=max(ratio * C - charged, 0.0),
-        crossover_compute_interval=(max(low * C - charged, 0.0), max(high * C - charged, 0.0)),
+        crossover_compute=C,
+        crossover_compute_interval=(C_low, C_high),
         extrapolation=_extrapolation(params),
         notes=tuple(notes),
-        source="printed crossover C = 1,113,708 N^1.65 of the ATLAS study (arXiv 2510.22037)",
+        source="published crossover C = 1,113,708 N^1.65 of the ATLAS study (arXiv 2510.22037)",
         charged=charged,
     )
-
-
-def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float) -> Decision:
-    crossing = law.crossover(params, charged)
-    continued, scratch = law.losses(params, D, charged)
-    far = []
-    for value, (low, high), unit in ((params, law.sizes, "parameters"), (D, law.tokens, "tokens")):
-        if value > 1.05 * high:
-            far.append(f"{value / high:.3g}x above the most {unit} of the continued runs ({high:.3g})")
-        elif value < low / 1.05:
-            far.append(f"{low / value:.3g}x below the fewest {unit} of the continued runs ({low:.3g})")
-    kappa = law.head[0, 2]
-    notes = [
-        f"a continued model starts {count(float(np.exp(law._head(params)[0])))} tokens ahead, and a further token is "
-        f"worth {kappa:.2f} of one from scratch",
-        *law.notes,
-        _charging(charged),
-    ]
-    return _decision(
-        params,
-        D,
-        law.language,
-        crossing,
-        {"finetune": continued, "pretrain": scratch},
-        charged,
-        f"extrapolated: {', '.join(far)}" if far else None,
-        notes,
-        law.metric,
-        f"{law.runs[1]} runs from scratch and {law.runs[0]} continued ones (Chinchilla's law with a head start)",
-    )
-
-
-def _charging(charged: float) -> str:
-    if not charged:
-        return "the checkpoint's own compute is not charged"
-    return f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
-
-
-def _decision(
-    params: float,
-    D: float,
-    language: str,
-    crossing: np.ndarray,
-    losses: Mapping[str, np.ndarray],
-    charged: float,
-    extrapolation: str | None,
-    notes: Sequence[str],
-    metric: str,
-    source: str,
-) -> Decision:
-    """A decision from draws; the first row of each array is the fit itself."""
-    low, high = _order(crossing)
-    both = {**losses, "gain": losses["pretrain"] - losses["finetune"]}
-    answer: Answer = "finetune" if low > D else "pretrain" if high < D else "either"
-    return Decision(
-        answer=answer,
-        params=float(params),
-        tokens=D,
-        compute=6 * params * D,
-        language=language,
-        crossover_tokens=float(crossing[0]),
-        crossover_tokens_interval=(low, high),
-        crossover_compute=6 * params * float(crossing[0]),
-        crossover_compute_interval=(6 * params * low, 6 * params * high),
-        extrapolation=extrapolation,
-        notes=tuple(notes),
-        source=source,
-        losses={name: (float(v[0]), *_order(v)) for name, v in both.items()},
-        metric=metric,
-        charged=charged,
-    )
-
-
-def _order(values: np.ndarray) -> Interval:
-    """90 % of the draws by order statistics (infinite ones stay infinite); the fit itself always lies inside."""
-    drawn = values[1:] if len(values) > 1 else values
-    return interval(drawn, rule="outer", including=float(values[0]))
 
 
 def _extrapolation(params: float) -> str | None:
@@ -406,19 +385,71 @@ def _extrapolation(params: float) -> str | None:
     return None
 
 
-_GRID = 60
-_SPAN = 1e4
+def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float) -> Decision:
+    far = []
+    for value, (low, high), unit in ((params, law.sizes, "parameters"), (D, law.tokens, "tokens")):
+        if value > 1.05 * high:
+            far.append(f"{value / high:.3g}x above the most {unit} of the continued runs ({high:.3g})")
+        elif value < low / 1.05:
+            far.append(f"{low / value:.3g}x below the fewest {unit} of the continued runs ({low:.3g})")
+    head_start = float(np.exp(law.log_head_start(params)[0]))
+    continued, scratch = law.losses(params, D, charged)
+    return _Drawn(law.crossover(params, charged), continued, scratch).decision(
+        params=params,
+        tokens=D,
+        language=law.language,
+        charged=charged,
+        extrapolation=f"extrapolated: {', '.join(far)}" if far else None,
+        notes=(
+            f"a continued model starts {count(head_start)} tokens ahead, and a further token is worth "
+            f"{law.head[0, 2]:.2f} of one from scratch",
+            *law.notes,
+            _charge_note(charged),
+        ),
+        metric=law.metric,
+        source=f"{law.runs[1]} runs from scratch and {law.runs[0]} continued ones (Chinchilla's law with a head start)",
+    )
+
+
+def _charge_note(charged: float) -> str:
+    if not charged:
+        return "the checkpoint's own compute is not charged"
+    return f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Draws of the crossover (tokens) and of both losses, shape (draws,); the first is that of the fit itself."""
+
+    crossover: Array
+    continued: Array
+    scratch: Array
+
+    def decision(self, *, params: float, tokens: float, **more: Any) -> Decision:
+        (at, low, high), C = _with_interval(self.crossover), 6 * params
+        losses = {"finetune": self.continued, "pretrain": self.scratch, "gain": self.scratch - self.continued}
+        return Decision(
+            answer="finetune" if low > tokens else "pretrain" if high < tokens else "either",
+            params=float(params),
+            tokens=tokens,
+            compute=C * tokens,
+            crossover_tokens=at,
+            crossover_tokens_interval=(low, high),
+            crossover_compute=C * at,
+            crossover_compute_interval=(C * low, C * high),
+            losses={name: _with_interval(values) for name, values in losses.items()},
+            **more,
+        )
+
+
+def _with_interval(values: Array) -> tuple[float, float, float]:
+    """The fit's own value, and 90 % of the draws by order statistics, widened to hold it."""
+    own = float(values[0])
+    return own, *interval(values[1:] if len(values) > 1 else values, rule="outer", including=own)
 
 
 def decide_from_checkpoint_law(
-    fit: Fit,
-    checkpoint: Checkpoint,
-    params: float,
-    D: float,
-    charged: float,
-    mixture: Mapping[str, float] | None,
-    unique_tokens: Mapping[str, float] | None,
-    seed: int,
+    fit: Fit, checkpoint: Checkpoint, params: float, D: float, charged: float, request: DecisionRequest
 ) -> Decision:
     """Continue the checkpoint on `D` tokens, or start over with as much compute and the best mixture for it.
 
@@ -431,83 +462,76 @@ def decide_from_checkpoint_law(
     target = fit.target or fit.law.target
     if target is None:
         raise InputError("the fit is of no one language", hint="fit the law of the target language")
-    shares = dict(mixture or {target: 1.0})
+    shares = dict(request.mixture or {target: 1.0})
     total = math.fsum(shares.values())
     if not (total > 0 and all(share >= 0 for share in shares.values())):
         raise InputError(f"mixture {shares}", hint="give shares by language, 0 or more")
-    shares = {code: share / total for code, share in shares.items()}
-    unique = {**fit.unique_tokens, **(unique_tokens or {})}
-    new = 6 * checkpoint.params * D + charged
-    given = {code: U for code, U in unique.items() if code in {target, *fit.law.languages}}
-    over = plan(fit, compute=new, params=params, unique_tokens=given, draws=0, baselines=False, seed=seed)
-    start = over.shares
+    unique = {**fit.unique_tokens, **(request.unique_tokens or {})}
+    over = plan(
+        fit,
+        compute=6 * checkpoint.params * D + charged,
+        params=params,
+        unique_tokens={code: U for code, U in unique.items() if code in {target, *fit.law.languages}},
+        draws=0,
+        baselines=False,
+        seed=request.seed,
+    )
+
+    def allocation(params: float, tokens: Mapping[str, Any]) -> Allocation:
+        return Allocation(params, tokens, {code: unique[code] for code in tokens if code in unique})
+
+    def continued(tokens: Any) -> Allocation:
+        seen = {code: checkpoint.tokens.get(code, 0.0) for code in [*checkpoint.tokens, *shares]}
+        return allocation(
+            checkpoint.params, {code: D + shares.get(code, 0.0) / total * tokens for code, D in seen.items()}
+        )
 
     def losses(tokens: Array) -> tuple[Array, Array]:
         """Continued and started over, shape (draws + 1, n), at n amounts of new tokens of the checkpoint's size."""
-        codes = {*checkpoint.tokens, *shares}
-        sums = {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * tokens for c in codes}
-        continued = Allocation(checkpoint.params, sums, {c: unique[c] for c in codes if c in unique})
         D_over = (6 * checkpoint.params * tokens + charged) / (6 * params)
-        fresh = Allocation(
-            params, {c: s * D_over for c, s in start.items()}, {c: unique[c] for c in start if c in unique}
-        )
-        return _every(fit, continued), _every(fit, fresh)
+        fresh = allocation(params, {code: share * D_over for code, share in over.shares.items()})
+        return _losses(fit, continued(tokens)), _losses(fit, fresh)
 
     at, scratch = (values[:, 0] for values in losses(np.array([D])))
     if not math.isfinite(at[0]):
         raise DomainError("the law has no loss for the continued checkpoint", hint="its helpers take away too much")
     first = max(1e-2 * math.fsum(checkpoint.tokens.values()), 1.0)
     grid = np.geomspace(min(first, D / 10), _SPAN * D, _GRID)
-    crossing = _crossing(grid, *losses(grid))
-    reach = fit.extrapolation(
-        Allocation(
-            checkpoint.params,
-            {c: checkpoint.tokens.get(c, 0.0) + shares.get(c, 0.0) * D for c in {*checkpoint.tokens, *shares}},
-        )
-    )
-    notes = [
-        "by the law the checkpoint's tokens count as if they had just been trained on: how a trained model takes to "
-        "new text is not in it (runs that were continued would tell)",
-        f"starting over trains on {', '.join(f'{c} {100 * s:.3g} %' for c, s in start.items() if s > 0)}",
-        f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
-        if charged
-        else "the checkpoint's own compute is not charged",
-    ]
-    return _decision(
-        checkpoint.params,
-        D,
-        target,
-        crossing,
-        {"finetune": at, "pretrain": scratch},
-        charged,
-        reach,
-        notes,
-        fit.metric,
-        f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
+    mixed = ", ".join(f"{code} {100 * share:.3g} %" for code, share in over.shares.items() if share > 0)
+    return _Drawn(_crossing(grid, *losses(grid)), at, scratch).decision(
+        params=checkpoint.params,
+        tokens=D,
+        language=target,
+        charged=charged,
+        extrapolation=fit.extrapolation(continued(D)),
+        notes=(
+            "by the law the checkpoint's tokens count as if they had just been trained on; how a trained model adapts "
+            "to new text is not in it (continued runs would show it)",
+            f"starting over trains on {mixed}",
+            _charge_note(charged),
+        ),
+        metric=fit.metric,
+        source=f"the fitted {fit.law.name} law of {target} and a checkpoint of {checkpoint.params:.3g} parameters",
     )
 
 
-def _every(fit: Fit, allocation: Allocation) -> Array:
+def _losses(fit: Fit, allocation: Allocation) -> Array:
     """Loss of the fit and of its draws, (draws + 1, n); infinite outside the domain."""
     names = fit.law.parameter_names
     rows = np.vstack([[fit.parameters[name] for name in names], fit.draws])
-    columns = {name: rows[:, i, None] for i, name in enumerate(names)}
-    values = fit.law.evaluate(columns, allocation)
+    values = fit.law.evaluate({name: rows[:, i, None] for i, name in enumerate(names)}, allocation)
     return np.where(np.isfinite(values), values, np.inf)
 
 
 def _crossing(grid: Array, continued: Array, scratch: Array) -> Array:
     """Where starting over first becomes as good and stays so to the grid's end, by row; 0 and infinity at its ends."""
-    ahead = scratch > continued
-    found = np.empty(len(ahead))
-    for row, left in enumerate(ahead):
-        if left[-1]:
-            found[row] = np.inf
-        elif not left.any():
-            found[row] = 0.0
-        else:
-            i = int(np.flatnonzero(left)[-1])
-            a, b = (float(scratch[row, k] - continued[row, k]) for k in (i, i + 1))
-            part = a / (a - b) if math.isfinite(a) and math.isfinite(b) else 0.5
-            found[row] = float(np.exp(np.log(grid[i]) + part * (np.log(grid[i + 1]) - np.log(grid[i]))))
+    found = np.empty(len(continued))
+    for row, ahead in enumerate(scratch > continued):
+        if ahead[-1] or not ahead.any():
+            found[row] = np.inf if ahead[-1] else 0.0
+            continue
+        i = int(np.flatnonzero(ahead)[-1])
+        a, b = scratch[row, i : i + 2] - continued[row, i : i + 2]
+        part = a / (a - b) if np.isfinite([a, b]).all() else 0.5
+        found[row] = grid[i] ** (1 - part) * grid[i + 1] ** part
     return found

@@ -1,30 +1,37 @@
 """expand(): from K to rK languages at equal loss, what becomes of N, D and C.
 
 From L(K, N, D_t) = L_inf + A K^phi / N^alpha + B K^psi / D_t^beta (the ATLAS study, section on multilinguality), with
-s = N'/N, t = D_t'/D_t and w_N the share of the reducible loss that is capacity's, w_D = 1 - w_N, equal loss means
+s = N'/N, t = D_t'/D_t and w_N the share of the reducible loss that comes from the size, w_D = 1 - w_N, equal loss means
 
     r^phi w_N s^-alpha + r^psi w_D t^-beta = 1
 
 The point that leaves both terms as they were, s = r^(phi/alpha) and t = r^(psi/beta), is also the cheapest one where
 the model was compute-optimal, w_N = beta / (alpha + beta). A fit of the law to one's own runs gives A, B and draws too:
 w_N is then that of the model to expand, and intervals are those of the draws.
+
+The law reads the number of languages and not which they are. The transfer score BTS(s -> t) depends on them:
+`rank_candidates` takes candidates one by one, each time the one whose mean of both directions with all languages so far
+is largest.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import polars as pl
 
-from babelscale import files, published
+from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.formatting import count, json_ready, text_table
 from babelscale.intervals import Z90, interval, normal_quantile
+from babelscale.options import read
+from babelscale.planning.request import ExpansionRequest
 from babelscale.published.figures import power
+from babelscale.result import JsonResult
 from babelscale.transfer import TransferMatrix
 
 # Beyond what the study trained: its largest evenly sampled mixture.
@@ -32,28 +39,31 @@ MOST_LANGUAGES = 50
 SIZES = (0.75, 0.85, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
-class Bounded(NamedTuple):
+class Multiplier(NamedTuple):
     """A multiplier with its interval."""
 
     value: float
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return "no amount" if math.isinf(self.value) else f"{self.value:.3g}x ({self.low:.3g} to {self.high:.3g})"
+
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One way to keep the loss: multiply N and D_tot by these. D and C have no value where no data would do."""
+    """One way to keep the loss: multiply N and D_tot by these. D and C are infinite where no data would do."""
 
     params: float
-    tokens: Bounded
-    compute: Bounded
+    tokens: Multiplier
+    compute: Multiplier
 
 
 @dataclass(frozen=True)
 class CandidateLanguage:
     """One language to add: mean scores with the languages before it, and the (low, high) of their mean.
 
-    `gives` is what it does for them, `gets` what they do for it; NaN where the matrix has no score.
+    `gives` is its effect on them, `gets` their effect on it; NaN where the matrix has no score. `known` scores count.
     """
 
     language: str
@@ -115,15 +125,16 @@ def _scored(matrix: TransferMatrix, known: Sequence[str], code: str, rounding: f
     low = np.where(np.isfinite(low), low, both - rounding if rounding else np.nan)
     high = np.where(np.isfinite(high), high, both + rounding if rounding else np.nan)
 
-    def mean(values: np.ndarray) -> float:
-        values = values[np.isfinite(values)]
-        return float(values.mean()) if len(values) else math.nan
-
-    return CandidateLanguage(code, mean(gives), mean(gets), mean(low[there]), mean(high[there]), int(there.sum()))
+    return CandidateLanguage(code, _mean(gives), _mean(gets), _mean(low[there]), _mean(high[there]), int(there.sum()))
 
 
-@dataclass(frozen=True)
-class Expansion:
+def _mean(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else math.nan
+
+
+@dataclass(frozen=True, repr=False)
+class Expansion(JsonResult):
     """Multipliers at equal loss for `languages` -> `to` languages, with the iso-loss frontier.
 
     `params`, `tokens` (all languages together), `tokens_per_language` and `compute` are multipliers; `now` and `then`
@@ -131,12 +142,14 @@ class Expansion:
     `cheapest` is its point of least compute.
     """
 
+    indent: ClassVar[int | None] = 1
+
     languages: int
     to: int
-    params: Bounded
-    tokens: Bounded
-    tokens_per_language: Bounded
-    compute: Bounded
+    params: Multiplier
+    tokens: Multiplier
+    tokens_per_language: Multiplier
+    compute: Multiplier
     frontier: tuple[FrontierPoint, ...]
     now: tuple[float, float, float] | None
     then: tuple[float, float, float] | None
@@ -148,18 +161,26 @@ class Expansion:
     seeds: int = 0
     cheapest: FrontierPoint | None = None
 
+    @property
+    def headline(self) -> str:
+        return f"{self.languages} -> {self.to} languages at equal loss, sampled evenly"
+
     def to_dict(self) -> dict[str, Any]:
-        data = {"kind": "expansion", **asdict(self)}
-        for name in ("params", "tokens", "tokens_per_language", "compute"):
-            data[name] = getattr(self, name)._asdict()
-        data["frontier"] = [_told(point) for point in self.frontier]
-        data["cheapest"] = None if self.cheapest is None else _told(self.cheapest)
-        return json_ready(data)
+        return json_ready({"kind": "expansion", **_named(asdict(self))})
 
-    def save(self, path: str | Path) -> Path:
-        return files.write_json(path, self.to_dict())
+    @classmethod
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        points = ("frontier", "cheapest", "params", "tokens", "tokens_per_language", "compute")
+        absent = {name: _unnamed(data.get(name), math.inf) for name in points}
+        return {**data, **absent, "first": _unnamed(data.get("first", []), math.nan)}
 
-    def __str__(self) -> str:
+    def to_frame(self) -> pl.DataFrame:
+        """One row for each point of the frontier: multipliers of parameters, tokens and compute, with intervals."""
+        rows = [(point.params, *point.tokens, *point.compute) for point in self.frontier]
+        ends = [f"{name}{end}" for name in ("tokens", "compute") for end in ("", "_low", "_high")]
+        return pl.DataFrame(rows, schema=dict.fromkeys(["params", *ends], pl.Float64), orient="row")
+
+    def summary(self) -> str:
         named = (
             ("parameters N", self.params),
             ("tokens D_tot", self.tokens),
@@ -167,26 +188,48 @@ class Expansion:
             ("compute C", self.compute),
         )
         rows = [[name, f"{m.value:.3g}x", f"{m.low:.4g}x to {m.high:.4g}x"] for name, m in named]
-        lines = [f"{self.languages} -> {self.to} languages at equal loss, sampled evenly"]
-        lines += ["  " + line for line in text_table(("multiply", "by", self.interval), rows)]
+        lines = [self.headline, *_indented(("multiply", "by", self.interval), rows)]
         if self.now and self.then:
-            (N, D, C), (N2, D2, C2) = self.now, self.then
-            lines.append(f"  from {count(N)} parameters, {count(D)} tokens, {C:.3g} FLOPs")
-            lines.append(f"  to   {count(N2)} parameters, {count(D2)} tokens, {C2:.3g} FLOPs")
-        points = [[f"{p.params:.2f}x", _said(p.tokens), _said(p.compute)] for p in self.frontier]
-        lines += ["", "  other ways to keep the loss"]
-        lines += ["  " + line for line in text_table(("parameters N", "tokens D_tot", "compute C"), points)]
+            for word, (N, D, C) in (("from", self.now), ("to  ", self.then)):
+                lines.append(f"  {word} {count(N)} parameters, {count(D)} tokens, {C:.3g} FLOPs")
+        points = [[f"{p.params:.2f}x", str(p.tokens), str(p.compute)] for p in self.frontier]
+        lines += [
+            "",
+            "  other ways to keep the loss",
+            *_indented(("parameters N", "tokens D_tot", "compute C"), points),
+        ]
         if self.first:
-            lines += ["", "  which languages to add first"]
-            lines += ["  " + line for line in text_table(CandidateLanguage.HEADER, [one.row() for one in self.first])]
+            rows = [each.row() for each in self.first]
+            lines += ["", "  which languages to add first", *_indented(CandidateLanguage.HEADER, rows)]
         if self.then:
-            lines.append("")
-            lines.append(
-                f"  to verify: train both ends with {self.seeds} seeds each, which tells a rise of 1 % of the loss "
-                "from none (0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design"
-            )
-        said = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
-        return "\n".join([*lines, "", *(f"  * {sentence}" for sentence in said), f"  source: {self.source}"])
+            lines += [
+                "",
+                f"  to verify: train both ends with {self.seeds} seeds each, to detect a rise of the loss of 1 % "
+                "(0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design",
+            ]
+        notes = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
+        return "\n".join([*lines, "", *(f"  * {note}" for note in notes), f"  source: {self.source}"])
+
+
+def _named(value: Any) -> Any:
+    """Multipliers as objects with named numbers."""
+    if isinstance(value, Multiplier):
+        return value._asdict()
+    if isinstance(value, dict):
+        return {name: _named(each) for name, each in value.items()}
+    return [_named(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _unnamed(value: Any, absent: float) -> Any:
+    """The inverse of `_named`, with a number in place of each null inside an object."""
+    if isinstance(value, dict):
+        value = {name: absent if each is None else _unnamed(each, absent) for name, each in value.items()}
+        return Multiplier(**value) if value.keys() == set(Multiplier._fields) else value
+    return [_unnamed(each, absent) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _indented(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["  " + line for line in text_table(header, rows)]
 
 
 def expand(
@@ -203,180 +246,130 @@ def expand(
 
     Args:
         params, tokens: N and D_tot (all languages) of the model to expand, for absolute numbers; both or neither.
-        fit: of the multilinguality law; by default the study's printed exponents.
-        first: `additions.rank_candidates`, told along.
+        fit: of the multilinguality law; by default the study's published exponents.
+        first: the result of `rank_candidates`, shown along.
         sizes: of the frontier's models, as multiples of the N that leaves both terms as they were.
 
     Raises:
         InputError: a count below one, a size that is not positive, or a fit of another law.
     """
-    for name, K in (("languages", languages), ("to", to)):
-        if not (int(K) == K and K >= 1):
-            raise InputError(f"{name} is {K}", hint="a count of languages is a whole number, 1 or more")
+    request = read(ExpansionRequest, {"languages": languages, "to": to, "params": params, "tokens": tokens})
+    K, r = request.count, request.to / request.count
     if (params is None) != (tokens is None):
         raise InputError("params and tokens go together", hint="give N and D_tot of the model to expand, or neither")
-    for name, value in (("params", params), ("tokens", tokens)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name} is {value}", hint="give a positive number")
-    r = to / languages
-    if fit is None:
-        curse = published.multilinguality()
-        laws = [_weighed(curse), *map(_weighed, _corners(curse))]
-    else:
-        size = None if params is None or tokens is None else (params, tokens / languages)
-        laws = _fitted(fit, languages, size)
-    points = [each.law.multipliers(r) for each in laws]
-
-    def bounded(name: str) -> Bounded:
-        return _bounded([getattr(one, name) for one in points], fit is None)
-
     now = None if params is None or tokens is None else (params, tokens, 6 * params * tokens)
-    point = points[0]
-    then = now and (now[0] * point.params, now[1] * point.tokens, now[2] * point.compute)
-    beyond = max(languages, to) / MOST_LANGUAGES
+    laws = _published() if fit is None else _fitted(fit, K, now)
+    point, whole = laws[0], fit is None
+    multipliers = {
+        name: _multiplier([each.multipliers(r)[name] for each in laws], whole) for name in point.multipliers(r)
+    }
+
+    def frontier_point(s: float) -> FrontierPoint:
+        value = _multiplier([each.tokens_multiplier(r, s) for each in laws], whole)
+        return FrontierPoint(s, value, Multiplier(*(s * v for v in value)))
+
+    size = multipliers["params"].value
+    beyond = max(K, request.to) / MOST_LANGUAGES
     return Expansion(
-        languages=languages,
-        to=to,
-        params=bounded("params"),
-        tokens=bounded("tokens"),
-        tokens_per_language=bounded("tokens_per_language"),
-        compute=bounded("compute"),
-        frontier=tuple(_frontier_point(laws, r, point.params * step, fit is None) for step in sizes),
+        languages=K,
+        to=request.to,
+        **multipliers,
+        frontier=tuple(frontier_point(size * step) for step in sizes),
         now=now,
-        then=then,
+        then=now and (now[0] * size, now[1] * multipliers["tokens"].value, now[2] * multipliers["compute"].value),
         extrapolation=f"extrapolated: {beyond:.3g}x above the study's most languages ({MOST_LANGUAGES})"
-        if beyond > 1 and fit is None
+        if beyond > 1 and whole
         else None,
         notes=_notes(fit, now is not None),
-        source="printed exponents of the ATLAS study (arXiv 2510.22037), multilinguality law"
+        source="published exponents of the ATLAS study (arXiv 2510.22037), multilinguality law"
         if fit is None
         else f"a fit of the multilinguality law{f' to {fit.target}' if fit.target else ''}",
-        interval="rounding" if fit is None else "90 %",
+        interval="rounding" if whole else "90 %",
         first=first,
         seeds=_seeds(),
-        cheapest=_frontier_point(laws, r, _cheapest(laws[0], r), fit is None),
+        cheapest=frontier_point(point.cheapest(r)),
     )
 
 
 def _notes(fit: Fit | None, sized: bool) -> tuple[str, ...]:
-    law = published.multilinguality()
-    blind = "the law does not know which languages are added"
-    optimal = "the frontier takes the model of now as compute-optimal"
+    blind = "the law does not depend on which languages are added"
+    optimal = "the frontier assumes that the present model is compute-optimal"
     if fit is not None:
         draws = f"intervals: {len(fit.draws)} draws of the fit" if len(fit.draws) else "the fit holds no draws"
         return (draws, blind, *([] if sized else [optimal]))
     return (
-        "intervals cover the rounding of the printed exponents only; the study prints no uncertainty "
-        f"(R2 at least {law.r2_at_least})",
+        "intervals cover the rounding of the published exponents only; the study publishes no uncertainty "
+        f"(R2 at least {published.multilinguality().r2_at_least})",
         f"{blind}, and was not verified by training at the sizes it gives",
         optimal,
     )
 
 
 def _seeds(noise: float = 0.005, rise: float = 0.01) -> int:
-    """Seeds a side that tell a rise of the loss from none: 2 (z_0.95 + z_0.8)^2 noise^2 / rise^2, rounded up."""
-    z = Z90 + normal_quantile(0.8)
-    return math.ceil(2 * (z * noise / rise) ** 2)
+    """Seeds a side that distinguish a rise of the loss from none: 2 (z_0.95 + z_0.8)^2 noise^2 / rise^2, rounded up."""
+    return math.ceil(2 * ((Z90 + normal_quantile(0.8)) * noise / rise) ** 2)
 
 
-class Weighed(NamedTuple):
-    """The law and w_N, the share of the reducible loss that is capacity's."""
+@dataclass(frozen=True)
+class EqualLoss:
+    """The law's exponents, those of its multipliers, and w_N, the size's share of the reducible loss."""
 
-    law: published.PrintedMultilinguality
+    phi: float
+    psi: float
+    alpha: float
+    beta: float
+    params_exponent: float
+    tokens_exponent: float
     w_N: float
 
+    @classmethod
+    def of(cls, law: published.PrintedMultilinguality) -> "EqualLoss":
+        """The published law, and a compute-optimal model."""
+        w_N = law.beta / (law.alpha + law.beta)
+        return cls(law.phi, law.psi, law.alpha, law.beta, law.params_exponent, law.tokens_exponent, w_N)
 
-def _weighed(law: published.PrintedMultilinguality) -> Weighed:
-    return Weighed(law, law.beta / (law.alpha + law.beta))
+    def multipliers(self, r: float) -> dict[str, float]:
+        """N, D and C that leave both terms as they were."""
+        params, tokens = power(r, self.params_exponent), power(r, self.tokens_exponent)
+        return {"params": params, "tokens": tokens, "tokens_per_language": tokens / r, "compute": params * tokens}
+
+    def tokens_multiplier(self, r: float, s: float) -> float:
+        """D_tot'/D_tot that keeps the loss when N'/N = s; infinite where no amount of data would."""
+        rest = 1 - r**self.phi * self.w_N * s**-self.alpha
+        return math.inf if rest <= 0 else r * power(rest / (r**self.psi * (1 - self.w_N)), -1 / self.beta)
+
+    def cheapest(self, r: float) -> float:
+        """N'/N of least compute: there the size has the share beta / (alpha + beta) of the reducible loss."""
+        return power(r**self.phi * self.w_N * (self.alpha + self.beta) / self.beta, 1 / self.alpha)
 
 
-def _fitted(fit: Fit, K: int, size: tuple[float, float] | None) -> list[Weighed]:
-    """The fit and its draws; w_N at (N, D_t) where they are given, else that of a compute-optimal model."""
+def _published() -> list[EqualLoss]:
+    """The published law, then every combination of its figures at the ends of their rounding."""
+    law = published.multilinguality()
+    half = (law.phi_rounding, law.phi_rounding, law.exponent_rounding, law.exponent_rounding)
+    figures = (law.phi, law.psi, law.params_exponent, law.tokens_exponent)
+    corners = itertools.product((-1, 1), repeat=4)
+    ends = ([x + sign * h for x, sign, h in zip(figures, signs, half, strict=True)] for signs in corners)
+    return [EqualLoss.of(law), *(EqualLoss.of(published.PrintedMultilinguality(*each)) for each in ends)]
+
+
+def _fitted(fit: Fit, K: int, now: tuple[float, float, float] | None) -> list[EqualLoss]:
+    """The fit and its draws; w_N at the size of now where it is given, else that of a compute-optimal model."""
     if not fit.law.prices_languages:
         raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
-    names = fit.law.parameter_names
-    rows = [fit.parameters, *(dict(zip(names, row, strict=True)) for row in fit.draws)]
     found = []
-    for p in rows:
-        law = replace(
-            published.multilinguality(),
-            phi=p["phi"],
-            psi=p["psi"],
-            params_exponent=p["phi"] / p["alpha"],
-            tokens_exponent=1 + p["psi"] / p["beta"],
-        )
+    for p in [fit.parameters, *(dict(zip(fit.law.parameter_names, row, strict=True)) for row in fit.draws)]:
         w_N = p["beta"] / (p["alpha"] + p["beta"])
-        if size is not None:
-            capacity = p["A"] * K ** p["phi"] / size[0] ** p["alpha"]
-            w_N = capacity / (capacity + p["B"] * K ** p["psi"] / size[1] ** p["beta"])
-        found.append(Weighed(_Exact(law, p["alpha"], p["beta"]), w_N))
+        if now is not None:
+            capacity = p["A"] * K ** p["phi"] / now[0] ** p["alpha"]
+            w_N = capacity / (capacity + p["B"] * K ** p["psi"] / (now[1] / K) ** p["beta"])
+        exponents = p["phi"] / p["alpha"], 1 + p["psi"] / p["beta"]
+        found.append(EqualLoss(p["phi"], p["psi"], p["alpha"], p["beta"], *exponents, w_N))
     return found
 
 
-class _Exact(published.PrintedMultilinguality):
-    """The law with alpha and beta of its own: they do not follow where phi or psi is 0."""
-
-    def __init__(self, law: published.PrintedMultilinguality, alpha: float, beta: float) -> None:
-        super().__init__(law.phi, law.psi, law.params_exponent, law.tokens_exponent)
-        object.__setattr__(self, "_exact", (alpha, beta))
-
-    @property
-    def alpha(self) -> float:
-        return self._exact[0]  # pyright: ignore[reportAttributeAccessIssue]
-
-    @property
-    def beta(self) -> float:
-        return self._exact[1]  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _bounded(values: list[float], whole: bool) -> Bounded:
+def _multiplier(values: Sequence[float], whole: bool) -> Multiplier:
     """The first value, with the ends of the others (the corners of a rounding) or their central 90 %."""
     others = np.array(values[1:] or values)
     low, high = (others.min(), others.max()) if whole else interval(others, rule="outer")
-    return Bounded(values[0], float(min(low, values[0])), float(max(high, values[0])))
-
-
-def _corners(law: published.PrintedMultilinguality) -> Iterator[published.PrintedMultilinguality]:
-    """Every combination of the printed figures at the ends of their rounding."""
-    ends = (-1, 1)
-    for a, b, c, d in itertools.product(ends, repeat=4):
-        yield published.PrintedMultilinguality(
-            phi=law.phi + a * law.phi_rounding,
-            psi=law.psi + b * law.phi_rounding,
-            params_exponent=law.params_exponent + c * law.exponent_rounding,
-            tokens_exponent=law.tokens_exponent + d * law.exponent_rounding,
-        )
-
-
-def _frontier_point(laws: list[Weighed], r: float, s: float, whole: bool) -> FrontierPoint:
-    value = _bounded([_multiplier(each, r, s) for each in laws], whole)
-    return FrontierPoint(s, value, Bounded(*(s * v for v in value)))
-
-
-def _cheapest(weighed: Weighed, r: float) -> float:
-    """N'/N of least compute at equal loss: there capacity has the share beta / (alpha + beta) of the reducible loss."""
-    law, w_N = weighed
-    return power(r**law.phi * w_N * (law.alpha + law.beta) / law.beta, 1 / law.alpha)
-
-
-def tokens_multiplier(law: published.PrintedMultilinguality, r: float, s: float) -> float:
-    """D_tot'/D_tot that keeps the loss when N'/N = s; infinite where no amount of data would."""
-    return _multiplier(_weighed(law), r, s)
-
-
-def _multiplier(weighed: Weighed, r: float, s: float) -> float:
-    law, w_N = weighed
-    left = 1 - r**law.phi * w_N * s**-law.alpha
-    if left <= 0:
-        return math.inf
-    return r * power(left / (r**law.psi * (1 - w_N)), -1 / law.beta)
-
-
-def _told(point: FrontierPoint) -> dict[str, Any]:
-    return {"params": point.params, "tokens": point.tokens._asdict(), "compute": point.compute._asdict()}
-
-
-def _said(m: Bounded) -> str:
-    if math.isinf(m.value):
-        return "no amount"
-    return f"{m.value:.3g}x ({m.low:.3g} to {m.high:.3g})"
+    return Multiplier(values[0], float(min(low, values[0])), float(max(high, values[0])))

@@ -1,44 +1,57 @@
-"""partition_models(): one model for all languages, or several that share the same training compute or inference memory.
+"""partition_models(): one model for all languages, or several that share the training compute or the inference memory.
 
 Every model is planned for its own languages (with helpers, where the laws name any); a partition is judged by the same
-weighted mean loss as one model for all. Which losses fall when languages part, and why, is in the laws: K^phi of the
-multilinguality law is paid per model, and transfer is lost between models.
+weighted mean loss as one model for all. The laws decide which losses fall when languages part: K^phi of the
+multilinguality law is paid by each model, and transfer is lost between models.
 
 A translation-style split is judged too where a `pivot` is named: "pairs", a model for the pivot and each other
-language, or "hub", one model of the pivot alone and a translator of all languages. No law gives the loss of a
-translated answer, so a hub's two losses are told side by side and its compute is divided to minimise the mean of both.
+language, or "hub", one model of the pivot alone and a translator of all languages. No law predicts the loss of a
+translated answer, so the two losses of a hub are shown side by side and its compute minimises the mean of both.
+
+Up to `EXHAUSTIVE` languages every partition is tried. Above, average linkage of the transfer scores (the mean of both
+directions) gives one partition for each number of models; from the best of these, languages are moved to the models
+they have most in common with, models are merged and languages set apart, as long as the objective falls.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
-from babelscale import files
 from babelscale import languages as language_table
+from babelscale import published
 from babelscale.errors import InputError
-from babelscale.fitting import Fit
 from babelscale.formatting import count, json_ready, text_table
 from babelscale.intervals import interval
+from babelscale.options import takes
 from babelscale.planning import group_models
 from babelscale.planning.budget import Budget, optimum
 from babelscale.planning.group_models import GroupModel, ModelCache
 from babelscale.planning.law_source import FittedLaws, LawSource
 from babelscale.planning.optimiser.setting import Setting, problem
-from babelscale.planning.request import DRAWS, PlanRequest, check_unique, check_weights
+from babelscale.planning.planner import Fits
+from babelscale.planning.published_laws import PublishedLaws
+from babelscale.planning.request import PartitionRequest, PlanRequest, check_unique, check_weights
+from babelscale.result import JsonResult
 from babelscale.transfer import TransferMatrix
 
 Array = NDArray[np.float64]
-Split = Literal["pairs", "hub"]
-_INFERENCE_BYTES = 2.0
+Codes = frozenset[str]
+Partition = tuple[Codes, ...]
+P = ParamSpec("P")
+EXHAUSTIVE = 6
+_NEAREST = 3
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedModel:
     """One model: its languages, N, tokens by language, compute and expected losses."""
 
     languages: tuple[str, ...]
@@ -48,18 +61,20 @@ class Part:
     losses: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class ModelPartition:
+@dataclass(frozen=True, repr=False)
+class ModelPartition(JsonResult):
     """One model against several of the same compute.
 
     `gain` is the objective of one model for all less that of the parts, with its 90 % interval over draws at these
     allocations: positive where several are better. `losses` pair each language's loss under one model and under the
-    parts. `tried` partitions were judged; `all` says whether those are all there are.
+    parts. `tried` is the number of partitions compared; `all` says whether those are all there are.
     """
 
+    indent: ClassVar[int | None] = 1
+
     answer: Literal["one", "several", "either"]
-    parts: tuple[Part, ...]
-    one: Part
+    parts: tuple[PlannedModel, ...]
+    one: PlannedModel
     objective: float
     gain: tuple[float, float, float]
     losses: Mapping[str, tuple[float, float]]
@@ -72,293 +87,289 @@ class ModelPartition:
     source: str
     split: str | None = None
 
+    @property
+    def headline(self) -> str:
+        words = {"one": "one model for all", "several": f"{len(self.parts)} models", "either": "either"}
+        memory = f" and {count(self.memory)} parameters in memory" if self.memory else ""
+        return f"{words[self.answer]}, for {self.compute:.3g} FLOPs of training in all{memory}"
+
     def to_dict(self) -> dict[str, Any]:
         return json_ready({"kind": "modular", **asdict(self)})
 
-    def save(self, path: str | Path) -> Path:
-        return files.write_json(path, self.to_dict())
+    @classmethod
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**data, "gain": [math.nan if value is None else value for value in data["gain"]]}
 
-    def __str__(self) -> str:
-        words = {"one": "one model for all", "several": f"{len(self.parts)} models", "either": "either"}
+    def to_frame(self) -> pl.DataFrame:
+        """One row for each model; the first is the one model for all languages."""
+        models = (self.one, *self.parts)
+        return pl.DataFrame(
+            {
+                "model": ["one for all", *(f"part {i}" for i in range(1, len(models)))],
+                "languages": [", ".join(model.languages) for model in models],
+                "params": [model.params for model in models],
+                "tokens": [math.fsum(model.tokens.values()) for model in models],
+                "compute": [model.compute for model in models],
+            }
+        )
+
+    def summary(self) -> str:
         gain, low, high = self.gain
         within = "unknown" if math.isnan(low) else f"90 % {low:+.4f} to {high:+.4f}"
+        models = [
+            [", ".join(model.languages), count(model.params), count(sum(model.tokens.values())), f"{model.compute:.3g}"]
+            for model in (self.one, *self.parts)
+        ]
+        models[0][0] = "one for all"
+        losses = [[code, f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"] for code, (a, b) in self.losses.items()]
         lines = [
-            f"{words[self.answer]}, for {self.compute:.3g} FLOPs of training in all"
-            + (f" and {count(self.memory)} parameters in memory" if self.memory else ""),
+            self.headline,
             f"  loss in {self.metric.replace('_', ' ')}",
             f"  several models lower the objective by {gain:+.4f} ({within})",
             "",
+            *(f"  {line.rstrip()}" for line in text_table(("model", "parameters", "tokens", "FLOPs"), models)),
+            "",
+            *(f"  {line}" for line in text_table(("language", "one model", "parts", "change"), losses)),
+            "",
+            *(f"  * {note}" for note in self.notes),
+            f"  source: {self.source}",
         ]
-        rows = [
-            [", ".join(part.languages), count(part.params), count(sum(part.tokens.values())), f"{part.compute:.3g}"]
-            for part in (self.one, *self.parts)
-        ]
-        rows[0][0] = "one for all"
-        lines += ["  " + line.rstrip() for line in text_table(("model", "parameters", "tokens", "FLOPs"), rows)]
-        rows = [[code, f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"] for code, (a, b) in self.losses.items()]
-        lines += ["", *("  " + line for line in text_table(("language", "one model", "parts", "change"), rows)), ""]
-        return "\n".join([*lines, *(f"  * {sentence}" for sentence in self.notes), f"  source: {self.source}"])
+        return "\n".join(lines)
 
 
-def partition_models(
-    fits: Fit | Sequence[Fit] | None = None,
-    *,
-    compute: float,
-    languages: Sequence[str] | None = None,
-    weights: Mapping[str, float] | None = None,
-    unique_tokens: Mapping[str, float] | None = None,
-    models: int | None = None,
-    memory: float | bool | None = None,
-    bytes_per_param: float = _INFERENCE_BYTES,
-    pivot: str | None = None,
-    split: Split | None = None,
-    matrix: TransferMatrix | None = None,
-    published: bool = False,
-    most: int = 300,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> ModelPartition:
+class _Partitions(Protocol[P]):
+    """The type of `partition_models`: fits, transfer scores, and the options of its request."""
+
+    def __call__(
+        self, fits: Fits = None, matrix: TransferMatrix | None = None, *args: P.args, **kwargs: P.kwargs
+    ) -> ModelPartition: ...
+
+
+def _takes_laws(model: Callable[P, Any]) -> Callable[[Callable[..., ModelPartition]], _Partitions[P]]:
+    return takes(model)  # pyright: ignore[reportReturnType]  # `takes` keeps parameters that stand before the request
+
+
+def solve_partition(fits: Fits, matrix: TransferMatrix | None, request: PartitionRequest) -> ModelPartition:
     """One model or several.
 
     Args:
-        fits, published, languages, weights, unique_tokens: as in `plan`; languages beyond the targets may be trained on
-            in every model.
-        compute: C of all models together, FLOPs.
-        models: how many models (default: as many as lower the objective, at least two).
-        memory: bytes that all models may fill when served, at `bytes_per_param`; True for what one model would fill.
-        pivot, split: a translation-style split into "pairs" with the pivot, or a "hub" with a translator.
+        fits: as in `plan`. Languages beyond the targets may be trained on in every model.
         matrix: transfer scores that guide the search (default with `published=True`: the study's).
-        most: partitions to try at most, where there are too many for all.
-        draws: of the laws, for the interval of the gain.
+        OPTIONS
 
     Raises:
         InputError: fewer than two targets, an unknown pivot, more models than languages, or what `plan` refuses.
     """
-    budget = Budget.of(PlanRequest(compute=compute))
-    if published:
-        from babelscale import published as figures
-        from babelscale.planning.published_laws import PublishedLaws
-
+    laws: LawSource
+    if request.published:
         if fits is not None:
-            raise InputError("both fits and published=True", hint="plan from your fits or from the printed figures")
-        basis: LawSource = PublishedLaws.of(languages, None, unique_tokens)
-        matrix = matrix or figures.transfer_matrix()
-    else:
-        basis = FittedLaws.of(fits)
-    codes = language_table.check(dict.fromkeys(languages or basis.languages()), "languages")
-    targets = basis.targets
-    if len(targets) < 2:
-        raise InputError("one target needs one model", hint="name two languages or more")
-    if missing := [code for code in targets if code not in codes]:
-        raise InputError(f"target {missing[0]!r} is not among the languages", hint=f"add it: {', '.join(codes)}")
-    if models is not None and not 2 <= models <= len(targets):
-        raise InputError(f"models is {models}", hint=f"between 2 and {len(targets)}, a model a language")
-    if (pivot is None) != (split is None):
-        raise InputError("pivot and split go together", hint='for example pivot="en", split="pairs"')
-    if pivot is not None and pivot not in targets:
-        raise InputError(f"pivot {pivot!r} is not a target", hint=f"targets: {', '.join(targets)}")
-    shares = check_weights(weights, targets)
-    unique = basis.unique(codes) | check_unique(unique_tokens, codes)
-    shop = ModelCache(basis, shares, unique, [code for code in codes if code not in targets])
-    whole = shop(frozenset(targets))
-    if whole is None:
-        raise InputError(
-            "one model cannot hold these languages: no mixture at which every target's effective tokens are positive",
-            hint="transfer is too negative; plan fewer languages together",
+            raise InputError("both fits and published=True", hint="plan from your fits or from the published figures")
+        laws, matrix = (
+            PublishedLaws.of(request.languages, None, request.unique_tokens),
+            matrix or published.transfer_matrix(),
         )
-    one = _exact(basis, whole, compute, None, budget, seed)
-    room = None
-    if memory is True:
-        room = one.params
-    elif memory:
-        room = float(memory) / bytes_per_param
-    if room is not None and not room >= 1e3:
-        raise InputError(f"memory {memory} holds no model", hint=f"the least is {1e3 * bytes_per_param:.3g} bytes")
-    if room is not None and room < one.params:
-        one = _exact(basis, whole, compute, math.log(room), budget, seed)
-    if split is not None and pivot is not None:
-        chosen, tried, every = _translated(targets, pivot, split), 1, False
     else:
-
-        def cost(parts: Partition) -> float:
-            made = [shop(part) for part in parts]
-            return math.inf if len(parts) < 2 or None in made else _cost([b for b in made if b], compute, room)
-
-        chosen, tried, every = search(targets, cost, matrix, models, most)
-    made = [shop(part) for part in chosen]
-    if None in made:
-        raise InputError("no partition lies in the laws' domain", hint="leave out languages that interfere")
-    return _judged(basis, shop, budget, [b for b in made if b], one, room, (tried, every), split, pivot, draws, seed)
+        laws = FittedLaws.of(fits)
+    return _Partitioner.of(laws, request).best(matrix)
 
 
-def _translated(targets: Sequence[str], pivot: str, split: Split) -> tuple[frozenset[str], ...]:
-    if split == "pairs":
-        return tuple(frozenset([pivot, code]) for code in targets if code != pivot)
-    return (frozenset([pivot]), frozenset(targets))
+partition_models = _takes_laws(PartitionRequest)(solve_partition)
 
 
-def _cost(made: Sequence[GroupModel], compute: float, room: float | None) -> float:
-    """The objective of several models from the tables, their compute divided as best it can be."""
-    if room is None:
-        parts = group_models.split(made, compute)
-        return math.fsum(group_models.value(b, float(C))[0] for b, C in zip(made, parts, strict=True))
-    C, n = group_models.split_with_memory(made, compute, room)
-    x = np.log(C / 6) - n
-    return math.fsum(float((b.cap(n[i : i + 1]) + b.h(x[i : i + 1]))[0]) for i, b in enumerate(made))
+@dataclass(frozen=True)
+class _Partitioner:
+    """A checked request to divide the targets of laws over models; `models` are made from tables and kept."""
 
+    laws: LawSource
+    request: PartitionRequest
+    budget: Budget
+    models: ModelCache
 
-def _exact(basis: LawSource, block: GroupModel, compute: float, n: float | None, budget: Budget, seed: int) -> Part:
-    """A block's own plan, solved and not read from tables."""
-    setting = replace(block.setting, compute=compute)
-    one = problem(basis.only(block.codes).point(setting), setting)
-    question = replace(budget, compute=compute, params=None if n is None else math.exp(n))
-    found = optimum(one, question, seed=seed)
-    if found is None or not np.isfinite(found.objective[0]):
-        raise InputError(f"no plan for {', '.join(block.codes)} lies in the laws' domain")
-    X = float(one.budget(found.n)[0][0])
-    losses = one.losses(found.shares, found.n)[0]
-    tokens = {code: float(p) * X for code, p in zip(setting.languages, found.shares[0], strict=False)}
-    return Part(
-        block.codes,
-        float(found.params[0]),
-        tokens,
-        compute,
-        {code: float(loss) for code, loss in zip(block.codes, losses, strict=True)},
-    )
+    @classmethod
+    def of(cls, laws: LawSource, request: PartitionRequest) -> "_Partitioner":
+        codes = language_table.check(request.languages or laws.languages(), "languages")
+        targets, models, pivot = laws.targets, request.models, request.pivot
+        if len(targets) < 2:
+            raise InputError("one target needs one model", hint="name two languages or more")
+        if missing := [code for code in targets if code not in codes]:
+            raise InputError(f"target {missing[0]!r} is not among the languages", hint=f"add it: {', '.join(codes)}")
+        if models is not None and not 2 <= models <= len(targets):
+            raise InputError(f"models is {models}", hint=f"between 2 and {len(targets)}, a model a language")
+        if (pivot is None) != (request.split is None):
+            raise InputError("pivot and split go together", hint='for example pivot="en", split="pairs"')
+        if pivot is not None and pivot not in targets:
+            raise InputError(f"pivot {pivot!r} is not a target", hint=f"targets: {', '.join(targets)}")
+        weights = check_weights(request.weights, targets)
+        unique = laws.unique(codes) | check_unique(request.unique_tokens, codes)
+        cache = ModelCache(laws, weights, unique, [code for code in codes if code not in targets])
+        return cls(laws, request, Budget.of(PlanRequest(compute=request.compute)), cache)
 
+    def best(self, matrix: TransferMatrix | None) -> ModelPartition:
+        request, targets = self.request, self.laws.targets
+        whole = self.models(frozenset(targets))
+        if whole is None:
+            raise InputError(
+                "one model cannot hold these languages: no mixture at which every target's effective tokens are "
+                "positive",
+                hint="transfer is too negative; plan fewer languages together",
+            )
+        one = self._planned(whole, request.compute)
+        room = self._room(one)
+        if room is not None and room < one.params:
+            one = self._planned(whole, request.compute, room)
+        if request.split is None:
+            chosen, tried, every = search(targets, partial(self._cost, room=room), matrix, request.models, request.most)
+        else:
+            others = [code for code in targets if code != request.pivot]
+            pairs = tuple(frozenset([request.pivot or "", code]) for code in others)
+            hub = (frozenset([request.pivot or ""]), frozenset(targets))
+            chosen, tried, every = pairs if request.split == "pairs" else hub, 1, False
+        made = [self.models(part) for part in chosen]
+        if None in made:
+            raise InputError("no partition lies in the laws' domain", hint="omit languages that interfere")
+        parts = self._parts([model for model in made if model], room)
+        return self._compared(one, parts, room, (tried, every))
 
-def _judged(
-    basis: LawSource,
-    shop: ModelCache,
-    budget: Budget,
-    made: Sequence[GroupModel],
-    one: Part,
-    room: float | None,
-    tried: tuple[int, bool],
-    split: str | None,
-    pivot: str | None,
-    draws: int,
-    seed: int,
-) -> ModelPartition:
-    compute, targets = budget.compute or 0.0, basis.targets
-    if room is None:
-        C = group_models.split(made, compute)
-        parts = [_exact(basis, b, float(c), None, budget, seed) for b, c in zip(made, C, strict=True)]
-    else:
-        C, n = group_models.split_with_memory(made, compute, room)
-        parts = [_exact(basis, b, float(c), float(m), budget, seed) for b, c, m in zip(made, C, n, strict=True)]
-    weights = shop.weights
-    losses = {code: (one.losses[code], _of(parts, code, pivot, split)) for code in targets}
-    gain = math.fsum(weights[code] * (a - b) for code, (a, b) in losses.items())
-    low, high = _interval(basis, shop, one, parts, (pivot, split), draws, seed)
-    low, high = min(low, gain), max(high, gain)
-    answer = "either" if math.isnan(low) or low <= 0 <= high else "several" if gain > 0 else "one"
-    return ModelPartition(
-        answer=answer,
-        parts=tuple(parts),
-        one=one,
-        objective=math.fsum(weights[code] * b for code, (_, b) in losses.items()),
-        gain=(gain, low, high),
-        losses=losses,
-        compute=compute,
-        memory=room,
-        tried=tried[0],
-        all=tried[1],
-        metric=basis.metric,
-        notes=tuple(_notes(basis, tried, room, split, pivot, len(targets))),
-        source=basis.source,
-        split=split,
-    )
-
-
-def _of(parts: Sequence[Part], code: str, pivot: str | None, split: str | None) -> float:
-    """A language's loss under the parts: the hub's for its pivot, the mean over pairs for theirs."""
-    own = [part.losses[code] for part in parts if code in part.losses]
-    return own[0] if split == "hub" and code == pivot else math.fsum(own) / len(own)
-
-
-def _interval(
-    basis: LawSource,
-    shop: ModelCache,
-    one: Part,
-    parts: Sequence[Part],
-    how: tuple[str | None, str | None],
-    draws: int,
-    seed: int,
-) -> tuple[float, float]:
-    """90 % of the gain over draws, both allocations held; paired, since a draw is a law and not a model."""
-
-    def drawn(part: Part) -> dict[str, Array] | None:
-        codes = (*part.languages, *shop.helpers)
-        setting = Setting(codes, shop.weights, shop.unique, part.compute)
-        laws = basis.only(part.languages).drawn(setting, draws, seed)
-        if laws is None:
+    def _room(self, one: PlannedModel) -> float | None:
+        """Parameters that all models together may have; None where memory is not bounded."""
+        memory, size = self.request.memory, self.request.bytes_per_param
+        if memory is None or memory is False:
             return None
-        many = problem(laws, setting)
-        total = math.fsum(part.tokens.values())
-        shares = np.array([[part.tokens[code] / total for code in codes]])
-        values = many.losses(np.repeat(shares, draws, 0), np.full(draws, math.log(part.params)))
-        return {code: values[:, t] for t, code in enumerate(part.languages)}
+        room = one.params if memory is True else float(memory) / size
+        if not room >= 1e3:
+            raise InputError(f"memory {memory} holds no model", hint=f"the least is {1e3 * size:.3g} bytes")
+        return room
 
-    before, after = drawn(one), [drawn(part) for part in parts]
-    if before is None or any(each is None for each in after):
-        return math.nan, math.nan
-    gain = np.zeros(draws)
-    for code in basis.targets:
-        own = [each[code] for each in after if each and code in each]
-        mine = own[0] if how[1] == "hub" and code == how[0] else np.mean(own, axis=0)
-        gain += shop.weights[code] * (before[code] - mine)
-    return interval(gain[np.isfinite(gain)])
+    def _cost(self, parts: Partition, room: float | None) -> float:
+        """The objective of several models from the tables, their compute divided as best it can be."""
+        made = [model for part in parts if (model := self.models(part)) is not None]
+        if len(parts) < 2 or len(made) < len(parts):
+            return math.inf
+        if room is None:
+            each = zip(made, group_models.split(made, self.request.compute), strict=True)
+            return math.fsum(group_models.value(model, float(C))[0] for model, C in each)
+        C, n = group_models.split_with_memory(made, self.request.compute, room)
+        x = np.log(C / 6) - n
+        return math.fsum(float((b.cap(n[i : i + 1]) + b.h(x[i : i + 1]))[0]) for i, b in enumerate(made))
 
+    def _parts(self, made: Sequence[GroupModel], room: float | None) -> list[PlannedModel]:
+        if room is None:
+            C = group_models.split(made, self.request.compute)
+            return [self._planned(model, float(c)) for model, c in zip(made, C, strict=True)]
+        C, n = group_models.split_with_memory(made, self.request.compute, room)
+        return [self._planned(model, float(c), math.exp(m)) for model, c, m in zip(made, C, n, strict=True)]
 
-def _notes(
-    basis: LawSource, tried: tuple[int, bool], room: float | None, split: str | None, pivot: str | None, K: int
-) -> list[str]:
-    notes = []
-    if split == "hub":
-        notes.append(
-            f"a question in another language passes the translator and the {pivot} model: no law gives the loss of a "
-            "translated answer, so both parts' losses are what is told, and the gain compares the translator's"
+    def _planned(self, model: GroupModel, compute: float, params: float | None = None) -> PlannedModel:
+        """A group's own plan, solved and not read from tables."""
+        setting = replace(model.setting, compute=compute)
+        one = problem(self.laws.only(model.codes).point(setting), setting)
+        found = optimum(one, replace(self.budget, compute=compute, params=params), seed=self.request.seed)
+        if found is None or not np.isfinite(found.objective[0]):
+            raise InputError(f"no plan for {', '.join(model.codes)} lies in the laws' domain")
+        X = float(one.budget(found.n)[0][0])
+        losses = one.losses(found.shares, found.n)[0]
+        return PlannedModel(
+            model.codes,
+            float(found.params[0]),
+            {code: float(p) * X for code, p in zip(setting.languages, found.shares[0], strict=False)},
+            compute,
+            dict(zip(model.codes, losses.tolist(), strict=True)),
         )
-    elif split == "pairs":
-        notes.append(f"a model for {pivot} and each other language; {pivot}'s loss is the mean over these models")
-    elif tried[1]:
-        notes.append(f"all {tried[0]} partitions of {K} languages into two models or more were tried")
-    else:
-        notes.append(f"{tried[0]} partitions were tried, guided by transfer scores; a better one cannot be ruled out")
-    if hasattr(basis, "helpers"):
-        notes.append(
-            "the printed law prices the number of languages of a model and not which they are: transfer between them "
-            "only guides the search; fits of the adaptive transfer law price it"
+
+    def _compared(
+        self, one: PlannedModel, parts: Sequence[PlannedModel], room: float | None, tried: tuple[int, bool]
+    ) -> ModelPartition:
+        weights = self.models.weights
+        own = self._of_parts([part.losses for part in parts])
+        losses = {code: (one.losses[code], float(own[code])) for code in self.laws.targets}
+        gain = math.fsum(weights[code] * (a - b) for code, (a, b) in losses.items())
+        low, high = self._interval(one, parts)
+        low, high = min(low, gain), max(high, gain)
+        return ModelPartition(
+            answer="either" if math.isnan(low) or low <= 0 <= high else "several" if gain > 0 else "one",
+            parts=tuple(parts),
+            one=one,
+            objective=math.fsum(weights[code] * b for code, (_, b) in losses.items()),
+            gain=(gain, low, high),
+            losses=losses,
+            compute=self.request.compute,
+            memory=room,
+            tried=tried[0],
+            all=tried[1],
+            metric=self.laws.metric,
+            notes=tuple(self._notes(tried, room)),
+            source=self.laws.source,
+            split=self.request.split,
         )
-    if room is not None:
-        notes.append("memory bounds the sum of the models' parameters when served")
-    return notes
 
+    def _of_parts(self, losses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Each language's loss under the parts: the hub's for its pivot, the mean over pairs for theirs."""
+        found = {}
+        for code in self.laws.targets:
+            own = [each[code] for each in losses if code in each]
+            found[code] = own[0] if self.request.split == "hub" and code == self.request.pivot else sum(own) / len(own)
+        return found
 
-Array = NDArray[np.float64]
-Codes = frozenset[str]
-Partition = tuple[Codes, ...]
-EXHAUSTIVE = 6
-_NEAREST = 3
+    def _interval(self, one: PlannedModel, parts: Sequence[PlannedModel]) -> tuple[float, float]:
+        """90 % of the gain over draws with both allocations fixed; paired, since a draw is a law and not a model."""
+        before, *after = (self._drawn(model) for model in (one, *parts))
+        if not before:
+            return math.nan, math.nan
+        own, weights = self._of_parts(after), self.models.weights
+        gain = sum((weights[code] * (before[code] - own[code]) for code in self.laws.targets), np.zeros(1))
+        return interval(gain[np.isfinite(gain)])
+
+    def _drawn(self, model: PlannedModel) -> dict[str, Array]:
+        """The losses of a model's languages at the draws of their laws; empty where there are no draws."""
+        codes, count = (*model.languages, *self.models.helpers), self.request.draws
+        setting = Setting(codes, self.models.weights, self.models.unique, model.compute)
+        laws = self.laws.only(model.languages).drawn(setting, count, self.request.seed)
+        if laws is None:
+            return {}
+        total = math.fsum(model.tokens.values())
+        shares = np.array([[model.tokens[code] / total for code in codes]])
+        losses = problem(laws, setting).losses(np.repeat(shares, count, 0), np.full(count, math.log(model.params)))
+        return dict(zip(model.languages, losses.T, strict=True))
+
+    def _notes(self, tried: tuple[int, bool], room: float | None) -> Iterator[str]:
+        pivot = self.request.pivot
+        if self.request.split == "hub":
+            yield (
+                f"a question in another language passes the translator and the {pivot} model: no law predicts the loss "
+                "of a translated answer, so the losses of both parts are shown, and the gain compares the translator's"
+            )
+        elif self.request.split == "pairs":
+            yield f"a model for {pivot} and each other language; {pivot}'s loss is the mean over these models"
+        elif tried[1]:
+            yield f"all {tried[0]} partitions of {len(self.laws.targets)} languages into two models or more were tried"
+        else:
+            yield f"{tried[0]} partitions were tried, guided by transfer scores; a better one cannot be ruled out"
+        if isinstance(self.laws, PublishedLaws):
+            yield (
+                "the published law prices the number of languages of a model and not which they are: transfer between "
+                "them only guides the search; fits of the adaptive transfer law price it"
+            )
+        if room is not None:
+            yield "memory bounds the sum of the models' parameters when served"
 
 
 def affinity(codes: Sequence[str], matrix: TransferMatrix | None) -> Array:
-    """Mean score of both directions, shape (K, K); the mean of all known ones where a pair has none."""
+    """Mean score of both directions, shape (K, K); the mean of all known scores where a pair has none."""
     K = len(codes)
-    found = np.full((K, K), np.nan)
-    for i, a in enumerate(codes):
-        for j, b in enumerate(codes):
-            if matrix is not None and i != j and a in matrix.languages and b in matrix.languages:
-                x, y = matrix.languages.index(a), matrix.languages.index(b)
-                both = np.array([matrix.values[x, y], matrix.values[y, x]])
-                found[i, j] = both[np.isfinite(both)].mean() if np.isfinite(both).any() else np.nan
-    known = found[np.isfinite(found)]
-    return np.where(np.isfinite(found), found, known.mean() if len(known) else 0.0)
+    both = np.full((2, K, K), np.nan)
+    if matrix is not None:
+        known = [i for i, code in enumerate(codes) if code in matrix.languages]
+        at = [matrix.languages.index(codes[i]) for i in known]
+        both[0][np.ix_(known, known)] = matrix.values[np.ix_(at, at)]
+        both[1] = both[0].T
+    scored = np.isfinite(both)
+    found = np.where(scored, both, 0.0).sum(0) / np.maximum(scored.sum(0), 1)
+    scored = scored.any(0) & ~np.eye(K, dtype=bool)
+    return np.where(scored, found, found[scored].mean() if scored.any() else 0.0)
 
 
 def ordered(blocks: Iterable[Codes]) -> Partition:
-    return tuple(sorted((block for block in blocks if block), key=lambda block: sorted(block)))
+    return tuple(sorted((block for block in blocks if block), key=sorted))
 
 
 def every(codes: Sequence[str]) -> Iterator[Partition]:
@@ -373,21 +384,17 @@ def every(codes: Sequence[str]) -> Iterator[Partition]:
             yield ordered([*smaller[:i], block | {first}, *smaller[i + 1 :]])
 
 
-def linkage(codes: Sequence[str], near: Array) -> list[Partition]:
-    """One partition of every number of models, from all apart to all together, by average linkage."""
-    blocks = [frozenset([i]) for i in range(len(codes))]
-    found = []
-    while True:
-        found.append(ordered(frozenset(codes[i] for i in block) for block in blocks))
-        if len(blocks) == 1:
-            return found
-        pairs = [(i, j) for i in range(len(blocks)) for j in range(i)]
-        i, j = max(pairs, key=lambda pair: (_between(blocks[pair[0]], blocks[pair[1]], near), -pair[0], -pair[1]))
-        blocks = [b for k, b in enumerate(blocks) if k not in (i, j)] + [blocks[i] | blocks[j]]
-
-
-def _between(a: Iterable[int], b: Iterable[int], near: Array) -> float:
-    return float(near[np.ix_(list(a), list(b))].mean())
+def by_linkage(codes: Sequence[str], near: Array) -> list[Partition]:
+    """One partition for each number of models, from all apart to all together, by average linkage."""
+    apart = near.max() - near
+    np.fill_diagonal(apart, 0.0)
+    blocks: list[Codes] = [frozenset([code]) for code in codes]
+    left, found = set(range(len(codes))), [ordered(blocks)]
+    for i, j in linkage(squareform(apart, checks=False), "average")[:, :2].astype(int).tolist():
+        left = (left - {i, j}) | {len(blocks)}
+        blocks.append(blocks[i] | blocks[j])
+        found.append(ordered(blocks[k] for k in left))
+    return found
 
 
 def neighbours(partition: Partition, codes: Sequence[str], near: Array, models: int | None) -> Iterator[Partition]:
@@ -396,14 +403,14 @@ def neighbours(partition: Partition, codes: Sequence[str], near: Array, models: 
     for block in partition:
         for code in sorted(block):
             rest = [other for other in partition if other is not block]
-            left = block - {code}
-            ranked = sorted(rest, key=lambda other: -_between([index[code]], [index[c] for c in other], near))
-            for other in ranked[:_NEAREST]:
-                moved = ordered([left, other | {code}, *(b for b in rest if b is not other)])
+            smaller = block - {code}
+            scores = [float(near[index[code], [index[c] for c in other]].mean()) for other in rest]
+            for k in sorted(range(len(rest)), key=lambda k: -scores[k])[:_NEAREST]:
+                moved = ordered([smaller, rest[k] | {code}, *rest[:k], *rest[k + 1 :]])
                 if models is None or len(moved) == models:
                     yield moved
-            if left and models is None:
-                yield ordered([left, frozenset([code]), *rest])
+            if smaller and models is None:
+                yield ordered([smaller, frozenset([code]), *rest])
     if models is None:
         for i, a in enumerate(partition):
             for b in partition[:i]:
@@ -429,12 +436,11 @@ def search(
             tried[partition] = cost(partition)
         return tried[partition]
 
-    fits = [p for p in every(codes) if len(p) > 1 and models in (None, len(p))] if len(codes) <= EXHAUSTIVE else None
-    if fits is not None:
-        return min(fits, key=judged), len(tried), True
+    if len(codes) <= EXHAUSTIVE:
+        fitting = [p for p in every(codes) if len(p) > 1 and models in (None, len(p))]
+        return min(fitting, key=judged), len(tried), True
     near = affinity(codes, matrix)
-    starts = [p for p in linkage(codes, near) if models in (None, len(p))]
-    best = min(starts, key=judged)
+    best = min((p for p in by_linkage(codes, near) if models in (None, len(p))), key=judged)
     improved = True
     while improved and len(tried) < most:
         improved = False

@@ -1,18 +1,18 @@
 """Plan: how big, how long, which languages; with what loss to expect and how sure that is."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from babelscale import files
+import polars as pl
+
 from babelscale.allocation import Allocation
 from babelscale.formatting import count, count_interval, json_ready, text_table
+from babelscale.intervals import Interval
 from babelscale.planning.baselines import Baseline
 from babelscale.planning.optimiser.certificate import Certificate
-
-Interval = tuple[float, float]
+from babelscale.result import JsonResult
 
 
 class Expected(NamedTuple):
@@ -23,8 +23,8 @@ class Expected(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(JsonResult):
     """One training plan.
 
     Attributes:
@@ -33,13 +33,15 @@ class Plan:
             unknown), `epochs` D / U, `shares` sum to one.
         losses: by target language.
         params_interval, tokens_interval, shares_interval, compute_interval: 90 % over the fits' draws, each planned
-            anew; that of compute where it was sought.
+            again; that of compute where it was sought.
         objective: what was minimised, `goal`: the weighted mean of the losses, the worst of them or the worst regret.
         compute: C = 6 N D_tot (and 2 N `inference_tokens`), FLOPs. given: what the budget was.
-        certificate: how far from the best the plan can be. baselines: what simpler mixtures lose against it.
+        certificate: how far from the best the plan can be. baselines: the loss of simpler mixtures against it.
         metric: unit of the losses. extrapolation: how far beyond the runs, or None. notes: plain sentences.
-        source: what the plan rests on. covariates: what the laws read beside N, D and U, held by the plan.
+        source: what the plan rests on. covariates: numbers that the laws read beside N, D and U; not planned.
     """
+
+    indent: ClassVar[int | None] = 1
 
     params: float
     tokens: Mapping[str, float]
@@ -123,115 +125,108 @@ class Plan:
             }
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write `to_dict` as JSON, atomically."""
-        return files.write_json(path, self.to_dict())
-
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
-        """The inverse of `to_dict`."""
-        each, losses = data["languages"], data["losses"]
-        certificate = data.get("certificate")
-        return cls(
-            params=data["params"],
-            tokens=data["tokens"],
-            unique_tokens={code: _else(row["unique_tokens"], math.inf) for code, row in each.items()},
-            losses={c: Expected(*(_else(row[k], math.nan) for k in Expected._fields)) for c, row in losses.items()},
-            weights={code: row["weight"] for code, row in losses.items()},
-            params_interval=_pair(data["params_interval"]),
-            tokens_interval=_pairs(each, "tokens_interval"),
-            objective=data["objective"],
-            compute=data["compute"],
-            metric=data["metric"],
-            extrapolation=data["extrapolation"],
-            notes=tuple(data["notes"]),
-            source=data["source"],
-            estimated=tuple(code for code, row in each.items() if row["unique_tokens_estimated"]),
-            pooled=tuple(code for code, row in losses.items() if row["pooled"]),
-            shares_interval=_pairs(each, "share_interval"),
-            compute_interval=_pair(data.get("compute_interval")),
-            certificate=None if certificate is None else Certificate(**_certified(certificate)),
-            baselines=tuple(
-                Baseline(**{**b, "loss": tuple(_else(x, math.nan) for x in b["loss"])})
-                for b in data.get("baselines", ())
-            ),
-            given=data.get("given", "compute"),
-            goal=data.get("goal", "mean"),
-            inference_tokens=data.get("inference_tokens", 0.0),
-            covariates=data.get("covariates", {}),
-        )
+    def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        rows, losses = data["languages"], data["losses"]
+        certificate, baselines = data.get("certificate"), data.get("baselines", ())
+        return {
+            **data,
+            "unique_tokens": {code: _or(row["unique_tokens"], math.inf) for code, row in rows.items()},
+            "losses": {code: [_or(row[name], math.nan) for name in Expected._fields] for code, row in losses.items()},
+            "weights": {code: row["weight"] for code, row in losses.items()},
+            "params_interval": _interval(data["params_interval"]),
+            "tokens_interval": _intervals(rows, "tokens_interval"),
+            "estimated": [code for code, row in rows.items() if row["unique_tokens_estimated"]],
+            "pooled": [code for code, row in losses.items() if row["pooled"]],
+            "shares_interval": _intervals(rows, "share_interval"),
+            "compute_interval": _interval(data.get("compute_interval")),
+            "certificate": certificate and {name: _or(x, _UNBOUNDED.get(name)) for name, x in certificate.items()},
+            "baselines": [{**each, "loss": [_or(x, math.nan) for x in each["loss"]]} for each in baselines],
+        }
 
-    def __str__(self) -> str:
-        return told(self)
+    @property
+    def headline(self) -> str:
+        return f"{count(self.params)} parameters on {count(self.total_tokens)} tokens, {self.compute:.3g} FLOPs"
 
+    def to_frame(self) -> pl.DataFrame:
+        """One row for each language: tokens and shares with intervals, unique tokens, epochs, and the expected loss."""
+        none = (None, None)
+        rows = [
+            {
+                "language": code,
+                "tokens": D,
+                **_ends("tokens", self.tokens_interval.get(code, none)),
+                "share": self.shares[code],
+                **_ends("share", self.shares_interval.get(code, none)),
+                "unique_tokens": self.unique_tokens[code],
+                "epochs": self.epochs[code] if self.unique_tokens[code] < math.inf else None,
+                "loss": self.losses[code].loss if code in self.losses else None,
+                **_ends("loss", self.losses[code][1:] if code in self.losses else none),
+                "weight": self.weights.get(code, 0.0),
+            }
+            for code, D in self.tokens.items()
+        ]
+        return pl.DataFrame(rows, schema_overrides={name: pl.Float64 for name in rows[0] if name != "language"})
 
-def _certified(data: Mapping[str, Any]) -> dict[str, Any]:
-    absent = {"gap": math.nan, "bound": -math.inf, "residual": math.nan}
-    return {name: _else(value, absent[name]) if name in absent else value for name, value in data.items()}
+    def summary(self) -> str:
+        """Size, tokens and losses by language, what simpler mixtures lose, and what is not known."""
+        interval = count_interval(self.params_interval)
+        served = f" + 2 N for {count(self.inference_tokens)} served tokens" if self.inference_tokens else ""
+        compute = ""
+        if self.compute_interval is not None:
+            compute = f"   90 % {self.compute_interval[0]:.3g} to {self.compute_interval[1]:.3g}"
+        goal, _, robust = self.goal.partition(", ")
+        lines = [
+            f"plan for {self.compute:.3g} FLOPs (6 N D{served}){compute}",
+            f"  parameters  {count(self.params)}{f'   90 % {interval}' if interval else ''}",
+            f"  tokens      {count(self.total_tokens)}",
+            f"  loss in     {self.metric.replace('_', ' ')}",
+            f"  objective   {_GOALS.get(goal, goal)}{f' ({robust})' if robust else ''} {self.objective:.4f}",
+            "",
+        ]
+        used = [code for code in self.tokens if self.tokens[code] > 0 or code in self.losses]
+        header = ("language", "tokens", "90 %", "share", "90 %", "unique", "epochs", "loss", "90 %")
+        lines += ["  " + line.rstrip() for line in text_table(header, [self._row(code) for code in used])]
+        if none := [code for code in self.tokens if code not in used]:
+            lines.append(f"  no tokens of {', '.join(none)}")
+        if self.baselines:
+            lines += ["", "  against simpler mixtures of the same compute, each at its best size"]
+            rows = [each.row() for each in self.baselines]
+            lines += ["  " + line.rstrip() for line in text_table(("mixture", "parameters", "loss", "90 %"), rows)]
+        notes = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
+        return "\n".join([*lines, "", *(f"  * {note}" for note in notes), f"  source: {self.source}"])
 
-
-def _else(value: float | None, absent: float) -> float:
-    return absent if value is None else float(value)
-
-
-def _pair(value: list[float | None] | None) -> Interval | None:
-    return None if value is None else (_else(value[0], -math.inf), _else(value[1], math.inf))
-
-
-def _pairs(rows: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Interval]:
-    return {code: pair for code, row in rows.items() if (pair := _pair(row.get(name)))}
+    def _row(self, code: str) -> list[str]:
+        U, loss, share = self.unique_tokens[code], self.losses.get(code), self.shares_interval.get(code)
+        known = math.inf > U
+        return [
+            code,
+            count(self.tokens[code]),
+            count_interval(self.tokens_interval.get(code)),
+            f"{100 * self.shares[code]:.1f} %",
+            "" if share is None else f"{100 * share[0]:.1f} to {100 * share[1]:.1f}",
+            f"{count(U)}{' est.' if code in self.estimated else ''}" if known else "unknown",
+            f"{self.epochs[code]:.2g}" if known else "",
+            "" if loss is None else f"{loss.loss:.3f}{' pooled' if code in self.pooled else ''}",
+            "" if loss is None else "unknown" if math.isnan(loss.low) else f"{loss.low:.3f} to {loss.high:.3f}",
+        ]
 
 
 _GOALS = {"mean": "weighted mean loss", "worst": "worst language's loss", "regret": "worst regret"}
+_UNBOUNDED = {"gap": math.nan, "bound": -math.inf, "residual": math.nan}
 
 
-def told(plan: Plan) -> str:
-    """A plan for people: size, tokens and losses by language, what simpler mixtures lose, and what is not known."""
-    interval = count_interval(plan.params_interval)
-    served = f" + 2 N for {count(plan.inference_tokens)} served tokens" if plan.inference_tokens else ""
-    lines = [f"plan for {plan.compute:.3g} FLOPs (6 N D{served})"]
-    if plan.compute_interval is not None:
-        low, high = plan.compute_interval
-        lines[0] += f"   90 % {low:.3g} to {high:.3g}"
-    lines += [
-        f"  parameters  {count(plan.params)}{f'   90 % {interval}' if interval else ''}",
-        f"  tokens      {count(plan.total_tokens)}",
-        f"  loss in     {plan.metric.replace('_', ' ')}",
-    ]
-    goal, _, robust = plan.goal.partition(", ")
-    lines += [f"  objective   {_GOALS.get(goal, goal)}{f' ({robust})' if robust else ''} {plan.objective:.4f}", ""]
-    known = [code for code in plan.tokens if plan.tokens[code] > 0 or code in plan.losses]
-    header = ("language", "tokens", "90 %", "share", "90 %", "unique", "epochs", "loss", "90 %")
-    lines += ["  " + line.rstrip() for line in text_table(header, [_row(plan, code) for code in known])]
-    if none := [code for code in plan.tokens if code not in known]:
-        lines.append(f"  no tokens of {', '.join(none)}")
-    if plan.baselines:
-        lines += ["", "  against simpler mixtures of the same compute, each at its best size"]
-        rows = [
-            [
-                b.name,
-                count(b.params),
-                f"{b.loss[0]:+.4f}",
-                "unknown" if math.isnan(b.loss[1]) else f"{b.loss[1]:+.4f} to {b.loss[2]:+.4f}",
-            ]
-            for b in plan.baselines
-        ]
-        lines += ["  " + line.rstrip() for line in text_table(("mixture", "parameters", "loss", "90 %"), rows)]
-    said = ([plan.extrapolation] if plan.extrapolation else []) + list(plan.notes)
-    return "\n".join([*lines, "", *(f"  * {sentence}" for sentence in said), f"  source: {plan.source}"])
+def _or(value: Any, absent: float | None) -> Any:
+    return absent if value is None else value
 
 
-def _row(plan: Plan, code: str) -> list[str]:
-    U, loss, share = plan.unique_tokens[code], plan.losses.get(code), plan.shares_interval.get(code)
-    known = float("inf") > U
-    return [
-        code,
-        count(plan.tokens[code]),
-        count_interval(plan.tokens_interval.get(code)),
-        f"{100 * plan.shares[code]:.1f} %",
-        "" if share is None else f"{100 * share[0]:.1f} to {100 * share[1]:.1f}",
-        f"{count(U)}{' est.' if code in plan.estimated else ''}" if known else "unknown",
-        f"{plan.epochs[code]:.2g}" if known else "",
-        "" if loss is None else f"{loss.loss:.3f}{' pooled' if code in plan.pooled else ''}",
-        "" if loss is None else "unknown" if loss.low != loss.low else f"{loss.low:.3f} to {loss.high:.3f}",
-    ]
+def _ends(name: str, pair: Sequence[float | None]) -> dict[str, float | None]:
+    return {f"{name}_low": pair[0], f"{name}_high": pair[1]}
+
+
+def _interval(pair: Sequence[float | None] | None) -> Any:
+    return None if pair is None else (_or(pair[0], -math.inf), _or(pair[1], math.inf))
+
+
+def _intervals(rows: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    return {code: _interval(row[name]) for code, row in rows.items() if row.get(name)}

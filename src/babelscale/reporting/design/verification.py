@@ -16,7 +16,7 @@ from scipy import stats
 from babelscale import files, published
 from babelscale.errors import InputError, StudyError
 from babelscale.fitting import Fit
-from babelscale.planning.expansion import tokens_multiplier
+from babelscale.planning.expansion import EqualLoss
 
 if TYPE_CHECKING:
     from babelscale.model.shape import Shape
@@ -102,7 +102,7 @@ def _tokens(
     exponents come without A and B, so there the model of now is taken as compute-optimal.
     """
     if fit is None:
-        return tokens * tokens_multiplier(law, K[1] / K[0], N[1] / N[0])
+        return tokens * EqualLoss.of(law).tokens_multiplier(K[1] / K[0], N[1] / N[0])
     p = fit.parameters
 
     def capacity(k: int) -> float:

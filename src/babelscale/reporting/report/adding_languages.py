@@ -13,7 +13,7 @@ from babelscale.charts import style
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.planning import CandidateLanguage, Expansion, expand
-from babelscale.planning.expansion import Bounded
+from babelscale.planning.expansion import Multiplier
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.reporting.report.study_analysis import ENOUGH_COUNTS, LAW, StudyAnalysis, widths
 from babelscale.runs import Runs
@@ -285,6 +285,6 @@ def own_fit(analysis: StudyAnalysis, target: str | None) -> tuple[Fit, int]:
     )
 
 
-def _within(m: Bounded) -> str:
+def _within(m: Multiplier) -> str:
     low, high = (f"{x:.4g}×" if math.isfinite(x) else "no amount" for x in (m.low, m.high))
     return f"{low} to {high}"
