@@ -14,6 +14,7 @@ from babelscale.planning import ModelPartition, decide, expand, partition_models
 from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.runs import Runs
 from babelscale.web import create_app
+from babelscale.web.pages import adding_languages
 
 FRONTIER = "figure[data-name=languages-frontier] svg"
 

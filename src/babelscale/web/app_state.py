@@ -130,7 +130,7 @@ class AppState:
         )
 
     def fits(self, source: str, languages: Sequence[str] = ()) -> list[Fit]:
-        """The fits to plan from, one a target: saved ones, or the best laws of the analysis; of these languages, if any.
+        """The fits to plan from, one a target: saved ones, or the best laws of the analysis, of these languages.
 
         Raises:
             InputError: none of the languages has a fit. JobPending: the laws are being fitted.
