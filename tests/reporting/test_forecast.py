@@ -359,7 +359,7 @@ def test_a_run_added_to_the_sealed_file_is_told_by_its_hash(study: Study):
     content["used"].pop()
     content["answers"][0]["predictions"][0]["loss"] = 1.5
     resealed(path, content)
-    with pytest.raises(StudyError, match=r"none of its \d+ runs was trained after it was sealed"):
+    with pytest.raises(StudyError, match=r"none of its \d+ runs was trained after the seal"):
         open_forecast(study.folder)
 
 
@@ -483,7 +483,7 @@ def test_what_cannot_be_sealed_is_refused(study: Study, tmp_path: Path):
         seal(study, name="forecast-1", resamples=5)
     with pytest.raises(InputError, match="--name"):
         seal(study, name="../up", resamples=5)
-    with pytest.raises(InputError, match="'fi' is no language"):
+    with pytest.raises(InputError, match="'fi' is not a language"):
         seal(study, targets=["fi"], resamples=5)
     with pytest.raises(InputError, match="resamples"):
         seal(study, resamples=1)

@@ -31,7 +31,7 @@ def test_power_tells_each_law_of_the_design():
 
 
 def test_a_target_that_is_not_trained_is_refused():
-    with pytest.raises(InputError, match="trains no 'yo'"):
+    with pytest.raises(InputError, match="does not train on 'yo'"):
         forecast_study("quickstart", power=True, target="yo", tables=1)
 
 
@@ -42,4 +42,4 @@ def test_runs_with_a_tokenizer_of_their_own_are_not_mixed_with_the_others():
     known = dict.fromkeys(design.languages, 3e5)
     found = power(both, "chinchilla", "sv", unique_tokens=known, tables=1, resamples=2)
     assert found.runs == power(design, "chinchilla", "sv", unique_tokens=known, tables=1, resamples=2).runs
-    assert f"{len(own.languages or ())} runs with a tokenizer of their own are left out." in found.assumptions
+    assert f"{len(own.languages or ())} runs with their own tokenizer are left out." in found.assumptions

@@ -64,5 +64,5 @@ def test_a_run_under_way_is_brought_up_to_date(tmp_path: Path):
 
 
 def test_a_study_that_has_not_begun_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match="no run has begun"):
+    with pytest.raises(InputError, match="no run has started"):
         write_tensorboard(tmp_path)

@@ -86,9 +86,9 @@ class DesignAnswer:
         known = "" if self.width is None else f": {_size(self.width, self.unit)}"
         limit = f"limit {_size(self.threshold, self.unit)}"
         if self.can_tell:
-            return f"{self.subject}: {self.basis}{known} - can be told ({limit})"
+            return f"{self.subject}: {self.basis}{known} - identified ({limit})"
         why = "; ".join(part for part in (self.obstacle or limit, self.add and f"add {self.add}") if part)
-        return f"{self.subject}: {self.basis}{known} - cannot be told ({why})"
+        return f"{self.subject}: {self.basis}{known} - not identified ({why})"
 
 
 def _size(value: float, unit: str) -> str:
@@ -97,9 +97,9 @@ def _size(value: float, unit: str) -> str:
         case "loss" | "noise":
             return f"±{100 * value:.2g} % of {'the loss' if unit == 'loss' else 'itself'}"
         case "log R_D*":
-            return f"R_D* within a factor of {math.exp(value):.2g}"
+            return f"R_D* known within a factor of {math.exp(value):.2g}"
         case "tables":
-            return f"wrong in {100 * value:.0f} % of tables"
+            return f"wrong in {100 * value:.0f} % of the tables"
     return f"±{value:.2g}{' BTS' if unit == 'BTS' else ''}"
 
 
@@ -203,7 +203,7 @@ def spread_of_sd(degrees: int) -> tuple[float, float]:
 def more_seeds(width: float, threshold: float) -> str | None:
     """How many times the seeds of the compared runs a narrower interval needs."""
     times = math.ceil((width / threshold) ** 2)
-    return f"seeds: {times} times as many runs on both sides" if times > 1 else None
+    return f"more seeds: {times} times as many runs on both sides" if times > 1 else None
 
 
 def named(items: Iterable[str], what: str) -> str:

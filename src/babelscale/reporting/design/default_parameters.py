@@ -40,13 +40,13 @@ def default_parameters(
     for name, other in law.ties.items():
         if name not in given:
             values[name] = values[other]
-    told = "Assumed, a rough law of loss 1 at the design's middle, half of it floor"
+    told = "Assumed values: a rough law with loss 1 at the middle of the design, half of it irreducible"
     if printed:
-        told = f"Assumed, with E to beta from ATLAS's Table C.1 for {law.target}"
+        told = f"Assumed values; E to beta are from ATLAS's Table C.1 for {law.target}"
     rest = [n for n in law.parameter_names if n not in given]
     numbers = ", ".join(f"{name} {values[name]:.3g}" for name in rest)
     return {name: float(values[name]) for name in law.parameter_names}, (
-        [f"{told}: {numbers}."] if rest else ["Every number of the law was given."]
+        [f"{told}: {numbers}."] if rest else ["All parameter values of the law were given."]
     )
 
 

@@ -42,7 +42,7 @@ def contrasts(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
 
 def noise_known(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
     """How well the design's repeats tell the noise itself, over all and by size."""
-    question, sets = "the noise of a loss (runs that differ in their seeds alone)", repeats(specs)
+    question, sets = "the noise of a loss (runs that differ only in their seeds)", repeats(specs)
     add = "seeds = [0, 1, 2] of a few mixtures at three sizes or more"
     if not sets:
         return [DesignAnswer(question, "all sizes", "no two such runs", None, NOISE_MATTERS, "noise", add=add)]
@@ -75,7 +75,7 @@ def _spread(degrees: int) -> float:
 
 def vocabularies(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
     """A language's own vocabulary against the shared one: runs of equal language, shape and length."""
-    question = "own against shared vocabulary"
+    question = "separate against shared vocabulary"
     own = grouped((s for s in specs if s.own is not None), lambda s: (s.own or "", s.shape, s.tokens))
     shared = grouped((s for s in specs if plain(s) and only(s)), lambda s: (only(s), s.shape))
     if not own:
@@ -103,11 +103,11 @@ def vocabularies(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
             each = sum(variances) / len(variances) ** 2
             answers.append(contrast(question, f"{subject}, each", basis, each, noise))
         else:
-            add = "runs under the shared vocabulary of the same sizes and tokens"
+            add = "runs with the shared vocabulary, of the same sizes and tokens"
             answers.append(DesignAnswer(question, subject, basis, None, LOSS_MATTERS, "loss", add=add))
     means = [sum(part) / len(part) ** 2 for part in found.values() if part]
     if len(means) > 1:
-        basis = "for these languages, not for languages in general"
+        basis = "this holds for these languages, not for languages in general"
         answers.append(
             contrast(question, f"mean of {len(means)} languages", basis, sum(means) / len(means) ** 2, noise)
         )
@@ -137,7 +137,7 @@ def starts(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
             continue
         obstacle = None
         if max(len(both.common), both.checkpoints) < 2:
-            obstacle = "one token count tells which is ahead there, and no crossing"
+            obstacle = "one token count shows which is ahead there, but no crossing"
         about: dict[str, Any] = {"obstacle": obstacle}
         if obstacle:
             about["add"] = both.missing
@@ -166,7 +166,7 @@ class _Both:
     def words(self) -> str:
         ends = f"decayed losses of both at {' '.join(map(count, self.common))} tokens" if self.common else ""
         curves = f"curves of both from {' to '.join(map(count, self.between))}" if self.between else ""
-        return ", ".join(part for part in (ends, curves) if part) or "no token count in common"
+        return ", ".join(part for part in (ends, curves) if part) or "no common token count"
 
 
 def _both(after: Sequence[RunSpec], fresh: Sequence[RunSpec]) -> _Both:

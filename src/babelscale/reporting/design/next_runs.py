@@ -73,7 +73,7 @@ class NextRuns:
             f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens a language, "
             f"chosen {self.chosen}"
             + (f"; first {len(self.baselines)} monolingual runs" if self.baselines else "")
-            + f"; {self.compute:.3g} FLOPs in all"
+            + f"; {self.compute:.3g} FLOPs in total"
         ]
         lines += [f"  {' '.join(mixture)}" for mixture in self.mixtures]
         if self.baselines:
@@ -94,9 +94,9 @@ class NextRuns:
         from babelscale.study.design import to_toml
 
         if path.exists():
-            raise InputError(f"{path} exists already", hint="name another file with --file")
-        about = f"{self.design.name} with {len(self.mixtures)} more mixtures, chosen {self.chosen}.\n"
-        about += "Run it in the study's own folder: what is finished there is not trained again."
+            raise InputError(f"{path} exists already", hint="give another file with --file")
+        about = f"{self.design.name} with {len(self.mixtures)} more mixtures, chosen {self.chosen}."
+        about += "Run this design in the folder of the study: finished runs are not trained again."
         return files.write_text(path, to_toml(self.design, about))
 
 
@@ -129,7 +129,7 @@ def next_runs(
     """
     design = study.design
     if (compute is None) == (count is None):
-        raise InputError("give one of compute and count", hint="--compute 1e15, or --count 10")
+        raise InputError("give either compute or count", hint="--compute 1e15, or --count 10")
     runs = study.runs() if (study.folder / "finished").exists() else None
     size = size or _usual_size(study, runs)
     if size not in design.sizes:
@@ -137,7 +137,7 @@ def next_runs(
     trained = _trained(runs, design.shape(size).params)
     single = max((t for codes, t in trained.items() if len(codes) == 1), default=None) or _asked(design, size) or tokens
     if single is None:
-        raise InputError("the study has no monolingual run to go by", hint="give --tokens")
+        raise InputError("the study has no monolingual run that gives the number of tokens", hint="give --tokens")
     each = tokens or max((t / len(codes) for codes, t in trained.items() if len(codes) > 1), default=_ENOUGH * single)
     alone = {code for codes in trained if len(codes) == 1 for code in codes}
     baselines = tuple(code for code in design.languages if code not in alone)
@@ -203,7 +203,7 @@ def _widths(
             found.append(width)
     if not found and compute is not None:
         raise InputError(
-            f"{compute:.3g} FLOPs are less than the monolingual runs and one mixture take",
+            f"{compute:.3g} FLOPs are not enough for the monolingual runs and one mixture",
             hint=f"give at least {before + price * widest:.3g}, or fewer --tokens",
         )
     return found
@@ -291,7 +291,7 @@ def _grown(
         groups.append(
             Group(
                 name=f"next-{number}-baselines",
-                why="what the mixtures are read against",
+                why="the baselines of the mixtures",
                 mixture="monolingual",
                 languages=tuple(baselines),
                 sizes=(size,),
@@ -303,7 +303,7 @@ def _grown(
         groups.append(
             Group(
                 name=f"next-{number}-{width}",
-                why="mixtures that tell most about transfer",
+                why="mixtures that add most to the knowledge of transfer",
                 mixture="shares",
                 shares=chosen,
                 sizes=(size,),

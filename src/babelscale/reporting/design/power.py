@@ -98,8 +98,9 @@ class Power:
             lines.append(f"  {p.name:<14}{p.assumed:>12.4g}   {between}{said}")
         if self.curve is not None and self.new_run is not None:
             lines.append(
-                f"  loss at {self.ahead['compute']:.3g} FLOPs ({AHEAD:g}x the largest run's, 6ND; extrapolated): curve "
-                f"known to ±{50 * self.curve:.2g} %, a new run to ±{50 * self.new_run:.2g} %"
+                f"  loss at {self.ahead['compute']:.3g} FLOPs ({AHEAD:g}x the largest run's, 6ND; "
+                f"extrapolated): the curve is known to ±{50 * self.curve:.2g} %, a new run to "
+                f"±{50 * self.new_run:.2g} %"
             )
         said = [p.reason for p in self.parameters if p.reason and not p.identified]
         return "\n".join([*lines, *(f"  {text}" for text in dict.fromkeys([*said, *self.notes, *self.assumptions]))])
@@ -137,7 +138,7 @@ def power(
             error: `fitted` is 0 and the notes say what is missing.
     """
     if tables < 1 or resamples < 2:
-        raise InputError(f"{tables} tables of {resamples} resamples", hint="1 table and 2 resamples at least")
+        raise InputError(f"{tables} tables of {resamples} resamples", hint="give at least 1 table and 2 resamples")
     allocation, assumptions = _allocation(design, unique_tokens)
     bare = runs_of(allocation)
     allocation = bare.final_allocations()
@@ -214,13 +215,13 @@ def allocation_of(specs: "Sequence[RunSpec]", unique_tokens: Mapping[str, float]
     """
     scratch = [spec for spec in specs if spec.base is None and spec.then is None]
     if not scratch:
-        raise InputError("the design trains no run of one stage from scratch", hint="laws are fitted to such runs")
+        raise InputError("the design has no run of one stage from scratch", hint="laws can only be fitted to such runs")
     used = [spec for spec in scratch if spec.own is None] or scratch
     told = []
     if staged := sum(spec.then is not None for spec in specs):
         told.append(f"{staged} two-stage runs are left out.")
     if len(used) < len(scratch):
-        told.append(f"{len(scratch) - len(used)} runs with a tokenizer of their own are left out.")
+        told.append(f"{len(scratch) - len(used)} runs with their own tokenizer are left out.")
     codes = sorted({code for spec in used for code in spec.mixture.languages})
     tokens = {code: np.array([spec.tokens * spec.mixture.shares.get(code, 0.0) for spec in used]) for code in codes}
     available = [spec.available(unique_tokens) for spec in used]
@@ -234,8 +235,8 @@ def _unique(design: "Design", given: Mapping[str, float] | None) -> tuple[dict[s
     given = given or {}
     if unknown := [code for code in given if code not in design.languages]:
         raise InputError(
-            f"unique tokens of {unknown[0]!r}, which design {design.name!r} does not train",
-            hint=f"its languages: {', '.join(design.languages)}",
+            f"unique tokens of {unknown[0]!r}, but design {design.name!r} does not train on this language",
+            hint=f"its languages are {', '.join(design.languages)}",
         )
     sizes, told = cost.unique_tokens(design)
     return sizes | dict(given), told if len(given) < len(design.languages) else []
@@ -246,10 +247,10 @@ def _law(law: str | ScalingLaw | None, target: str | None, bare: Runs) -> Scalin
         return law
     if target is None:
         if len(bare.languages) != 1:
-            raise InputError("no target language named", hint=f"the design trains {', '.join(bare.languages)}")
+            raise InputError("no target language is given", hint=f"the design trains {', '.join(bare.languages)}")
         target = bare.languages[0]
     if target not in bare.languages:
-        raise InputError(f"the design trains no {target!r}", hint=f"it trains {', '.join(bare.languages)}")
+        raise InputError(f"the design does not train on {target!r}", hint=f"it trains on {', '.join(bare.languages)}")
     usual = "adaptive-transfer" if bare.cosampled(target, most=1) else "chinchilla"
     return laws.by_name(law or usual, target, bare)
 
@@ -259,7 +260,7 @@ def _target(law: ScalingLaw, target: str | None, bare: Runs) -> str:
     if target not in (None, found) or found not in bare.languages:
         raise InputError(
             f"law {law.name!r} of {found!r}, and the target is {target!r}",
-            hint=f"one language of the design: {', '.join(bare.languages)}",
+            hint=f"give one language of the design: {', '.join(bare.languages)}",
         )
     return found
 

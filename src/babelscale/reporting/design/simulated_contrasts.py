@@ -63,7 +63,7 @@ def repetition(
         most = max(float(cell.at.epochs(cell.language).max()) for cell in left)
         codes, sizes = (named((getattr(cell, n) for cell in left), f"{n}s") for n in ("language", "size"))
         basis = f"up to {most:.3g} epochs, too few lengths to fit one size"
-        add = "runs of one size on little text, of six lengths or more up to 40 epochs"
+        add = "runs of one size on little text, of at least six lengths up to 40 epochs"
         answers.append(
             DesignAnswer(_AT_ONE_SIZE, f"{codes}; size {sizes}", basis, None, REPEATS_MATTER, "log R_D*", add=add)
         )
@@ -77,7 +77,7 @@ def repetition(
     return answers + _dependence(fitted, drawn)
 
 
-_AT_ONE_SIZE = "R_D* (what repeats are worth) at one size alone"
+_AT_ONE_SIZE = "R_D* (the worth of repeated text) at one size"
 _PLANTED = (EXPONENT_OF_N, -EXPONENT_OF_N)
 
 
@@ -124,10 +124,12 @@ def _dependence(cells: Sequence[_Cell], drawn: Mapping[float, Sequence[Array]]) 
     question = "dependence of R_D* on the size (R_D* ~ N^k)"
     codes = sorted({cell.language for cell in cells})
     several = [code for code in codes if len({cell.size for cell in cells if cell.language == code}) > 1]
-    add = "repeated runs of two sizes or more, an order of magnitude apart"
+    add = "repeated runs of at least two sizes that differ by an order of magnitude"
     if not several:
         return [
-            DesignAnswer(question, "all languages", "no language repeats at two sizes", None, MISSED, "tables", add=add)
+            DesignAnswer(
+                question, "all languages", "no language is repeated at two sizes", None, MISSED, "tables", add=add
+            )
         ]
     kept = [i for i, cell in enumerate(cells) if cell.language in several]
     x = np.array([math.log(cells[i].params) for i in kept])
@@ -160,14 +162,14 @@ def number_of_languages(
     progress: Progress | None = None,
 ) -> list[DesignAnswer]:
     """phi and psi of the multilinguality law, from the even mixtures alone, for which it is derived."""
-    question = "price of more languages (phi, psi), even mixtures"
+    question = "cost of more languages (phi, psi), even mixtures"
     even = [s for s in distinct(specs) if plain(s) and np.ptp(list(s.mixture.shares.values())) < 1e-9]
     by_size = grouped(even, lambda s: s.size)
     levels = {size: sorted({len(s.mixture.languages) for s in runs}) for size, runs in by_size.items()}
     widest = [size for size, counts in levels.items() if len(counts) > 2]
     counts = sorted({count for size in widest for count in levels[size]})
     if not widest:
-        add = "even mixtures of three numbers of languages or more, at three sizes"
+        add = "even mixtures of at least three numbers of languages, at three sizes"
         return [
             DesignAnswer(question, "all targets", "no size has three of them", None, CURSE_MATTERS, "exponent", add=add)
         ]
@@ -194,8 +196,8 @@ def _price(question: str, name: str, basis: str, found: Sequence[tuple[ExpectedP
     bias = max((each for _, each in found), key=abs)
     obstacle = next((p.reason or "it is not identified" for p, _ in found if not p.identified), None)
     if abs(bias) > CURSE_MATTERS:
-        obstacle = "repeats of text, which the law does not read, would pass for a price of languages"
-    about = f"{basis}; repeats of text move it by {bias:+.2g}"
+        obstacle = "repeated text, which the law does not read, could be taken for a cost of languages"
+    about = f"{basis}; repeated text changes it by {bias:+.2g}"
     return DesignAnswer(question, name, about, width, CURSE_MATTERS, "exponent", obstacle=obstacle)
 
 
@@ -225,7 +227,7 @@ def laws_apart(
         values = default_parameters(law, allocation.at(law.defined(allocation)))[0]
         for table in range(tables):
             if progress:
-                progress(f"laws apart, from {truth}", n * tables + table, len(TRUTHS) * tables)
+                progress(f"laws apart, truth {truth}", n * tables + table, len(TRUTHS) * tables)
             runs = simulate(law, values, allocation, noise=noise.sd, seed=seed + table)
             found = compare(TRUTHS, runs, targets=[target], axes=AXES, expanding=(), seed=seed + table).table
             for (axis,), part in found.drop_nulls("R2").group_by(["axis"], maintain_order=True):
@@ -238,13 +240,15 @@ def laws_apart(
     if progress:
         progress("laws apart", len(TRUTHS) * tables, len(TRUTHS) * tables)
     if not wins:
-        raise InputError(f"no held-out axis compares the laws on {target!r}", hint="the design needs runs of two sizes")
+        raise InputError(
+            f"no held-out axis can compare the laws on {target!r}", hint="the design needs runs of two sizes"
+        )
     return [
         DesignAnswer(
             question,
             f"{target}, truth {truth}, axis {axis}",
-            f"first in {sum(won)} of {len(won)} tables, R2 above the next law's by {np.median(gaps[truth, axis]):.2g} "
-            "(median)",
+            f"first in {sum(won)} of {len(won)} tables, R2 above that of the next law by "
+            f"{np.median(gaps[truth, axis]):.2g} (median)",
             1 - sum(won) / len(won),
             MISSED,
             "tables",

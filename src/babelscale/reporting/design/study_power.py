@@ -51,7 +51,10 @@ class StudyPower:
         }
 
     def __str__(self) -> str:
-        noise = f"{self.design}: scatter of a loss from seed to seed {100 * self.noise.sd:.2g} %, {self.noise.source}"
+        noise = (
+            f"{self.design}: standard deviation of a loss between seeds {100 * self.noise.sd:.2g} %, "
+            f"{self.noise.source}"
+        )
         lines = [noise, "", *([str(self.laws[0])] if len(self.laws) == 1 else _table(self.laws))]
         question = ""
         for answer in self.questions:
@@ -113,11 +116,12 @@ def study_power(
     if steepness:
         low, high = (100 * (1 - 2**-x) for x in (min(steepness), max(steepness)))
         told.append(
-            f"Transfer: at the anchor a loss is assumed to fall by {low:.2g} to {high:.2g} % a doubling of its tokens."
+            f"Transfer: at the anchor, a loss is assumed to fall by {low:.2g} to {high:.2g} % for each "
+            "doubling of its tokens."
         )
     if design.holdout.sizes or design.holdout.groups:
         told.append("The runs of the design's holdout count like the others.")
-    told.append("Every law is simulated from itself: real runs leave it, so real intervals are wider.")
+    told.append("Every law is simulated from itself. Real runs differ from the laws, so real intervals are wider.")
     return StudyPower(design.name, scatter, rows, tuple(answers), (*told, *left_out))
 
 
@@ -129,7 +133,7 @@ def targets_of(design: Design, target: str | None = None) -> tuple[str, ...]:
     """
     wanted = [target] if target is not None else design.analysis.get("targets") or [design.languages[0]]
     if not isinstance(wanted, list | tuple) or any(code not in design.languages for code in wanted):
-        place = f"analysis.targets is {wanted!r}" if target is None else f"it trains no {target!r}"
+        place = f"analysis.targets is {wanted!r}" if target is None else f"the design does not train on {target!r}"
         hint = f"name languages of the design: {', '.join(design.languages)}"
         raise InputError(f"design {design.name!r}: {place}", hint=hint)
     return tuple(wanted)
@@ -150,7 +154,9 @@ def law_rows(
     bare = runs_of(allocation)
     for target in targets:
         if target not in bare.languages:
-            raise InputError(f"the design trains no {target!r}", hint=f"it trains {', '.join(bare.languages)}")
+            raise InputError(
+                f"the design does not train on {target!r}", hint=f"it trains on {', '.join(bare.languages)}"
+            )
     forms = [laws.by_name(name, target, bare) for name in ([law] if law else laws.LAWS) for target in targets]
     given = dict(parameters or {})
     if unused := [name for name in given if not any(name in form.parameter_names for form in forms)]:
@@ -213,7 +219,7 @@ def _table(rows: Sequence[Power]) -> list[str]:
         known = ", ".join(f"{p.name} {_share(p)}" for p in row.parameters if p.identified and not _vague(p))
         lines.append(f"{row.law:<{width}}{row.target:<8}{row.runs:>5}  {ahead:<26}{known or 'none'}")
         if vague := [f"{p.name} {_share(p)}" for p in row.parameters if _vague(p)]:
-            lines.append(f"{'':<{width}}interval as wide as the value or wider: {', '.join(vague)}")
+            lines.append(f"{'':<{width}}interval at least as wide as the value: {', '.join(vague)}")
         why = [p.reason or f"{p.name}: {' '.join(row.notes)}" for p in row.parameters if not p.identified]
         lines += [f"{'':<{width}}not identified: {reason}" for reason in dict.fromkeys(why)]
     return lines

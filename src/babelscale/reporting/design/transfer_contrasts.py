@@ -166,7 +166,7 @@ def _one_score(alike: Sequence[Pairs], noise: Noise, slope: Slope) -> DesignAnsw
         obstacle = f"scores below {pairs.floor(pairs.mono_start):+.2f} are censored; train the pairs longer"
     width = max(widths)
     times = math.ceil((width / BTS_MATTERS) ** 2)
-    add = f"seeds: {times * seeds[-1]} of every pair and of every language alone" if times > 1 else None
+    add = f"{times * seeds[-1]} seeds of every pair and of every language alone" if times > 1 else None
     subject = f"size {named((each.size for each in alike), 'sizes')}"
     return DesignAnswer("one transfer score", subject, basis, width, BTS_MATTERS, "BTS", obstacle=obstacle, add=add)
 
@@ -188,10 +188,10 @@ def _kinship(
     width, units = _separated(at[:, 0], at[:, 1], kindred, scatter)
     shared = int(kindred[at[:, 0], at[:, 1]].sum())
     basis = (
-        f"{shared} of {len(at)} directed pairs share it, {units} languages have pairs of both kinds; scatter of a pair "
-        f"{scatter:.2g}, of which noise {sd:.2g}"
+        f"{shared} of {len(at)} directed pairs share it, {units} languages have pairs of both kinds; "
+        f"scatter of a pair {scatter:.2g}, of which noise {sd:.2g}"
     )
-    question = "do kindred pairs help each other more (languages as units)"
+    question = "do related pairs help each other more (languages as units)"
     subject = f"one {trait}, size {pairs.size}"
     add = None
     if width is None or width > BTS_MATTERS:
@@ -215,7 +215,9 @@ def _more_languages(pairs: Pairs, trait: Trait, scatter: float, unique_tokens: M
             add = f"the {runs} pairs that {' '.join(new)} make with each other and with {named(codes, 'languages')}"
             fewest = min(new, key=lambda code: unique_tokens[code])
             epochs = pairs.anchor / unique_tokens[fewest]
-            text = f", whose text must grow: {fewest} is read {epochs:.2g} times by d_mono" if epochs > 1 else ""
+            text = (
+                f", whose text must grow: {fewest} is repeated {epochs:.2g} times before d_mono" if epochs > 1 else ""
+            )
             return f"{add}{text}, in as many seeds"
     return None
 
@@ -269,7 +271,7 @@ def _trend(question: str, subject: str, basis: str, x: Array, variances: Array, 
     threshold = BTS_MATTERS / doublings
     add = None
     if width > threshold:
-        add = f"seeds: {math.ceil((width / threshold) ** 2)} times as many runs at the smallest and the largest"
+        add = f"more seeds: {math.ceil((width / threshold) ** 2)} times as many runs at the smallest and the largest"
     about = f"{basis}, {doublings:.2g} doublings"
     return DesignAnswer(question, subject, about, width, threshold, "BTS", add=add)
 

@@ -61,11 +61,13 @@ def verification(
         if code not in design.languages:
             raise InputError(f"{code!r} is not among the design's languages", hint=", ".join(design.languages))
     if not set(before) < set(after):
-        raise InputError("the larger mixture must hold the smaller one and more", hint="add languages to --to")
+        raise InputError(
+            "the larger mixture must include the languages of the smaller one and more", hint="add languages to --to"
+        )
     if size not in design.sizes:
         raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
     if seeds < 2:
-        raise InputError(f"{seeds} seeds tell nothing of chance", hint="give 2 or more")
+        raise InputError(f"{seeds} seeds do not measure chance", hint="give 2 or more")
     shape = design.shape(size)
     law = _law(fit)
     wanted = shape.params * (len(after) / len(before)) ** (law.phi / law.alpha)
@@ -215,7 +217,9 @@ def verdict(runs: "Runs", design: "Design", groups: Mapping[str, Sequence[str]],
     """
     advice = design.analysis.get("verification")
     if advice is None:
-        raise InputError(f"{design.name} is no verification", hint="`babelscale study verify` writes one")
+        raise InputError(
+            f"{design.name} is not a design for a verification", hint="`babelscale study verify` writes one"
+        )
     codes = next(group.languages for group in design.groups if group.name == BEFORE) or ()
     losses = {side: _losses(runs, codes, groups[side]) for side in (BEFORE, AFTER)}
     if any(len(values) < 2 for values in losses.values()):
@@ -231,7 +235,7 @@ def verdict(runs: "Runs", design: "Design", groups: Mapping[str, Sequence[str]],
     elif mean[2] < margin:
         answer = f"did not rise by more than {100 * margin:g} %"
     else:
-        answer = "cannot be told to have risen or not; more seeds would tell"
+        answer = "cannot be said to have risen or not; more seeds would decide"
     return Verdict(by_language, mean, margin, answer, runs.metric, advice)
 
 
@@ -257,6 +261,6 @@ def write(text: str, path: Path) -> Path:
         InputError: the file exists.
     """
     if path.exists():
-        raise InputError(f"{path} exists already", hint="name another file with --out")
+        raise InputError(f"{path} exists already", hint="give another file with --out")
     files.write_text(path, text)
     return path

@@ -29,7 +29,7 @@ def prepare(study: Study, *, only: Sequence[str] | None = None, restored_from: P
     done = records.restore(study, restored_from)
     if done.foreign and not done.restored and not done.already:
         raise InputError(
-            f"no run of {done}".replace("\n", ";"), hint="name the records of this study, or leave out --records"
+            f"no run of {done}".replace("\n", ";"), hint="give the records of this study, or leave out --records"
         )
     sys.stderr.write(f"{done}\n")
 
@@ -61,7 +61,7 @@ def run(
     prepare(study, only=only, restored_from=restored_from)
     chosen, missing = study.select(only), study.missing_of(only, holdout=holdout)
     again = sum(study.is_finished(spec.name) for spec in missing)
-    why = f" ({again} of them again, for states that others continue from)" if again else ""
+    why = f" ({again} of them again, for states from which others continue)" if again else ""
     console.print(
         f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train{why}, in {study.folder}",
         highlight=False,
@@ -74,7 +74,7 @@ def run(
         study.train()
     if left := len(study.missing_of(only)):
         console.print(
-            f"{left} runs of the holdout are not trained: seal a forecast of them (babelscale forecast "
+            f"{left} runs of the holdout are not trained. Seal a forecast of them (babelscale forecast "
             f"{study.folder} --seal), then add --holdout to this command",
             highlight=False,
             soft_wrap=True,

@@ -28,7 +28,7 @@ def write_tensorboard(study: str | Path) -> Path:
     study = Path(study)
     logs = _logs(study)
     if not logs:
-        raise InputError(f"{study}: no run has begun", hint="name a study's folder, once it trains")
+        raise InputError(f"{study}: no run has started", hint="give the folder of a study that is training or finished")
     for name, log in sorted(logs.items()):
         _write_run(log, study / FOLDER / name)
     return study / FOLDER

@@ -75,7 +75,7 @@ class Opened:
                 f"{len(one.refused)} refused, {len(one.missing)} not trained yet"
             )
         if not self.scored_now:
-            lines.append("  it was opened before and nothing is scored anew; these are the stored scores")
+            lines.append("  it was opened before, and no run is scored again; these are the stored scores")
         lines += _table(self.last.scores_in_all)
         refused = [one for opening in self.openings for one in opening.refused]
         lines += _named(f"{len(refused)} runs refused, not scored", [f"{one.run}: {one.reason}" for one in refused])
@@ -101,8 +101,8 @@ def _table(rows: Sequence[ForecastScore]) -> list[str]:
             f"{cells[0]:>12}{cells[1]:>10}{cells[2]:>9}{cells[3]:>8}{cells[4]:>9}"
         )
     return [
-        "  pairs: of a run and a target; none: pairs without an answer; nearest: median error, on the same pairs, of "
-        "the nearest finished run",
+        "  pairs: pairs of a run and a target; none: pairs without an answer; nearest: median error of the "
+        "nearest finished run on the same pairs",
         head,
         *lines,
     ]
@@ -139,7 +139,7 @@ def open_forecast(study: Path, name: str | None = None) -> Opened:
     if not found and not before:
         told = "".join(f"\n  {one.run}: {one.reason}" for one in refused[:_SHOWN])
         raise StudyError(
-            f"{path}: none of its {len(forecast.runs)} runs was trained after it was sealed; {len(refused)} are "
+            f"{path}: none of its {len(forecast.runs)} runs was trained after the seal; {len(refused)} are "
             f"refused{told}",
             hint="train the runs that it forecasts with `babelscale study run`",
         )
@@ -176,7 +176,7 @@ def _only(study: Path) -> Path:
         known = ", ".join(path.stem for path in paths)
         raise InputError(
             f"{study}: {len(paths)} forecasts are sealed",
-            hint=f"name one with --name: {known}" if paths else f"babelscale forecast {study} --seal",
+            hint=f"give one with --name: {known}" if paths else f"babelscale forecast {study} --seal",
         )
     return paths[0]
 
@@ -188,7 +188,7 @@ def _before(place: Path, seal: str) -> tuple[Opening, ...]:
     held, _ = document.read(place, Openings)
     if held.sealed_file != seal:
         raise StudyError(
-            f"{place}: these scores are of another sealed file", hint="put back the sealed file that was opened"
+            f"{place}: these scores belong to another sealed file", hint="put back the sealed file that was opened"
         )
     return held.openings
 
@@ -209,8 +209,8 @@ def _check_used(study: Path, forecast: Forecast) -> None:
     if changed:
         told = "".join(f"\n  {line}" for line in changed[:_SHOWN])
         raise StudyError(
-            f"{study}: {len(changed)} of the {len(forecast.used)} records behind forecast {forecast.name} are not as "
-            f"they were{told}",
+            f"{study}: {len(changed)} of the {len(forecast.used)} records behind forecast {forecast.name} "
+            f"were changed or are missing{told}",
             hint="put back the records that the forecast was made from",
         )
 
@@ -240,7 +240,7 @@ def _refusal(study: Path, run: ForecastRun, seal: str) -> str | None:
     if not held.hash == identity_hash(held.identity) == run.hash:
         return "its record is of a run with another identity than the one that was forecast"
     if not (path.parent / timing.TIMING).exists():
-        return f"there is no {timing.TIMING} to show that it was trained after the forecast was sealed"
+        return f"there is no {timing.TIMING} that shows that it was trained after the forecast was sealed"
     if seal not in timing.read(path.parent / timing.TIMING).forecasts.values():
         return "trained before the forecast was sealed"
     return None

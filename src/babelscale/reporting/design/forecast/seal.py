@@ -68,7 +68,7 @@ class Sealed:
         lines = [
             f"{self.path}: {len(forecast.runs)} runs forecast from {len(forecast.used)} finished runs, targets "
             f"{', '.join(forecast.settings.targets)}",
-            f"  SHA-256 of the file, to be published: {self.sha256}",
+            f"  SHA-256 of the file (publish it before training): {self.sha256}",
             f"  {'law':<20}{'asked':>8}{'answered':>10}   pairs of a run and a target, and why others have none",
         ]
         for row in self.counts():
@@ -76,15 +76,15 @@ class Sealed:
             lines += [f"    {count:>6}  {reason}" for reason, count in row["unanswered"].items()]
         if forecast.under_way:
             names = ", ".join(forecast.under_way)
-            lines.append(f"  {len(forecast.under_way)} runs are under way and not forecast: {names}")
+            lines.append(f"  {len(forecast.under_way)} runs have started and are not forecast: {names}")
         if forecast.untargeted:
             lines.append(
                 f"  {len(forecast.untargeted)} runs train on no target and are not forecast; the file names them"
             )
         if forecast.own_tokenizer:
             lines.append(
-                f"  {len(forecast.own_tokenizer)} runs have a tokenizer of their own, so that their tokens are other "
-                "ones, and are not forecast; the file names them"
+                f"  {len(forecast.own_tokenizer)} runs have their own tokenizer, so that their tokens "
+                "differ from the others, and are not forecast; the file names them"
             )
         return "\n".join(lines)
 
@@ -114,7 +114,7 @@ def seal(
         StudyError: no run is finished, or every run is finished or under way.
     """
     if resamples < 2:
-        raise InputError(f"resamples is {resamples}", hint="2 at least; 100 is usual")
+        raise InputError(f"resamples is {resamples}", hint="give at least 2; 100 is usual")
     path = _place(study.folder, name)
     wanted = _targets(study, targets)
     # Tokens of different tokenizers cannot be compared, and most runs of a study share one.
@@ -133,8 +133,8 @@ def seal(
     runs = [run for run in every if not run.tokens.keys().isdisjoint(wanted)]
     if not runs:
         raise StudyError(
-            f"{study.folder}: no run is left to forecast; {len(done)} are finished, {len(begun)} under way, and "
-            f"{len(every)} train on none of the targets {', '.join(wanted)}",
+            f"{study.folder}: no run is left to forecast; {len(done)} are finished, {len(begun)} have "
+            f"started, and {len(every)} train on none of the targets {', '.join(wanted)}",
             hint="add groups to the design, and prepare the study again",
         )
     settings = ForecastSettings(metric=finished.metric, seed=seed, resamples=resamples, targets=wanted)
@@ -169,9 +169,7 @@ def _place(folder: Path, name: str | None) -> Path:
         return next(path for path in free if not path.exists())
     path = document.place(folder, name)
     if path.exists():
-        raise InputError(
-            f"{path} exists already", hint="a sealed forecast is never written again; choose another --name"
-        )
+        raise InputError(f"{path} exists already", hint="a sealed forecast is never overwritten; choose another --name")
     return path
 
 
@@ -181,7 +179,7 @@ def _targets(study: Study, targets: Sequence[str] | None) -> tuple[str, ...]:
     wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     if unknown := [code for code in wanted if code not in design.languages]:
         raise InputError(
-            f"target {unknown[0]!r} is no language of design {design.name!r}",
+            f"target {unknown[0]!r} is not a language of design {design.name!r}",
             hint=f"languages: {', '.join(design.languages)}",
         )
     return tuple(dict.fromkeys(wanted))
