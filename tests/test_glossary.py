@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "babelscale"
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 TERMS, AVOIDED = GLOSSARY.split("## Words that this project does not use")
-# The full name of the effect, and the title of the ATLAS paper.
-FIELD_TERM = re.compile("curse of multilinguality", re.IGNORECASE)
+# The full name of the effect (and the title of the ATLAS paper); a file of saved analyses, which keeps its name.
+FIELD_TERM = re.compile(r"curse of multilinguality|walk\.json", re.IGNORECASE)
 
 
 def rows(text: str) -> Iterator[list[str]]:
@@ -68,7 +68,7 @@ def test_the_tables_of_the_glossary_are_complete() -> None:
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 TEXTS = [path for ending in ("py", "html", "toml") for path in SRC.rglob(f"*.{ending}")]
 # Occurrences in the texts of the package that are still to be rewritten.
-PENDING = 16
+PENDING = 4
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

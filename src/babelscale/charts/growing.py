@@ -112,7 +112,7 @@ def _lines(rows: list[style.Row], name: str, title: str = "nats per token", *, d
 
 
 def _told(rows: Iterable[style.Row]) -> str:
-    """How many runs of which state, for who does not see the chart."""
+    """How many runs have which state, for readers who do not see the chart."""
     states = {row["run"]: row["state"] for row in rows}
     counted = [f"{sum(each == state for each in states.values())} {state}" for state in STATES]
     return ", ".join(told for told in counted if not told.startswith("0 ")) or "no runs"

@@ -17,7 +17,7 @@ Spec = dict[str, Any]
 
 
 def filled(build: Callable[..., Any], rows: Iterable[style.Row], *fixed: str, title: str, description: str) -> Spec:
-    """The Vega-Lite spec of `build(rows, *fixed)` in the house's look: one made before, with these rows."""
+    """The Vega-Lite spec of `build(rows, *fixed)` in the style of this package: an earlier spec with these rows."""
     spec = copy.deepcopy(_template(build, fixed, title))
     spec["description"] = description
     _fill(spec, json_ready(list(rows)))

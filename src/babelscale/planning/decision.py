@@ -7,7 +7,7 @@ section on pretraining or finetuning).
 From the law of a target and a checkpoint of N parameters that has seen D_l tokens of each language and continues with
 D'_l: its loss is L(N, D + D'), as if the checkpoint's tokens had just been trained on.
 
-From runs of one's own that were continued. They show how a trained model adapts to new text, in two numbers beside the
+From your own runs that were continued. They show how a trained model adapts to new text, in two numbers beside the
 law of the runs from scratch (after Hernandez et al. 2021, arXiv 2102.01293; D0 is their effective data transferred):
 
     L_continued(N, D') = E + A / N^alpha + B / (D0 + kappa D')^beta,   D0 = d0 (N / N_0)^g

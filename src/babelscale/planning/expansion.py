@@ -6,7 +6,7 @@ s = N'/N, t = D_t'/D_t and w_N the share of the reducible loss that comes from t
     r^phi w_N s^-alpha + r^psi w_D t^-beta = 1
 
 The point that leaves both terms as they were, s = r^(phi/alpha) and t = r^(psi/beta), is also the cheapest one where
-the model was compute-optimal, w_N = beta / (alpha + beta). A fit of the law to one's own runs gives A, B and draws too:
+the model was compute-optimal, w_N = beta / (alpha + beta). A fit of the law to your own runs gives A, B and draws too:
 w_N is then that of the model to expand, and intervals are those of the draws.
 
 The law reads the number of languages and not which they are. The transfer score BTS(s -> t) depends on them:

@@ -47,7 +47,7 @@ class Study:
         folder: str | Path | None = None,
         corpus: str | Path | None = None,
     ) -> "Study":
-        """A study of a design, in its folder, made or gone on with.
+        """The study of a design, in its folder, which is made or resumed.
 
         Args:
             name: of a built-in design, or a TOML file; or a design written in Python (see `load`).

@@ -61,7 +61,7 @@ def check(shape: Shape, batch_size: int, mesh: Mesh | AbstractMesh) -> None:
 def specification(name: str, size: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
     """How a parameter is split: `_TENSOR`'s axis over "tensor", the largest other axis that divides over "data".
 
-    The axis of stacked layers stays whole, since the model walks along it; norm vectors stay whole everywhere.
+    The axis of stacked layers stays whole, because the model iterates over it; norm vectors stay whole everywhere.
     """
     axes: list[str | None] = [None] * len(size)
     if name not in _TENSOR:
