@@ -126,7 +126,7 @@ def finish(
     description: str,
     notes: Sequence[str] = (),
 ) -> alt.TopLevelMixin:
-    """Give a chart its title (with notes below it), its description for screen readers, and the style of this package."""
+    """Give a chart its title (with notes below it), a description for screen readers, and the common style."""
     under: dict[str, Any] = {"subtitle": list(notes)} if notes else {}
     head = alt.TitleParams(title, anchor="start", **under)
     return (

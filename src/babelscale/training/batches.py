@@ -233,8 +233,8 @@ def prefetched(read: Callable[[int], Read], first: int, last: int) -> Iterator[R
 def permuted(positions: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Where each position of 0 .. size - 1 lands in the permutation of its size and key; all of shape (n,).
 
-    A Feistel network on the digits of a two-digit number, each digit in turn shifted by a hash of the other, applied again
-    until it falls below the size (Black and Rogaway 2002, Ciphers with arbitrary finite domains).
+    A Feistel network on the digits of a two-digit number, each digit in turn shifted by a hash of the other, applied
+    again until it falls below the size (Black and Rogaway 2002, Ciphers with arbitrary finite domains).
     """
     places = positions.astype(np.uint64)
     limits = sizes.astype(np.uint64)
