@@ -189,6 +189,8 @@ def _step(joint: JointProblem, z: list[Array], now: list[Evaluation], mu: Array)
 
     The last tells how far the minimum is; the promise shrinks with damping and would end a search that is merely slow.
     """
+    if not joint.names:
+        return _step_alone(joint.problems[0], z[0], now[0], mu)
     k = len(joint.names)
     shared = _Block(np.zeros((len(mu), k)), np.zeros((len(mu), k, k)), np.zeros((len(mu), k)))
     blocks: list[_Block] = []
@@ -215,6 +217,21 @@ def _step(joint: JointProblem, z: list[Array], now: list[Evaluation], mu: Array)
         low, high = problem.bounds
         new[t][:, rest] = np.clip(z[t][:, rest] + moves[t], low[rest], high[rest])
     return new, promise, _solve(blocks, across, shared, np.zeros(len(mu)), 1e-10)[2]
+
+
+def _step_alone(problem: FitProblem, z: Array, now: Evaluation, mu: Array) -> tuple[list[Array], Array, Array]:
+    """`_step` of one problem, without the parts that several problems need."""
+    low, high = problem.bounds
+    block = _Block(now.gradient, now.hessian, now.scale)
+    block.constrain(z, low, high)
+    block.decompose()
+    along = np.einsum("bpk,bp->bk", block.vectors, block.gradient)
+    size = np.abs(block.values)
+    curved = np.maximum(size, 1e-12) + mu[:, None]
+    move = -np.einsum("bpk,bk->bp", block.vectors, along / curved)
+    promise = 0.5 * (along**2 / curved).sum(axis=1)
+    decrement = 0.5 * (along**2 / np.maximum(size, 1e-10)).sum(axis=1)
+    return [np.clip(z + move / block.root, low, high)], promise, decrement
 
 
 def _solve(
