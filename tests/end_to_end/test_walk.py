@@ -81,7 +81,8 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_interrupted_gone_on_with_and_run_again(design: Path, tmp_path: Path):
     folder = tmp_path / "walk"
-    first = run(design, folder)
+    # One worker compiles each program once; tests/study/test_engines.py stops two.
+    first = run(design, folder, "--slots", "1")
     deadline = time.monotonic() + 300
     while not list(folder.glob("finished/*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -95,7 +96,7 @@ def test_interrupted_gone_on_with_and_run_again(design: Path, tmp_path: Path):
     assert kept
     assert Runs.read(folder).names
 
-    second = run(design, folder)
+    second = run(design, folder, "--slots", "1")
     out, said = second.communicate()
     assert second.returncode == 0, said
     assert out.strip() == str(folder / "report.html")

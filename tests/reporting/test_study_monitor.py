@@ -235,6 +235,8 @@ def test_a_study_that_trains_is_followed_to_its_end(study: Study) -> None:
             "--out",
             str(study.folder),
             "--no-report",
+            "--slots",
+            "1",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
