@@ -10,11 +10,12 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting.objective import Array, FitProblem
 from babelscale.formatting import plural
+from babelscale.intervals import Z90
 from babelscale.laws import IdentifiabilityConstraint, Parameter, ScalingLaw
 
 _SINGULAR = 1e-9  # smallest eigenvalue of the normalised information below which a direction is lost
 _UNRESPONSIVE = 1e-10  # a loss that responds less to a parameter than this share of the others does not respond
-_WIDTH = 3.29  # standard errors of a 90 % interval
+_WIDTH = 2 * Z90  # of a 90 % interval, in standard errors
 _WIDE = 30.0  # a positive parameter known to less than this factor
 _EXPONENT = 0.348  # of Chinchilla (Besiroglu et al. 2024), where nothing identifies one
 

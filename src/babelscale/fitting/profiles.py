@@ -17,13 +17,13 @@ from babelscale.fitting.estimate import FitSettings, Objective, checked, search,
 from babelscale.fitting.objective import Array, FitProblem
 from babelscale.fitting.result import Fit
 from babelscale.formatting import json_ready
+from babelscale.intervals import LEVEL, Z90
 from babelscale.laws import ScalingLaw
 from babelscale.result import JsonResult, Numbers
 from babelscale.runs import Metric, Runs
 from babelscale.tables import LRState
 
-_CONFIDENCE = 0.9
-_CHI = 1.3527717  # half the 90 % quantile of chi-squared with one degree of freedom
+_CHI = Z90**2 / 2  # half the 90 % quantile of chi-squared with one degree of freedom
 _EFFORT = newton.Effort(starts=4, tolerance=1e-12, most=300, wider=(64.0, 8.0))
 _COARSE = 13  # values over the whole range, for optima elsewhere
 _FIRST = 2.0**-12  # share of the range of the first step away from the optimum
@@ -336,7 +336,7 @@ class _Line:
             rises.append(np.maximum(fixed - free.value, 0.0))
             if self.settings.progress:
                 self.settings.progress("resamples", sum(map(len, rises)), count)
-        return float(np.quantile(np.concatenate(rises), _CONFIDENCE))
+        return float(np.quantile(np.concatenate(rises), LEVEL))
 
     def ends(self, threshold: float) -> tuple[float | None, float | None]:
         """The ends of the outermost block within the threshold, natural units; None where it reaches the range's."""

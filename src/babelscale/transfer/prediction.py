@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from babelscale.errors import InputError
 from babelscale.formatting import json_ready
-from babelscale.intervals import Z90
+from babelscale.intervals import LEVEL, Z90
 from babelscale.transfer import mixed
 from babelscale.transfer.bts import from_gain, to_gain
 from babelscale.transfer.matrix import TransferMatrix
@@ -331,7 +331,7 @@ def _check(cells: Cells, found: mixed.Posterior, features: Features) -> tuple[tu
         mean, variance = (np.concatenate(part) for part in zip(*found.leave_out(folds), strict=True))
         plain = np.concatenate([part for part, _ in means.leave_out(folds)])
         z = np.abs(cells.y[rows] - mean) / np.sqrt(variance)
-        factors[left_out] = max(1.0, float(np.quantile(z, 0.9)) / Z90)
+        factors[left_out] = max(1.0, float(np.quantile(z, LEVEL)) / Z90)
         checks.append(_checked(left_out, cells, rows, mean, plain, float(np.mean(z <= Z90))))
     return tuple(checks), (factors["pair"], factors["language"])
 

@@ -11,6 +11,7 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import compare, fit, simulate
 from babelscale.fitting.simulation import runs_of
+from babelscale.intervals import interval
 from babelscale.laws import DataConstrained, Multilinguality, effective_tokens
 from babelscale.laws.saturation import LAMBDA
 from babelscale.reporting.design.contrasts import DesignAnswer, Noise, distinct, grouped, named, only, plain
@@ -70,7 +71,8 @@ def repetition(
     drawn = {k: _draws(fitted, k, noise.sd, MORE_TABLES * tables, seed, progress) for k in (0.0, *_PLANTED)}
     for cell, found in zip(fitted, drawn[0.0], strict=True):
         epochs = cell.at.epochs(cell.language)
-        spread = float(np.subtract(*np.quantile(found, (0.95, 0.05)))) / 2
+        low, high = interval(found)
+        spread = (high - low) / 2
         basis = f"{len(epochs)} runs of up to {epochs.max():.3g} epochs"
         subject = f"{cell.language}, size {cell.size}"
         answers.append(DesignAnswer(_AT_ONE_SIZE, subject, basis, spread, REPEATS_MATTER, "log R_D*"))
