@@ -27,6 +27,7 @@ FIELDS: dict[str, tuple[Kind, str]] = {
     "total_tokens": ("count", "tokenstotal totaltraintokens totaltrainingtokens"),
     "share": ("number", "proportion ratio mixtureweight samplingshare"),
     "unique_tokens": ("count", "unique u uniquetoks availabletokens tokensavailable"),
+    "epochs": ("number", ""),
     "loss": ("number", "finalloss valloss validationloss evalloss testloss celoss evalvalidationloss"),
     "bits_per_byte": ("number", "bpb evalbpb valbpb"),
     "bytes_per_token": ("number", ""),

@@ -489,6 +489,7 @@ def _split(cells: RawTable, flat: pl.DataFrame) -> Tables:
         .then(None)
         .otherwise("unique_tokens")
     )
+    _check_epochs(cells, flat)
     own = [name for name in flat.columns if name in _OF_A_RUN or name.startswith("covariates.")]
     _check_of_a_run(cells, flat, own)
     seen = flat.unique(["run", "step", "language"], maintain_order=True)
@@ -508,6 +509,23 @@ def _split(cells: RawTable, flat: pl.DataFrame) -> Tables:
         _losses(cells, flat),
         tuple(cells.notices),
     )
+
+
+def _check_epochs(cells: RawTable, flat: pl.DataFrame) -> None:
+    """`epochs` of a table are not read; where it also has unique tokens, the two must agree."""
+    if "epochs" not in flat.columns:
+        return
+    known = flat.filter((pl.col("unique_tokens") > 0) & (pl.col("epochs") > 0) & (pl.col("tokens") > 0))
+    ratio = known.select(ratio=pl.col("tokens") / pl.col("unique_tokens") / pl.col("epochs"))["ratio"]
+    if known.height and not _about_one(ratio):
+        cells.notice(
+            "warning",
+            "epochs",
+            f"epochs are not tokens / unique_tokens, which is {float(np.median(ratio.to_numpy())):.3g} times as large",
+            "check what the two columns count",
+        )
+    elif known.height:
+        cells.notice("notice", "epochs-given", "epochs agree with tokens / unique_tokens")
 
 
 def _check_of_a_run(cells: RawTable, flat: pl.DataFrame, own: Sequence[str]) -> None:
