@@ -132,15 +132,19 @@ class Runs(Result):
         return cls.from_table(tabular.of_frame(frame, where))
 
     @classmethod
-    def from_table(cls, cells: tabular.RawTable, options: tabular.Options | None = None) -> "Runs":
+    def from_table(cls, table: tabular.RawTable, options: tabular.Options | None = None) -> "Runs":
         """Runs from the cells of one flat table; `notices` say how its columns were understood.
 
         Raises:
             InputError: naming the file, the row and the field, and what to do.
         """
-        found = tabular.to_tables(cells, options)
+        return cls.from_tables(tabular.to_tables(table, options), table.where)
+
+    @classmethod
+    def from_tables(cls, found: tabular.Tables, where: str) -> "Runs":
+        """Runs from the three tables that `tabular.to_tables` made, checked."""
         named = {"runs": found.runs, "exposure": found.exposure, "losses": found.losses}
-        return replace(cls._of({name: (frame, cells.where) for name, frame in named.items()}), notices=found.notices)
+        return replace(cls._of({name: (frame, where) for name, frame in named.items()}), notices=found.notices)
 
     @classmethod
     def read(cls, path: str | Path, options: tabular.Options | None = None) -> "Runs":
@@ -283,10 +287,7 @@ class Runs(Result):
             .sort("run", "step")
         )
         if not rows.height:
-            raise InputError(
-                f"no {lr_state} loss on {target!r} in split {split!r}",
-                hint=f"measured languages: {', '.join(self.targets)}",
-            )
+            raise InputError(f"no {lr_state} loss on {target!r} in split {split!r}", hint=self._measured(target))
         if rows["loss"].null_count():
             raise InputError(f"{metric} of {target!r} needs totals that the losses table does not hold")
         return Observations(
@@ -320,6 +321,14 @@ class Runs(Result):
         """The allocations of the runs at their ends, in the order of the runs table, shape (runs,)."""
         ends = self.exposure.group_by("run").agg(pl.max("step"))
         return self.allocation(self.table.select("run").join(ends, on="run", how="inner", maintain_order="left"))
+
+    def _measured(self, target: str) -> str:
+        """What losses of a language there are."""
+        kinds = self.losses.filter(language=target).select("split", "lr_state").unique().sort("split", "lr_state")
+        found = ", ".join(f"{state} losses of split {split!r}" for split, state in kinds.iter_rows())
+        return (
+            f"there are {found or 'none'}; a validation loss at the end of a schedule is decayed, of split validation"
+        )
 
     def target(self, target: str | None = None) -> str:
         """The target language, checked; the only one measured where none is named."""

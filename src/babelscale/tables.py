@@ -177,7 +177,8 @@ def _check_states(losses: pl.DataFrame, where: str) -> None:
     bad = losses.filter(~pl.col("lr_state").is_in(get_args(LRState)))
     if bad.height:
         raise InputError(
-            f"{where}: lr_state {bad['lr_state'][0]!r}", hint=f"it is one of {', '.join(get_args(LRState))}"
+            f"{where}: lr_state {bad['lr_state'][0]!r}",
+            hint=f"it is one of {', '.join(get_args(LRState))}; a cosine schedule is decayed at its end, stable before",
         )
 
 

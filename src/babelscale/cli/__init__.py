@@ -13,7 +13,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
-from babelscale.cli import analysis, models, pages, planning, studies, transfers
+from babelscale.cli import analysis, imports, models, pages, planning, studies, transfers
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 
 
@@ -35,6 +35,7 @@ app = App(
 )
 study_app = App(name="study", help="Design, train and analyse a study: a set of training runs with one purpose.")
 app.command(study_app)
+app.command(_one_line_descriptions(imports.import_), name="import")
 for command in (
     analysis.fit,
     analysis.compare,
@@ -48,6 +49,7 @@ for command in (
     models.export,
     pages.report,
     pages.serve,
+    imports.check,
 ):
     app.command(_one_line_descriptions(command))
 for command in (

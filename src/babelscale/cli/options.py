@@ -142,3 +142,14 @@ def bar() -> Any:
     from babelscale.reporting.monitor.progress import Bar
 
     return Bar()
+
+
+def read_runs(path: Path) -> Any:
+    """Runs from a path; what may be wrong in them is said on standard error."""
+    from babelscale.importers.checking import serious
+    from babelscale.runs import Runs
+
+    runs = Runs.read(path)
+    for sentence in serious(runs):
+        sys.stderr.write(f"{sentence}\n")
+    return runs

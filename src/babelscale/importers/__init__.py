@@ -1,5 +1,7 @@
-"""Importers: other tools' tables and logs as Runs."""
+"""Importers: tables, trackers' and trainers' logs as Runs; `check` says what a table holds and what looks wrong."""
 
-from babelscale.importers.flat import table
+from babelscale.importers.checking import CheckResult, check
+from babelscale.importers.flat import Imported, import_runs, table
+from babelscale.importers.mapping import Mapping
 
-__all__ = ["table"]
+__all__ = ["CheckResult", "Imported", "Mapping", "check", "import_runs", "table"]

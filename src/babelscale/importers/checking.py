@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from babelscale import laws
 from babelscale.errors import BabelscaleError, InputError
 from babelscale.fitting.estimate import fit
-from babelscale.formatting import count, number, text_table
+from babelscale.formatting import count, number, plural, text_table
 from babelscale.result import JsonResult
 from babelscale.runs import METRICS, Observations, Runs
 from babelscale.tabular import Notice, Options
@@ -22,7 +22,7 @@ from babelscale.tabular import Notice, Options
 UNDERSTOOD = ("alias", "wide", "code", "percent", "unused", "bits-per-byte", "encoding", "epochs-given")
 _ORDER = {"error": 0, "warning": 1, "notice": 2}
 _SMALLEST_MODEL = 1e3  # parameters
-_MOST_EPOCHS = 50.0
+_MOST_EPOCHS, _KNOWN_EPOCHS = 50.0, 16.0
 # ln of the largest vocabularies in use (about 260,000 tokens), and the bits of a byte: losses of a uniform guess.
 _MOST_NATS, _MOST_BITS = math.log(300_000), 8.0
 _FLOPS_OFF = 3.0  # factor between `flops` and 6 N D; attention and embeddings make less
@@ -60,8 +60,9 @@ class CheckResult(JsonResult):
     @property
     def headline(self) -> str:
         serious = sum(finding.severity != "notice" for finding in self.findings)
-        what = f"{serious} things look wrong" if serious else "nothing looks wrong"
-        return f"{self.path}: {self.runs} runs, {self.losses} losses, {len(self.languages)} languages; {what}"
+        found = f"{plural(serious, 'finding')} that may be wrong" if serious else "nothing looks wrong"
+        what = (plural(self.runs, "run"), f"{self.losses} losses", plural(len(self.languages), "language"))
+        return f"{self.path}: {', '.join(what)}; {found}"
 
     def to_frame(self) -> pl.DataFrame:
         """One row a language."""
@@ -358,6 +359,8 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
         return
     few, refused, fitted = _subset(runs, seen), "", 0
     far, off, sign = np.ones(len(seen), bool), np.full(len(seen), np.inf), np.zeros(len(seen))
+    # Nothing is known of losses after many repetitions, so that a law which misses them says nothing.
+    few_epochs = seen.allocation.epochs(target) <= _KNOWN_EPOCHS
     for name in laws.LAWS:
         try:
             law = laws.by_name(name, target, few)
@@ -369,7 +372,7 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
             continue
         fitted += 1
         spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
-        far &= np.abs(residuals) > max(_FAR_SD * spread, _FAR_SHARE)
+        far &= (np.abs(residuals) > max(_FAR_SD * spread, _FAR_SHARE)) & few_epochs
         off, sign = np.minimum(off, np.abs(residuals)), np.sign(residuals)
         # A run that one law describes is no suspect, so that most tables need one fit a language.
         if not far.any():

@@ -1,14 +1,47 @@
-"""Any flat table of runs, with its own column names, as Runs."""
+"""Any source as Runs: what `babelscale import` does, and one function for flat tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping as Columns
+from dataclasses import dataclass
 from pathlib import Path
 
+from babelscale import tabular
+from babelscale.errors import InputError
+from babelscale.importers import sources
+from babelscale.importers.mapping import Mapping
 from babelscale.runs import Runs
 from babelscale.tabular import Options
 
 
+@dataclass(frozen=True)
+class Imported:
+    """Runs of a source, its kind, and the mapping by which it was understood."""
+
+    runs: Runs
+    kind: str
+    mapping: Mapping
+
+
+def import_runs(path: str | Path, mapping: Mapping | None = None) -> Imported:
+    """Runs from what a tracker or trainer wrote, or from a table.
+
+    Args:
+        mapping: what the source cannot say by itself; the rest is guessed from names, and the guess is returned.
+
+    Raises:
+        InputError: naming the file and the field, and what to do.
+    """
+    mapping = mapping or Mapping()
+    kind, table = sources.read(path, mapping.kind)
+    found = tabular.to_tables(table, mapping.options())
+    runs = Runs.from_tables(found, table.where)
+    for notice in runs.notices:
+        if notice.severity == "error":
+            raise InputError(notice.text, hint=notice.hint)
+    return Imported(runs, kind, mapping.with_columns(found.columns).model_copy(update={"kind": kind}))
+
+
 def table(
-    path: str | Path, columns: Mapping[str, str], *, language: str | None = None, tokens_from_flops: bool = False
+    path: str | Path, columns: Columns[str, str], *, language: str | None = None, tokens_from_flops: bool = False
 ) -> Runs:
     """Runs from one table of any format (see `babelscale.tabular`).
 

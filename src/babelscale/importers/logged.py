@@ -11,8 +11,8 @@ from babelscale.errors import InputError
 from babelscale.tabular import Notice, RawTable
 
 Scalar = str | int | float | bool | None
-# Words in the name of a metric that counts, and so holds until it is logged again.
-_COUNTERS = ("token", "consumed", "samples", "flop", "param")
+# Words in the name of a metric that counts or is set, and so holds until it is logged again.
+_COUNTERS = ("token", "consumed", "samples", "flop", "param", "mix", "share", "ratio", "proportion", "weight")
 _LOSSES = ("loss", "bpb", "bits_per_byte", "nll")
 _TRAINING = ("train", "training", "learning", "running", "smooth")
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from babelscale.errors import InputError
 from babelscale.importers import databases, huggingface, swarm, tensorboard, textlogs, wandb
 from babelscale.importers.logged import LoggedRun, to_cells
-from babelscale.tabular import Notice, RawTable
+from babelscale.tabular import ENDINGS, Notice, RawTable
 from babelscale.tabular import read as read_table
-from babelscale.tabular.cells import ENDINGS
 
 Read = Callable[[Path], tuple[list[LoggedRun], list[Notice]]]
 

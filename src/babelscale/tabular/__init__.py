@@ -1,6 +1,7 @@
 """Tables as people have them: files in their dialects, other names of columns, wide and long layouts, foreign codes."""
 
-from babelscale.tabular.cells import Notice, RawTable, of_frame, read
+from babelscale.tabular.cells import ENDINGS, Notice, RawTable, of_frame, read
+from babelscale.tabular.columns import Columns
 from babelscale.tabular.layout import Options, Tables, to_tables
 
-__all__ = ["Notice", "Options", "RawTable", "Tables", "of_frame", "read", "to_tables"]
+__all__ = ["ENDINGS", "Columns", "Notice", "Options", "RawTable", "Tables", "of_frame", "read", "to_tables"]

@@ -142,7 +142,7 @@ def _by_alias(cells: RawTable, found: Columns, taken: set[str]) -> None:
             if any(not cells.frame[name].eq_missing(cells.frame[names[0]]).all() for name in names[1:]):
                 raise InputError(
                     f"{cells.where}: columns {' and '.join(map(repr, names))} both look like {ours}",
-                    hint=f"say which it is: --column {ours}={names[0]!r}",
+                    hint=f"say which it is: babelscale import {cells.where} --out runs --column {ours}={names[0]!r}",
                 )
             found.single[ours] = names[0]
             taken.update(names)

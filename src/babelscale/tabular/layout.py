@@ -22,6 +22,7 @@ TokensAre = Literal["language", "run"]
 _OF_A_RUN = ("params", "params_non_embedding", "flops", "flops_6nd", "seed", "start", "base", "size", "mixture",
              "tokenizer", "corpus")  # fmt: skip
 _REQUIRED = ("params", "tokens", "loss")
+_NAMED = 12  # columns that a hint names
 _VALIDATION = ("val", "valid", "dev", "eval")
 _UNFINISHED = ("crashed", "failed", "killed", "running", "preempted")
 # Operations per parameter and token, by which `flops` and tokens are compared: a factor of this is no rounding.
@@ -30,11 +31,12 @@ _SIX, _FAR = 6.0, 1.3
 
 @dataclass(frozen=True)
 class Tables:
-    """The three tables of `Runs`, not yet checked against their schema, and what was noticed on the way."""
+    """The three tables of `Runs`, not yet checked against their schema, how columns were understood, and notices."""
 
     runs: pl.DataFrame
     exposure: pl.DataFrame
     losses: pl.DataFrame
+    columns: Columns
     notices: tuple[Notice, ...]
 
 
@@ -49,6 +51,7 @@ class Options:
         tokens_from_flops: D = C / (6 N), where no column holds tokens.
         constants: values of fields that are the same in all rows, such as {"params": 30e6}.
         tokens_per_step: tokens of the run are steps times this, where no column holds tokens.
+        shares: run -> language -> share of its tokens, where no column holds the mixture.
     """
 
     mapping: Mapping[str, str] | None = None
@@ -57,6 +60,7 @@ class Options:
     tokens_from_flops: bool = False
     constants: Mapping[str, str | float] | None = None
     tokens_per_step: float | None = None
+    shares: Mapping[str, Mapping[str, float]] | None = None
 
 
 def to_tables(cells: RawTable, options: Options | None = None) -> Tables:
@@ -71,6 +75,8 @@ def to_tables(cells: RawTable, options: Options | None = None) -> Tables:
     cells = _with_constants(cells, options)
     columns = resolve(cells, options.mapping)
     _check_required(cells, columns, options)
+    if options.shares:
+        cells, columns = _with_shares(cells, columns, options.shares)
     flat = _long(cells, columns)
     if options.language is not None:
         if columns.has("language") or columns.wide:
@@ -83,7 +89,7 @@ def to_tables(cells: RawTable, options: Options | None = None) -> Tables:
     flat = _with_states(cells, flat)
     _check_repeated(cells, flat)
     _check_units(cells, flat)
-    return _split(cells, flat)
+    return _split(cells, flat, columns)
 
 
 # ------------------------------------------------------------------------------------------------- cells to long rows
@@ -99,6 +105,27 @@ def _with_constants(cells: RawTable, options: Options) -> RawTable:
             raise InputError(f"{cells.where}: the table has a column {name!r}", hint="leave the constant out")
     frame = cells.frame.with_columns(pl.lit(str(value)).alias(name) for name, value in constants.items())
     return replace(cells, frame=frame)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more" if len(names) > _NAMED else ", ".join(names)
+
+
+def _with_shares(
+    cells: RawTable, columns: Columns, shares: Mapping[str, Mapping[str, float]]
+) -> tuple[RawTable, Columns]:
+    """The mixtures of runs, as columns by language."""
+    if columns.has("share") or "run" not in columns.single:
+        raise InputError(f"{cells.where}: shares by run need a column run and no column of shares", hint="correct one")
+    names = cells.frame[columns.single["run"]].cast(pl.String)
+    missing = sorted(set(names.drop_nulls()) - set(shares))
+    if missing:
+        raise InputError(f"{cells.where}: no shares of run {missing[0]!r}", hint="give the mixture of every run")
+    codes = list(dict.fromkeys(code for mixture in shares.values() for code in mixture))
+    added = [pl.Series(f"share of {code}", [shares.get(name, {}).get(code, 0.0) for name in names]) for code in codes]
+    wide = {**columns.wide, "share": {code: f"share of {code}" for code in codes}}
+    return replace(cells, frame=cells.frame.with_columns(added)), replace(columns, wide=wide)
 
 
 def _check_required(cells: RawTable, columns: Columns, options: Options) -> None:
@@ -119,9 +146,10 @@ def _check_required(cells: RawTable, columns: Columns, options: Options) -> None
             f"{cells.where}: is a W&B chart export, a curve a run, and holds no {' and no '.join(missing)}",
             hint="export the table of runs with params, tokens, the mixture and the losses instead: one row a run",
         )
-    hint = f"say which column holds it: --column {missing[0]}=THEIR_NAME; the table has {', '.join(names)}"
+    command = f"babelscale import {cells.where} --out runs --column {missing[0]}=THEIR_NAME"
+    hint = f"say which column holds it: {command}; the table has {_some(names)}"
     if missing == ["tokens"] and columns.has("flops"):
-        hint = f"compute them from flops with --tokens-from-flops, or {hint}"
+        hint = f"compute them from flops with `import --tokens-from-flops`, or {hint}"
     raise InputError(
         f"{cells.where}: missing {'columns' if len(missing) > 1 else 'column'} {', '.join(missing)}", hint=hint
     )
@@ -408,7 +436,7 @@ def _check_totals(cells: RawTable, flat: pl.DataFrame, options: Options) -> None
     if why:
         raise InputError(
             f"{cells.at(row['_index'])}: {text}; {why}, so `tokens` look like those of the whole run",
-            hint="give each row the tokens of its language (or a column share), or say --tokens-are language",
+            hint="give each row the tokens of its language (or a column share), or say `import --tokens-are language`",
         )
     cells.notice(
         "warning", "equal-tokens", f"{text}", "`tokens` are the tokens of the row's language; if they are those of the "
@@ -479,7 +507,7 @@ def _check_units(cells: RawTable, flat: pl.DataFrame) -> None:
         cells.notice("error", "unit", text, hint)
 
 
-def _split(cells: RawTable, flat: pl.DataFrame) -> Tables:
+def _split(cells: RawTable, flat: pl.DataFrame, columns: Columns) -> Tables:
     for name in ("unique_tokens",):
         if name not in flat.columns:
             flat = flat.with_columns(pl.lit(None, pl.Float64).alias(name))
@@ -503,12 +531,9 @@ def _split(cells: RawTable, flat: pl.DataFrame) -> Tables:
             f"{_at(cells, flat, row)}, tokens is 0: run {idle['run'][0]!r} was not trained", hint="remove the row"
         )
     runs = flat.group_by("run", maintain_order=True).agg(*(pl.first(name) for name in own)).join(totals, on="run")
-    return Tables(
-        runs,
-        seen.select("run", "step", "language", "tokens", "unique_tokens"),
-        _losses(cells, flat),
-        tuple(cells.notices),
-    )
+    exposure = seen.select("run", "step", "language", "tokens", "unique_tokens")
+    losses = _losses(cells, flat)
+    return Tables(runs, exposure, losses, columns, tuple(cells.notices))
 
 
 def _check_epochs(cells: RawTable, flat: pl.DataFrame) -> None:

@@ -1,0 +1,137 @@
+"""Commands at the door: check a table of runs, and import what trackers and trainers wrote."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from babelscale.cli.options import Json, dumps, show
+from babelscale.errors import InputError
+
+Pairs = list[str]
+
+
+@Parameter(name="*")
+@dataclass
+class Understanding:
+    """What a source cannot say by itself.
+
+    Parameters
+    ----------
+    mapping
+        A mapping file that `import` wrote, edited or not. The options below come on top of it.
+    column
+        Which column holds a field: params="Model Size". Repeat it; loss.sw=NAME is the column of one language.
+    constant
+        A value that all runs share: params=30e6. Repeat it.
+    language
+        Code of the language of every row, where no column holds it.
+    tokens_are
+        Whether the column tokens counts the tokens of the row's language or those of the whole run.
+    tokens_per_step
+        Tokens in a step of training, where the source logs steps and no tokens.
+    tokens_from_flops
+        Compute tokens as flops / (6 params), where the source has no tokens.
+    """
+
+    mapping: Path | None = None
+    column: Annotated[Pairs, Parameter(negative_iterable="")] = None  # type: ignore[assignment]
+    constant: Annotated[Pairs, Parameter(negative_iterable="")] = None  # type: ignore[assignment]
+    language: str | None = None
+    tokens_are: Literal["language", "run"] | None = None
+    tokens_per_step: float | None = None
+    tokens_from_flops: Annotated[bool, Parameter(negative="")] = False
+
+
+def check(path: Path, *, how: Understanding | None = None, json: Json = False) -> None:
+    """Show what a table of runs holds, and what looks wrong in it.
+
+    The exit code is 2 where something contradicts itself or cannot be read, otherwise 0.
+
+    Examples:
+        babelscale check runs.csv
+        babelscale check export.csv --column params="Model Size" --json
+
+    Parameters
+    ----------
+    path
+        A folder of runs, the folder of a study, or one table (CSV in any dialect, Excel's CSV, JSON, Parquet, Feather).
+    """
+    from babelscale import importers
+
+    found = importers.check(path, _mapping(how).options())
+    show(found, json)
+    if found.worst == "error":
+        sys.exit(2)
+
+
+def import_(
+    source: Path, *, out: Path, kind: str | None = None, how: Understanding | None = None, json: Json = False
+) -> None:
+    """Import runs from what a tracker or trainer wrote, and write them as checked tables.
+
+    The command shows which key of the source it took for what, and writes this as OUT/mapping.toml. Edit the file and
+    give it back with --mapping where the guess is wrong.
+
+    Examples:
+        babelscale import wandb/ --out runs
+        babelscale import mlflow.db --out runs --column tokens=tokens_seen
+        babelscale import logs/ --out runs --tokens-per-step 524288 --mapping mapping.toml
+
+    Parameters
+    ----------
+    source
+        A folder or file: W&B (offline or online folders, .wandb files, CSV exports), TensorBoard event files,
+        trainer_state.json of Hugging Face, a database of MLflow or Trackio, JSON lines of Levanter, OLMo-core or
+        MaxText, logs of Megatron-LM or nanotron, olmix (ratios.csv and metrics.csv), or any table.
+    out
+        Folder to write: runs, exposure and losses as Parquet, and mapping.toml.
+    kind
+        Kind of the source, where its files do not show it: wandb, huggingface, tensorboard, database, json-lines, log,
+        olmix or table.
+    """
+    from babelscale import importers
+
+    mapping = _mapping(how)
+    found = importers.import_runs(source, mapping if kind is None else mapping.model_copy(update={"kind": kind}))
+    result = importers.check(found.runs)
+    found.runs.write(out)
+    written = found.mapping.write(out / "mapping.toml")
+    if json:
+        sys.stdout.write(
+            dumps({**result.to_dict(), "path": str(out), "kind": found.kind, "mapping": found.mapping.model_dump()})
+            + "\n"
+        )
+        return
+    lines = [f"{source} ({found.kind}), understood as:"]
+    lines += [f"  {ours} <- {theirs}" for ours, theirs in found.mapping.columns.items()]
+    sys.stdout.write("\n".join([*lines, str(result).replace("runs: ", f"{out}: ", 1), f"mapping: {written}"]) + "\n")
+
+
+def _mapping(how: Understanding | None):
+    from babelscale.importers.mapping import Mapping, load
+
+    how = how or Understanding()
+    base = load(how.mapping) if how.mapping is not None else Mapping()
+    own = {
+        "language": how.language,
+        "tokens_are": how.tokens_are,
+        "tokens_per_step": how.tokens_per_step,
+        "tokens_from_flops": how.tokens_from_flops or None,
+    }
+    changed = {name: value for name, value in own.items() if value is not None}
+    columns = base.columns | _pairs(how.column, "--column")
+    constants = base.constants | _pairs(how.constant, "--constant")
+    return base.model_copy(update={**changed, "columns": columns, "constants": constants})
+
+
+def _pairs(given: Pairs | None, option: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given or []:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise InputError(f"{option} {text!r}", hint=f"write {option} field=value, such as {option} params=N")
+        found[name.strip()] = value.strip()
+    return found
