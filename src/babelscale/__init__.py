@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from babelscale.allocation import Allocation
     from babelscale.errors import InputError
     from babelscale.fitting import Comparison, Fit, Prediction, Profile, compare, fit, fit_many, profile, simulate
+    from babelscale.importers import CheckResult, check, import_runs
     from babelscale.languages import Language
     from babelscale.mixture import Mixture
     from babelscale.planning import Decision, Expansion, ModelPartition, Plan, decide, expand, partition_models, plan
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Allocation",
+    "CheckResult",
     "Comparison",
     "Decision",
     "Expansion",
@@ -50,6 +52,7 @@ __all__ = [
     "Runs",
     "TransferMatrix",
     "charts",
+    "check",
     "compare",
     "corpora",
     "decide",
@@ -57,6 +60,7 @@ __all__ = [
     "expand",
     "fit",
     "fit_many",
+    "import_runs",
     "importers",
     "languages",
     "laws",
@@ -83,6 +87,7 @@ _MODULES = {
     **dict.fromkeys(("Decision", "Expansion", "ModelPartition", "Plan"), "planning"),
     **dict.fromkeys(("decide", "expand", "partition_models", "plan"), "planning"),
     **dict.fromkeys(("Comparison", "Fit", "Prediction", "Profile"), "fitting"),
+    **dict.fromkeys(("CheckResult", "check", "import_runs"), "importers"),
     **dict.fromkeys(("compare", "fit", "fit_many", "profile", "simulate"), "fitting"),
 }
 

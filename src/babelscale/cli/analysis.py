@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from babelscale.cli.options import Json, Metric, Seed, Table, bar, codes_of, dumps, metric_of, numbers, show
+from babelscale.cli.options import Json, Metric, Seed, Table, bar, codes_of, dumps, metric_of, numbers, read_runs, show
 
 
 def fit(
@@ -54,9 +54,8 @@ def fit(
         several fits as measured against predicted losses.
     """
     from babelscale import fitting, laws
-    from babelscale.runs import Runs
 
-    table = Runs.read(runs)
+    table = read_runs(runs)
     how: dict[str, Any] = {
         "metric": metric_of(metric),
         "objective": objective,
@@ -124,9 +123,8 @@ def profile(
         Draw the profile to this file: .html, .svg, .png, .pdf or .json.
     """
     from babelscale import fitting, laws
-    from babelscale.runs import Runs
 
-    table = Runs.read(runs)
+    table = read_runs(runs)
     form = laws.by_name(law, table.target(target), table)
     found = fitting.profile(
         form, table, parameter, metric=metric_of(metric), resamples=resamples, seed=seed, progress=bar()
@@ -174,13 +172,12 @@ def compare(
         Deviation of log losses that the fits minimise.
     """
     from babelscale import fitting
-    from babelscale.runs import Runs
 
     windows: list[Any] = [] if expanding == "none" else codes_of(expanding) or []
     chosen: list[Any] | None = codes_of(axes)
     found = fitting.compare(
         codes_of(laws) or [],
-        Runs.read(runs),
+        read_runs(runs),
         targets=codes_of(targets),
         axes=chosen,
         expanding=windows,

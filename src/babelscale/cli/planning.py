@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from babelscale.cli.options import Json, read_options, show, takes_options
+from babelscale.cli.options import Json, read_options, read_runs, show, takes_options
 from babelscale.errors import InputError
 from babelscale.planning.request import (
     CheckpointDecisionRequest,
@@ -84,7 +84,6 @@ def _laws(
 
 def _fits(sources: tuple[Path, ...], law: str, codes: Sequence[str] | None) -> "list[Fit]":
     from babelscale import fitting, laws
-    from babelscale.runs import Runs
 
     fits = []
     for source in sources:
@@ -92,7 +91,7 @@ def _fits(sources: tuple[Path, ...], law: str, codes: Sequence[str] | None) -> "
         if saved:
             fits += [fitting.Fit.load(path) for path in saved]
             continue
-        runs = Runs.read(source)
+        runs = read_runs(source)
         targets = [code for code in runs.targets if codes is None or code in codes]
         if not targets:
             raise InputError(
@@ -171,10 +170,9 @@ def decide(
     """
     from babelscale.fitting import Fit
     from babelscale.planning.decision import solve_decision
-    from babelscale.runs import Runs
 
     request = read_options(CheckpointDecisionRequest, options)
-    sources = {"runs": Runs.read(runs) if runs else None, "fit": Fit.load(fit) if fit else None}
+    sources = {"runs": read_runs(runs) if runs else None, "fit": Fit.load(fit) if fit else None}
     show(solve_decision(request, **sources), json, save)
 
 

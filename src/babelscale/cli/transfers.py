@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from babelscale.cli.options import Corpus, Json, Name, Out, Published, Seed, bar, codes_of, dumps, show
+from babelscale.cli.options import Corpus, Json, Name, Out, Published, Seed, bar, codes_of, dumps, read_runs, show
 from babelscale.cli.studies import created
 
 Picture = Literal["matrix", "sources", "asymmetry", "along"]
@@ -76,6 +76,8 @@ def transfer(
     from babelscale.reporting.report import transfer_report
     from babelscale.transfer import Relations
 
+    if runs is not None and runs.is_dir():
+        read_runs(runs)
     found = transfer_report.transfer_report(
         runs,
         published=published,

@@ -28,12 +28,13 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
     """
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+            database.text_factory = lambda raw: raw.decode("utf-8", "replace")
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if {"runs", "params", "metrics"} <= tables:
                 return _mlflow(database), []
             if "metrics" in tables and "run_name" in _columns(database, "metrics"):
                 return _trackio(database, tables, path), []
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})", hint="is the file whole?") from None
     raise InputError(f"{path}: holds tables {', '.join(sorted(tables))}", hint="name a database of MLflow or Trackio")
 
@@ -49,29 +50,35 @@ def _mlflow(database: sqlite3.Connection) -> list[LoggedRun]:
         "SELECT run_uuid, name, status FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time, run_uuid"
     )
     for uuid, name, status in rows:
-        named = name or uuid
-        runs[uuid] = LoggedRun(named if named not in seen else f"{named} ({uuid})", state=_STATES.get(status, ""))
+        named = str(name or uuid)
+        runs[uuid] = LoggedRun(named if named not in seen else f"{named} ({uuid})", state=_STATES.get(str(status), ""))
         seen.add(named)
     for uuid, key, value in database.execute("SELECT run_uuid, key, value FROM params"):
         if uuid in runs:
-            runs[uuid].config[key] = value
+            runs[uuid].config[str(key)] = value
     steps = database.execute("SELECT run_uuid, key, value, step, is_nan FROM metrics ORDER BY step, timestamp")
     for uuid, key, value, step, is_nan in steps:
         if uuid in runs:
-            runs[uuid].log(int(step), {key: math.nan if is_nan else value})
+            runs[uuid].log(_step(step), {str(key): math.nan if is_nan else value})
     return list(runs.values())
 
 
 def _trackio(database: sqlite3.Connection, tables: set[str], path: Path) -> list[LoggedRun]:
     runs: dict[str, LoggedRun] = {}
     for name, step, text in database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id"):
-        runs.setdefault(name, LoggedRun(name)).log(int(step), flatten(_object(text, path)))
+        runs.setdefault(str(name), LoggedRun(str(name))).log(_step(step), flatten(_object(text, path)))
     if "configs" in tables:
         for name, text in database.execute("SELECT run_name, config FROM configs"):
-            runs.setdefault(name, LoggedRun(name)).config |= {
+            runs.setdefault(str(name), LoggedRun(str(name))).config |= {
                 key: value for key, value in flatten(_object(text, path)).items() if not key.startswith("_")
             }
     return list(runs.values())
+
+
+def _step(value: object) -> int:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"a metric has the step {value!r}", hint="is the database whole?")
+    return int(value)
 
 
 def _object(text: str, path: Path) -> dict[str, object]:

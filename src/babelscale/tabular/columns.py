@@ -28,7 +28,7 @@ FIELDS: dict[str, tuple[Kind, str]] = {
     "share": ("number", "proportion ratio mixtureweight samplingshare"),
     "unique_tokens": ("count", "unique u uniquetoks availabletokens tokensavailable"),
     "epochs": ("number", ""),
-    "loss": ("number", "finalloss valloss validationloss evalloss testloss celoss evalvalidationloss"),
+    "loss": ("number", "finalloss valloss validationloss evalloss testloss celoss evalvalidationloss evallmloss"),
     "bits_per_byte": ("number", "bpb evalbpb valbpb"),
     "bytes_per_token": ("number", ""),
     "nats": ("number", ""),

@@ -308,15 +308,18 @@ def _check_one_row(cells: RawTable, flat: pl.DataFrame) -> None:
 
 
 def _without_unfinished(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
+    """Runs that crashed count as far as they came: their losses are not under a decayed learning rate."""
     if "state" not in flat.columns:
         return flat
-    unfinished = flat.filter(pl.col("state").str.to_lowercase().is_in(_UNFINISHED))
+    flat = flat.with_columns(unfinished=pl.col("state").fill_null("finished").str.to_lowercase().is_in(_UNFINISHED))
+    loss = next(name for name in ("loss", "bits_per_byte", "nats") if name in flat.columns)
+    unfinished = flat.filter("unfinished")
     if unfinished.height:
+        lost = unfinished.filter(pl.col(loss).is_null())["run"].n_unique()
         names = ", ".join(unfinished["run"].unique(maintain_order=True)[:5])
-        cells.notice(
-            "warning", "unfinished", f"{unfinished['run'].n_unique()} runs did not finish and are left out: {names}"
-        )
-    return flat.filter(~pl.col("state").fill_null("finished").str.to_lowercase().is_in(_UNFINISHED))
+        text = f"{unfinished['run'].n_unique()} runs did not finish ({names}); their losses count as stable"
+        cells.notice("warning", "unfinished", f"{text}, and {lost} of them have none" if lost else text)
+    return flat.filter(~pl.col("unfinished") | pl.col(loss).is_not_null())
 
 
 # ------------------------------------------------------------------------------------------------------------- tokens
@@ -468,8 +471,10 @@ def _with_states(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     if "lr_state" in flat.columns:
         return flat.with_columns(pl.col("lr_state").fill_null("decayed"))
     last = pl.col("step") == pl.col("step").max().over("run")
+    if "unfinished" in flat.columns:
+        last &= ~pl.col("unfinished")
     flat = flat.with_columns(lr_state=pl.when(last).then(pl.lit("decayed")).otherwise(pl.lit("stable")))
-    earlier = flat.filter(lr_state="stable").height
+    earlier = flat.filter(pl.col("step") < pl.col("step").max().over("run")).height
     if earlier:
         cells.notice(
             "warning", "lr-state", f"nothing says whether the learning rate had decayed at {earlier} losses before the "
