@@ -59,6 +59,16 @@ class Option:
     example: str | None
     siblings: tuple["Option", ...] = ()
 
+    @property
+    def number(self) -> bool:
+        """Whether one number is taken."""
+        return required_type(self.type) in (int, float)
+
+    @property
+    def switch(self) -> bool:
+        """Whether yes or no is taken."""
+        return self.type is bool
+
     def help_with(self, label: Callable[["Option"], str]) -> str:
         """The help, with other options of the request named as the caller names them."""
         return functools.reduce(

@@ -10,7 +10,7 @@ from tests.web.test_app import ask, patiently
 
 from babelscale.fitting import Fit, fit
 from babelscale.laws import AdaptiveTransfer, Multilinguality
-from babelscale.planning import ModelPartition, decide, expand, partition_models, rank_candidates
+from babelscale.planning import ModelPartition, decide, expand, partition_models, rank_candidates, solve_partition
 from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.runs import Runs
 from babelscale.web import create_app
@@ -43,13 +43,13 @@ def test_the_old_address_still_works(app) -> None:
 
 
 def test_saved_fits_are_asked_about_by_their_content(tmp_path: Path, runs: Runs, monkeypatch) -> None:
-    def slowly(fits: list[Fit], **given: object) -> ModelPartition:
+    def slowly(*given: object) -> ModelPartition:
         worked.append(1)
         time.sleep(0.5)
-        return partition_models(fits, **given)  # pyright: ignore[reportArgumentType]
+        return solve_partition(*given)  # pyright: ignore[reportArgumentType]
 
     worked: list[int] = []
-    monkeypatch.setattr(adding_languages, "partition_models", slowly)
+    monkeypatch.setattr(adding_languages, "solve_partition", slowly)
     for target in ("sv", "da"):
         fit(AdaptiveTransfer(target, ["sw"]), runs, resamples=20).save(tmp_path / f"{target}.json")
     app = create_app(tmp_path)

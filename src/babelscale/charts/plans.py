@@ -227,7 +227,7 @@ def decision(decision: "Decision") -> alt.TopLevelMixin:
         x=alt.X("tokens:Q", scale=scale, axis=axis), tooltip=["name:N", alt.Tooltip("tokens:Q", format=".3s")]
     )
     title = f"{decision.headline[0].upper()}{decision.headline[1:]}"
-    told = "; ".join(f"{row['name']} {style.human(row['tokens'])}" for row in data)
+    told = "; ".join(f"{row['name']} {count(row['tokens'])}" for row in data)
     return style.finish(
         alt.layer(bars, points).properties(width=520, height=alt.Step(30)), title, f"{title}. Tokens: {told}."
     )

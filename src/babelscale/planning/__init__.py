@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from babelscale.planning.baselines import Baseline
-    from babelscale.planning.decision import Checkpoint, Decision, decide
+    from babelscale.planning.decision import Checkpoint, Decision, decide, solve_decision
     from babelscale.planning.design import training_design
     from babelscale.planning.expansion import CandidateLanguage, Expansion, expand, rank_candidates
     from babelscale.planning.optimiser.certificate import Certificate
-    from babelscale.planning.partition import ModelPartition, partition_models
+    from babelscale.planning.partition import ModelPartition, partition_models, solve_partition
     from babelscale.planning.planner import plan, solve_plan
     from babelscale.planning.request import PlanRequest
     from babelscale.planning.result import Expected, Plan
@@ -33,6 +33,8 @@ _MODULES = {
     "partition_models": "partition",
     "plan": "planner",
     "rank_candidates": "expansion",
+    "solve_decision": "decision",
+    "solve_partition": "partition",
     "solve_plan": "planner",
     "training_design": "design",
 }

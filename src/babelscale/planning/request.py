@@ -27,7 +27,8 @@ Objective = Literal["mean", "worst", "regret"]
 Robust = Literal["mean", "cvar"]
 Split = Literal["pairs", "hub"]
 Bounds = tuple[float, float]
-LANGUAGES, BUDGET, OBJECTIVE, BOUNDS, DETAILS = "Languages", "Budget", "Objective", "Bounds", "Details"
+LANGUAGES, BUDGET, CHECKPOINT = "Languages", "Budget", "Checkpoint"
+OBJECTIVE, BOUNDS, DETAILS = "Objective", "Bounds", "Details"
 _EACH = "one number for every language, or numbers by language such as sw=4,yo=10"
 
 
@@ -287,6 +288,7 @@ class CheckpointOptions(RequestModel):
         Positive | None,
         option(
             "Parameters of the checkpoint; the published figures cover the study's own checkpoint only.",
+            CHECKPOINT,
             label="Parameters of the checkpoint",
             example="1e9",
         ),
@@ -295,6 +297,7 @@ class CheckpointOptions(RequestModel):
         ByName | None,
         option(
             "Tokens of each language that the checkpoint was trained on, such as sw=1e9,en=1e11.",
+            CHECKPOINT,
             label="Its tokens by language",
         ),
     ] = None
@@ -370,12 +373,14 @@ def _count_or_codes(value: Any) -> Any:
     return codes
 
 
+Counted = Annotated[int | Sequence[str], BeforeValidator(_count_or_codes)]
+
+
 class ExpansionRequest(RequestModel):
     """The options of an expansion to more languages at equal loss."""
 
     languages: Annotated[
-        int | Sequence[str],
-        BeforeValidator(_count_or_codes),
+        Counted,
         option(
             "Number of languages now, or their codes, for which the order of additions is then given as well.",
             flag="from",

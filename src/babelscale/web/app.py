@@ -114,14 +114,15 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def _view(page: Page, state: AppState) -> Route:
-    def show(request: Request) -> Response:
-        text = _TEMPLATES.get_template(page.template).render(
-            page=page, pages=PAGES, release=assets.release(), sources=state.sources, state=state
-        )
-        return HTMLResponse(text)
+def page_text(page: Page, state: AppState) -> str:
+    """The HTML of a page, with the controls that its query declares."""
+    return _TEMPLATES.get_template(page.template).render(
+        page=page, form=page.query.form(), pages=PAGES, release=assets.release(), sources=state.sources, state=state
+    )
 
-    return Route(f"/{page.name}", show)
+
+def _view(page: Page, state: AppState) -> Route:
+    return Route(f"/{page.name}", lambda request: HTMLResponse(page_text(page, state)))
 
 
 def _description() -> Route:

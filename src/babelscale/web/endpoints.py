@@ -92,6 +92,7 @@ class Page:
     title: str
     description: str
     endpoints: Sequence[Endpoint]
+    query: type[Query] = Query  # its options are the controls of the page's form
 
     @property
     def template(self) -> str:
@@ -129,14 +130,14 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "parameters": [
             {
-                "name": name,
+                "name": each.flag,
                 "in": "query",
-                "required": field.is_required(),
-                "description": field.description or "",
+                "required": each.required,
+                "description": each.help_with(lambda other: other.flag),
                 "schema": {"type": "string"},
-                **({"example": field.examples[0]} if field.examples else {}),
+                **({"example": each.example} if each.example else {}),
             }
-            for name, field in endpoint.question.model_fields.items()
+            for each in endpoint.question.parameters()
         ],
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": {"type": "object"}}}},

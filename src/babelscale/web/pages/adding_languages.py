@@ -1,24 +1,27 @@
 """The page Adding languages: what more languages cost, which to add first, and the design that checks it."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from starlette.responses import Response
 
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.options import option
 from babelscale.planning import (
     CandidateLanguage,
     Checkpoint,
     Decision,
     Expansion,
     ModelPartition,
-    decide,
     expand,
-    partition_models,
     rank_candidates,
+    solve_decision,
+    solve_partition,
 )
+from babelscale.planning.request import CheckpointDecisionRequest, Counted, ExpansionRequest, PartitionRequest
 from babelscale.published.transfer import ROUNDING, transfer_matrix
 from babelscale.reporting.report import adding_languages
 from babelscale.reporting.report.document import Section
@@ -26,27 +29,32 @@ from babelscale.transfer import TransferMatrix
 from babelscale.web.app_state import PUBLISHED, SERVED, AppState
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages.transfer import TransferQuery, report_of
-from babelscale.web.query import Bound, ByLanguage, Codes, Positive, Query
+from babelscale.web.query import Query
 from babelscale.web.sections import sections
 
 # More languages than there are corpora of; and what the curve of multipliers is drawn at.
 MOST_LANGUAGES, _POINTS = 5000, 17
-_MOST_MODELS, _MOST_CODES = 12, 60
+_MOST_MODELS, _MOST_CODES, _MOST_DRAWS = 12, 60, 400
 # Of the smaller model of a design, where no tokens are given.
 _TOKENS_A_PARAMETER = 20.0
 
 
-class ExpandQuery(Query):
-    """What `babelscale.expand` takes, and where its law comes from."""
+class ExpandQuery(Query, ExpansionRequest):
+    """The options of an expansion, and where its law and its transfer scores come from."""
 
-    languages: Annotated[str, Field(description="how many there are, or which: 4, or sw,en", examples=["4"])]
-    to: Annotated[int, Field(ge=1, le=MOST_LANGUAGES, description="how many there shall be", examples=["16"])]
-    params: Annotated[Positive | None, Field(description="N of the model to expand; goes with tokens")] = None
-    tokens: Annotated[Positive | None, Field(description="its tokens, all languages together; goes with params")] = None
+    languages: Annotated[
+        Counted, option("Number of languages now, or their codes: 4, or sw,en.", flag="languages", example="4")
+    ]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = PUBLISHED
     fitted: Annotated[str, Field(description="with runs: the target whose law is taken, as code")] = ""
     matrix: Annotated[str, Field(description="published or served: whose transfer scores rank additions")] = PUBLISHED
-    candidates: Annotated[Codes, Field(description="languages that may be added, as codes (default: all)")] = ()
+
+    @field_validator("languages", "to")
+    @classmethod
+    def _count(cls, value: int | Sequence[str]) -> int | Sequence[str]:
+        if (value if isinstance(value, int) else len(value)) > MOST_LANGUAGES:
+            raise ValueError(f"a count from 1 to {MOST_LANGUAGES}")
+        return value
 
 
 class DesignQuery(ExpandQuery):
@@ -57,52 +65,29 @@ class DesignQuery(ExpandQuery):
     seeds: Annotated[int, Field(ge=2, le=50, description="runs of each side, 2 or more")] = 4
 
 
-class ModularQuery(Query):
-    """What `babelscale.partition_models` takes."""
+class ModularQuery(Query, PartitionRequest):
+    """The options of a partition, and where its laws come from."""
 
-    languages: Annotated[
-        Codes,
-        Field(
-            description="codes with commas between them", min_length=2, max_length=_MOST_CODES, examples=["sw,hi,en"]
-        ),
-    ]
-    compute: Annotated[Positive, Field(description="FLOPs of all models together", examples=["1e21"])]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
-    weights: Annotated[ByLanguage | None, Field(description="how much each loss matters, such as sw=2,yo=1")] = None
-    unique: Annotated[ByLanguage | None, Field(description="unique tokens by language, such as sw=7.7e8")] = None
-    models: Annotated[int | None, Field(ge=2, le=_MOST_MODELS, description="how many models")] = None
-    memory: Annotated[Bound | Literal["same"] | None, Field(description="bytes when served, or same")] = None
-    pivot: Annotated[str, Field(description="the language of a translation-style split, as code")] = ""
-    split: Annotated[Literal["pairs", "hub"] | None, Field(description="pairs or hub; goes with pivot")] = None
-    draws: Annotated[int, Field(ge=0, le=400, description="draws of the laws, 0 to 400")] = 200
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if len(self.languages or ()) < 2:
+            raise InputError("languages: two or more are needed", hint="such as sw,hi,en")
+        for name, value, most in (
+            ("languages", len(self.languages or ()), _MOST_CODES),
+            ("models", self.models or 0, _MOST_MODELS),
+            ("draws", self.draws, _MOST_DRAWS),
+        ):
+            if value > most:
+                raise InputError(f"{name}: {value}", hint=f"at most {most}")
+        return self
 
 
-class DecideQuery(Query):
-    """What `babelscale.decide` takes."""
+class DecideQuery(Query, CheckpointDecisionRequest):
+    """The options of a decision, and where its laws come from."""
 
-    params: Annotated[Positive | None, Field(description="parameters (N), such as 2e9", examples=["2e9"])] = None
-    tokens: Annotated[Positive | None, Field(description="new training tokens, or give compute")] = None
-    compute: Annotated[Positive | None, Field(description="the same budget in FLOPs", examples=["1e21"])] = None
-    language: Annotated[str, Field(description="code of the language")] = ""
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
-    checkpoint_params: Annotated[Positive | None, Field(description="parameters of a checkpoint of your own")] = None
-    checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
-    charge: Annotated[bool, Field(description="true or false: starting over may spend its compute too")] = False
-    mixture: Annotated[ByLanguage | None, Field(description="shares of the new tokens, such as sw=9,en=1")] = None
-
-
-def _have(query: ExpandQuery) -> tuple[int, list[str]]:
-    """How many languages there are, and which where they are named."""
-    text = query.languages
-    if text.lstrip("+-").isdigit():
-        count = int(text)
-        if not 1 <= count <= MOST_LANGUAGES:
-            raise InputError(f"languages: {text}", hint=f"a count from 1 to {MOST_LANGUAGES}, or codes such as sw,en")
-        return count, []
-    codes = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not codes:
-        raise InputError(f"languages: {text!r}", hint="a count such as 4, or codes such as sw,en")
-    return len(codes), codes
 
 
 def _law(state: AppState, query: ExpandQuery) -> tuple[Fit | None, int | None]:
@@ -132,12 +117,12 @@ def _first(state: AppState, query: ExpandQuery, codes: list[str]) -> tuple[Candi
     else:
         scores = report_of(state, TransferQuery(source=query.matrix)).matrix
     rounding = ROUNDING if query.matrix == PUBLISHED else 0.0
-    return rank_candidates(scores, codes, list(query.candidates) or None, rounding=rounding)
+    return rank_candidates(scores, codes, query.candidates, rounding=rounding)
 
 
 def expansion_of(state: AppState, query: ExpandQuery) -> Expansion:
     """The expansion of a question."""
-    count, codes = _have(query)
+    count, codes = query.count, list(query.codes)
     fit, _ = _law(state, query)
     first = _first(state, query, codes)
     return expand(count, query.to, params=query.params, tokens=query.tokens, fit=fit, first=first)
@@ -148,7 +133,7 @@ def _expand(state: AppState, query: ExpandQuery) -> dict[str, Any]:
 
 
 def _view(state: AppState, query: ExpandQuery) -> dict[str, Any]:
-    count, codes = _have(query)
+    count, codes = query.count, list(query.codes)
     fit, most = _law(state, query)
     given: dict[str, Any] = {"params": query.params, "tokens": query.tokens, "fit": fit}
     ends = [adding_languages.frontier_to(count, to, **given) for to in _ends(count, query.to)]
@@ -193,7 +178,7 @@ def _design(state: AppState, query: DesignQuery) -> Response:
         design = load(query.design)
     else:
         raise InputError(f"design: {query.design!r}", hint=f"known: {', '.join(known)}")
-    count, codes = _have(query)
+    count, codes = query.count, list(query.codes)
     before = codes or list(design.languages[:count])
     ranked = [one.language for one in _first(state, query, codes)] if codes else []
     more = [code for code in (*ranked, *design.languages) if code in design.languages and code not in before]
@@ -213,26 +198,13 @@ def _design(state: AppState, query: DesignQuery) -> Response:
 
 
 def modular_of(state: AppState, query: ModularQuery) -> ModelPartition:
-    """One model or several, for a question."""
-    if isinstance(query.memory, dict):
-        raise InputError("memory: numbers by language", hint="bytes of all models together, or same")
-    given: dict[str, Any] = {
-        "compute": query.compute,
-        "languages": query.languages,
-        "weights": query.weights,
-        "draws": query.draws,
-        "unique_tokens": query.unique,
-        "models": query.models,
-        "memory": True if query.memory == "same" else query.memory,
-        "pivot": query.pivot or None,
-        "split": query.split,
-    }
+    """One model or several, for a query."""
     source = query.source or state.default_source
     if source == PUBLISHED:
-        return partition_models(**given, published=True)
-    fits = state.fits(source, query.languages)
+        return solve_partition(None, None, query.model_copy(update={"published": True}))
+    fits = state.fits(source, query.languages or ())
     key = " ".join([query.key, *(fit.fingerprint for fit in fits)])
-    return state.jobs.result(key, lambda progress: partition_models(fits, **given))
+    return state.jobs.result(key, lambda progress: solve_partition(fits, None, query))
 
 
 def _modular(state: AppState, query: ModularQuery) -> dict[str, Any]:
@@ -240,26 +212,15 @@ def _modular(state: AppState, query: ModularQuery) -> dict[str, Any]:
 
 
 def decision_of(state: AppState, query: DecideQuery) -> Decision:
-    """Pretrain or finetune, for a question: by runs, by the law of a checkpoint, or by the printed crossover."""
-    given: dict[str, Any] = {
-        "tokens": query.tokens,
-        "compute": query.compute,
-        "language": query.language or None,
-        "charge": query.charge,
-    }
+    """Pretrain or finetune, for a query: by runs, by the law of a checkpoint, or by the published crossover."""
     source = query.source or state.default_source
-    seen, size = query.checkpoint_tokens, query.checkpoint_params
-    if (seen is None) != (size is None):
-        raise InputError("checkpoint_params, checkpoint_tokens: one of them alone", hint="give both or neither")
-    checkpoint = Checkpoint(size, seen) if seen is not None and size is not None else None
     if source == PUBLISHED:
-        return decide(query.params, **given, checkpoint=checkpoint, mixture=query.mixture)
-    if checkpoint is not None:
+        return solve_decision(query)
+    if Checkpoint.of(query) is not None:
         fits = state.fits(source, [query.language] if query.language else ())
-        return decide(query.params, **given, fit=fits[0], checkpoint=checkpoint, mixture=query.mixture)
+        return solve_decision(query, fit=fits[0])
     runs = state.runs(source)
-    key = f"{query.key} {runs.hash}"
-    return state.jobs.result(key, lambda progress: decide(query.params, **given, runs=runs))
+    return state.jobs.result(f"{query.key} {runs.hash}", lambda progress: solve_decision(query, runs))
 
 
 def _decide(state: AppState, query: DecideQuery) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from babelscale import fitting, laws
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Comparison, Fit, Profile
+from babelscale.options import Codes, Positive
 from babelscale.reporting.report import law_sections
 from babelscale.reporting.report.document import Section
 from babelscale.runs import Axis, Metric, Runs
@@ -17,7 +18,7 @@ from babelscale.web.app_state import PUBLISHED, SERVED, AppState, file_stamp
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.job_queue import Progress, QueueFull
 from babelscale.web.pages import laws_sections
-from babelscale.web.query import Codes, Positive, Query
+from babelscale.web.query import Query
 from babelscale.web.sections import sections
 
 MOST_TARGETS, MOST_LAWS, MOST_RESAMPLES = 6, len(laws.LAWS), 1000

@@ -1,20 +1,22 @@
 """The page Plan: size and mixture for a budget, as the controls move; from scratch or from a checkpoint."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from starlette.responses import Response
 
 from babelscale.charts import style
 from babelscale.errors import InputError
 from babelscale.formatting import count, flops, interval, number
-from babelscale.planning import Checkpoint, Decision, Plan, decide, design, plan
+from babelscale.planning import Checkpoint, Decision, Plan, decide, design, solve_plan
+from babelscale.planning.request import CheckpointOptions, PlanRequest
 from babelscale.reporting.report.document import Section, Table
 from babelscale.reporting.report.findings import plan_section
 from babelscale.reporting.report.study_analysis import BUDGET
 from babelscale.web.app_state import PUBLISHED, AppState
 from babelscale.web.endpoints import Endpoint, Page
-from babelscale.web.query import Bound, ByLanguage, Codes, NotNegative, Positive, Query, Sizes
+from babelscale.web.query import Query
 from babelscale.web.sections import sections
 
 # A plan over more languages than any study has trained on says nothing, and would keep the machine busy.
@@ -22,57 +24,31 @@ MOST_LANGUAGES, MOST_DRAWS = 420, 400
 # Laws whose crossover is told one by one.
 _MOST_CROSSOVERS = 12
 
-_BOUND = "a number for every language, or by language as sw=1e9,yo=1e8"
 
+class PlanQuery(Query, PlanRequest):
+    """The options of a plan, and where its laws come from."""
 
-class PlanQuery(Query):
-    """What `babelscale.plan` takes, and where its laws come from."""
-
-    languages: Annotated[
-        Codes,
-        Field(
-            description="codes with commas between them, such as sw,yo,ha",
-            min_length=1,
-            max_length=MOST_LANGUAGES,
-            examples=["sw,yo,ha"],
-        ),
-    ]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
-    compute: Annotated[Positive | None, Field(description="FLOPs, such as 1e21", examples=["1e21"])] = None
-    params: Annotated[Positive | None, Field(description="parameters (N), such as 2e9")] = None
-    tokens: Annotated[Positive | None, Field(description="tokens in all (D), such as 1e11")] = None
-    loss: Annotated[Positive | None, Field(description="the objective to reach, such as 0.95")] = None
-    helpers: Annotated[Codes, Field(description="with published figures: languages that may help, as codes")] = ()
-    weights: Annotated[ByLanguage | None, Field(description="how much each loss matters, such as sw=2,yo=1")] = None
-    unique: Annotated[ByLanguage | None, Field(description="unique tokens by language, such as sw=7.7e8")] = None
-    objective: Annotated[Literal["mean", "worst", "regret"], Field(description="mean, worst or regret")] = "mean"
-    robust: Annotated[Literal["mean", "cvar"] | None, Field(description="mean or cvar over draws of the laws")] = None
-    min_tokens: Annotated[Bound | None, Field(description=_BOUND)] = None
-    max_tokens: Annotated[Bound | None, Field(description=_BOUND)] = None
-    max_epochs: Annotated[Bound | None, Field(description=_BOUND)] = None
-    min_share: Annotated[Bound | None, Field(description=_BOUND)] = None
-    max_share: Annotated[Bound | None, Field(description=_BOUND)] = None
-    inference_tokens: Annotated[NotNegative, Field(description="tokens that will be served, 2 N FLOPs each")] = 0.0
-    memory: Annotated[Positive | None, Field(description="bytes that the model may fill in training")] = None
-    ladder: Annotated[Sizes | None, Field(description="atlas, or sizes such as 1e8,3e8,1e9")] = None
-    draws: Annotated[int, Field(ge=0, le=MOST_DRAWS, description=f"draws of the laws, 0 to {MOST_DRAWS}")] = 200
-    baselines: Annotated[bool, Field(description="true or false: compare with simpler mixtures")] = True
+
+    @field_validator("languages")
+    @classmethod
+    def _languages(cls, value: Sequence[str] | None) -> Sequence[str] | None:
+        if value and len(value) > MOST_LANGUAGES:
+            raise ValueError(f"at most {MOST_LANGUAGES} languages")
+        return value
+
+    @field_validator("draws")
+    @classmethod
+    def _draws(cls, value: int) -> int:
+        if value > MOST_DRAWS:
+            raise ValueError(f"at most {MOST_DRAWS} draws")
+        return value
 
 
-class PlanPageQuery(PlanQuery):
-    """A plan, and a checkpoint to go on from; the languages and the budget of served laws may be left out."""
+class PlanPageQuery(PlanQuery, CheckpointOptions):
+    """A plan, and a checkpoint to go on from; the languages and the budget of served laws may be omitted."""
 
-    languages: Annotated[
-        Codes,
-        Field(
-            description="codes such as sw,yo,ha (default: every language with a law of its own)",
-            max_length=MOST_LANGUAGES,
-            examples=["sw,yo,ha"],
-        ),
-    ] = ()
     start: Annotated[Literal["scratch", "checkpoint"], Field(description="scratch or checkpoint")] = "scratch"
-    checkpoint_params: Annotated[Positive | None, Field(description="parameters of the checkpoint, such as 1e9")] = None
-    checkpoint_tokens: Annotated[ByLanguage | None, Field(description="its tokens by language: sw=1e9,en=1e11")] = None
 
 
 class ConfigurationQuery(PlanQuery):
@@ -82,37 +58,13 @@ class ConfigurationQuery(PlanQuery):
 
 
 def plan_of(state: AppState, query: PlanQuery) -> Plan:
-    """The plan of a question."""
-    given: dict[str, Any] = {
-        name: getattr(query, name)
-        for name in (
-            "compute",
-            "params",
-            "tokens",
-            "loss",
-            "languages",
-            "weights",
-            "objective",
-            "robust",
-            "min_tokens",
-            "max_tokens",
-            "max_epochs",
-            "min_share",
-            "max_share",
-            "inference_tokens",
-            "memory",
-            "draws",
-            "baselines",
-        )
-    }
-    given["unique_tokens"] = query.unique
-    given["ladder"] = True if query.ladder == "atlas" else query.ladder or False
+    """The plan of a query."""
     source = query.source or state.default_source
     if source == PUBLISHED:
-        return plan(**given, published=True, helpers=query.helpers)
-    if query.helpers:
-        given["languages"] = tuple(dict.fromkeys((*query.languages, *query.helpers)))
-    return plan(state.fits(source, query.languages), **given)
+        return solve_plan(None, query.model_copy(update={"published": True}))
+    languages = tuple(dict.fromkeys((*(query.languages or ()), *(query.helpers or ()))))
+    request = query.model_copy(update={"languages": languages or None, "helpers": None})
+    return solve_plan(state.fits(source, query.languages or ()), request)
 
 
 def _plan(state: AppState, query: PlanQuery) -> dict[str, Any]:
@@ -144,7 +96,7 @@ def _filled(state: AppState, query: PlanPageQuery) -> dict[str, Any]:
             raise InputError("languages: none given", hint="choose at least one, such as sw")
         return {}
     filled: dict[str, Any] = {}
-    fits = state.fits(query.source or state.default_source, query.languages)
+    fits = state.fits(query.source or state.default_source, query.languages or ())
     if not query.languages:
         filled["languages"] = tuple(fit.target or "und" for fit in fits)
     if query.compute is None and query.params is None and query.tokens is None and query.loss is None:
@@ -167,7 +119,7 @@ def _continued(state: AppState, query: PlanPageQuery, made: Plan) -> Section:
                 hint="such as 1e9 parameters, and sw=1e9,en=1e11",
             )
         checkpoint = Checkpoint(query.checkpoint_params, query.checkpoint_tokens)
-        fits = state.fits(source, query.languages)[:_MOST_CROSSOVERS]
+        fits = state.fits(source, query.languages or ())[:_MOST_CROSSOVERS]
         found = [decide(made.params, compute=made.compute, fit=fit, checkpoint=checkpoint) for fit in fits]
         said = f"A checkpoint of {count(checkpoint.params)} parameters, continued on each language alone."
     rows = [_crossover(each) for each in found]
@@ -211,4 +163,5 @@ PAGE = Page(
         ),
         Endpoint("/view/plan", PlanPageQuery, _view, "What the page Plan shows.", heavy=True),
     ),
+    PlanPageQuery,
 )

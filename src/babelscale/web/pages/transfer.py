@@ -8,6 +8,7 @@ from pydantic import Field
 
 from babelscale.charts import style
 from babelscale.errors import InputError
+from babelscale.options import Codes, Number, Positive
 from babelscale.reporting.report import transfer_report, transfer_sections
 from babelscale.reporting.report.document import Section
 from babelscale.reporting.report.transfer_report import TransferReport
@@ -15,7 +16,7 @@ from babelscale.transfer import TransferMatrix
 from babelscale.web.app_state import PUBLISHED, AppState, file_stamp
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.job_queue import Progress
-from babelscale.web.query import Codes, Number, Positive, Query
+from babelscale.web.query import Query
 from babelscale.web.sections import sections
 
 # A sentence a target is read up to so many; beyond, charts and the ranking of one target say it.
