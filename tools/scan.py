@@ -16,7 +16,7 @@ UNSAFE = re.compile(
 REGISTRY = re.compile(r"(?:py)pi\.org|(?:python)hosted|registry\.(?:npm)js|deb\.(?:debian)\.|(?:extra)-index-url")
 CLASS = re.compile(r"^\s*class (\w+)")
 # Class names that are still to be told apart.
-STILL_DOUBLE = {"Part", "_Part", "Streams", "Checkpoint", "PageQuestion"}
+STILL_DOUBLE = {"Part", "Streams", "PageQuestion"}
 FORMATTED_BY_HAND = "# fmt: " + "skip"
 MOST_FORMATTED_BY_HAND = 20
 MACHINE = re.compile(r"(?<![\w.])/(?:work|farm|root)/[a-z.]")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from babelscale.corpora.store import TokenStore
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import InputError
 from babelscale.study import Study, cost, load
 from babelscale.study.design import Design, parse
 from babelscale.study.devices import DEVICES, by_name
@@ -128,7 +128,7 @@ def test_what_is_done_is_told_with_its_measured_rate(tiny_text: str, begun: Path
 def test_a_damaged_timing_names_its_file(tiny_text: str, begun: Path, tmp_path: Path):
     folder = shutil.copytree(begun, tmp_path / "study")
     next(folder.glob("finished/*/timing.json")).write_text("{")
-    with pytest.raises(StudyError, match=r"timing\.json: damaged"):
+    with pytest.raises(InputError, match=r"timing\.json: the whole file: Invalid JSON"):
         cost.estimate(parse(tiny_text, "tiny.toml"), folder=folder)
 
 

@@ -41,22 +41,31 @@ def run(tmp_path: Path, parameters: decoder.Parameters, tokenizer_folder: Path) 
     folder.mkdir(parents=True)
     name = {"run": folder.name, "step": STEPS}
     losses = {"split": "validation", "lr_state": "decayed", "nats": 2000 * np.log(2), "bytes": 1000, "tokens": 500}
+    identity = {"shape": SHAPE.identity(), "mixture": {"no": 0.75, "sw": 0.25}, "recipe": {}, "steps": STEPS, "seed": 0}
+    hashes = {"corpus": "c" * 64, "tokenizer": tokenizer.hash}
     record = {
         "run": {
             "run": folder.name,
+            "params": float(SHAPE.params),
             "tokens": 3840.0,
+            "params_non_embedding": float(SHAPE.params_non_embedding),
+            "flops": 1e9,
+            "flops_6nd": 1e9,
             "seed": 0,
+            "start": "scratch",
             "base": None,
-            "corpus": "c" * 64,
-            "tokenizer": tokenizer.hash,
+            "size": "xs",
+            "mixture": "no + sw",
+            **hashes,
         },
-        "identity": {"shape": SHAPE.identity(), "mixture": {"no": 0.75, "sw": 0.25}, "steps": STEPS},
+        "hash": "a" * 64,
+        "identity": {**identity, **hashes, "base": None},
         "recipe": {"sequence_length": 32},
         "exposure": [
             name | {"language": "no", "tokens": 2880.0, "unique_tokens": 9000.0},
             name | {"language": "sw", "tokens": 960.0, "unique_tokens": 8000.0},
         ],
-        "losses": [name | losses | {"language": code} for code in ("no", "sw")],
+        "losses": [name | losses | {"language": code, "unigram_nats": 3000.0} for code in ("no", "sw")],
     }
     (folder / "record.json").write_text(json.dumps(record))
     save(folder, STEPS, parameters)
@@ -125,5 +134,5 @@ def test_what_is_no_run_is_refused(run, tmp_path):
     with pytest.raises(InputError, match=r"record.json: no such file"):
         export(tmp_path, tmp_path / "model")
     (run / "record.json").write_text("{}")
-    with pytest.raises(InputError, match="no field exposure"):
+    with pytest.raises(InputError, match=r"record\.json: run: Field required"):
         export(run, tmp_path / "model")

@@ -7,7 +7,7 @@ token_bytes.bin         uint16 (V,): UTF-8 bytes each token stands for
 <language>.<split>.documents.bin  uint64 (documents,): where each document's first token stands
 <language>.counts.bin   uint64 (V,): how often each token stands in the training part
 
-All little endian. `building.build_store` writes one.
+All little endian. `store_builder.build_store` writes one.
 """
 
 import functools

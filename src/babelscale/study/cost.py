@@ -1,6 +1,5 @@
 """What a study would cost, before it runs; and how far it is, while it runs."""
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,14 +8,14 @@ from typing import Any
 
 from babelscale import languages as known_languages
 from babelscale.corpora.store import STORE, TokenStore
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import InputError
 from babelscale.formatting import count, duration, file_size, plural
+from babelscale.study import timing
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
 from babelscale.study.failures import failures
 from babelscale.study.spec import RunSpec, chosen, expand, trunks
 from babelscale.study.study import Study
-from babelscale.study.timing import TIMING
 from babelscale.workers import available_cpus
 
 # Parameters and both moments of the optimiser, in float32.
@@ -250,20 +249,10 @@ def _begun(folder: str | Path | None, only: Collection[str] | None) -> tuple[dic
     wanted = None if only is None else [name for name in only if name in study.groups]
     finished = {spec.name: spec for spec in study.select(wanted) if study.is_finished(spec.name)}
     # A run that branched off another took less time than its FLOPs say.
-    whole = {name: _seconds(study.finished(name) / TIMING) for name in finished if name not in study.trunks}
-    timed = {name: seconds for name, seconds in whole.items() if seconds}
+    files = {name: study.finished(name) / timing.TIMING for name in finished if name not in study.trunks}
+    timed = {name: seconds for name, file in files.items() if file.exists() and (seconds := timing.read(file).seconds)}
     rate = sum(finished[name].flops for name in timed) / sum(timed.values()) if timed else None
     return finished, rate
-
-
-def _seconds(path: Path) -> float | None:
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, ValueError) as error:
-        hint = "remove this file; the run then counts as finished, and its speed is not known"
-        raise StudyError(f"{path}: damaged ({error})", hint=hint) from None
 
 
 def spent(specs: Mapping[str, RunSpec]) -> dict[str, float]:

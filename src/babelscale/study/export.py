@@ -1,15 +1,17 @@
 """A finished run as a model that other programs load."""
 
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from babelscale.corpora.tokenizer import MODEL
 from babelscale.errors import InputError, StudyError
 from babelscale.model.shape import Shape
 from babelscale.study.record import DAMAGED_HINT, RECORD
+from babelscale.study.records import ExposurePart, RecordPart
 
 
 def export(run: str | Path, folder: str | Path, dtype: Literal["float32", "bfloat16"] = "float32") -> Path:
@@ -27,45 +29,44 @@ def export(run: str | Path, folder: str | Path, dtype: Literal["float32", "bfloa
 
     run = Path(run)
     record = _record(run)
-    shape = Shape(**record["identity"]["shape"])
+    sizes: dict[str, Any] = record.identity.shape
+    shape = Shape(**sizes)
     huggingface_config.check_exportable(shape)
-    tokenizer = _tokenizer(run, record["run"]["tokenizer"])
+    tokenizer = _tokenizer(run, record.run.tokenizer)
     languages = sorted(_shares(record))
     return huggingface.export(
-        _parameters(run, shape, record["identity"]["steps"]),
+        _parameters(run, shape, record.identity.steps),
         shape,
         folder,
         tokenizer=tokenizer,
         dtype=dtype,
-        sequence_length=record["recipe"]["sequence_length"],
+        sequence_length=int(record.recipe["sequence_length"]),
         languages=languages,
-        trained_on=_told(record),
+        trained_on=_card_text(record),
     )
 
 
-def _shares(record: dict[str, Any]) -> dict[str, float]:
-    """Shares by language: of the mixture, or of what a two-stage run saw in all."""
-    identity = record["identity"]
-    if "then" not in identity:
-        return identity["mixture"]
-    return {
-        row["language"]: row["tokens"] / record["run"]["tokens"]
-        for row in record["exposure"]
-        if row["step"] == identity["steps"]
-    }
+def _shares(record: RecordPart) -> dict[str, float]:
+    """Shares by language: of the mixture, or of all that a two-stage run saw."""
+    if record.identity.then is None:
+        return record.identity.mixture
+    return {code: row.tokens / record.run.tokens for code, row in _last_exposure(record).items()}
 
 
-def _record(run: Path) -> dict[str, Any]:
+def _last_exposure(record: RecordPart) -> dict[str, ExposurePart]:
+    return {row.language: row for row in record.exposure if row.step == record.identity.steps}
+
+
+def _record(run: Path) -> RecordPart:
     path = run / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return RecordPart.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="name a run's folder under finished/ of a study") from None
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{path}: damaged ({error})", hint=DAMAGED_HINT) from None
-    if missing := {"run", "identity", "recipe", "exposure", "losses"} - set(record):
-        raise InputError(f"{path}: no field {min(missing)}", hint="name a run's folder under finished/ of a study")
-    return record
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(f"{path}: {field}: {first['msg']}", hint=DAMAGED_HINT) from None
 
 
 def _tokenizer(run: Path, wanted: str) -> Path:
@@ -104,31 +105,28 @@ def _parameters(run: Path, shape: Shape, steps: int) -> Any:
         checkpoints.close()
 
 
-def _told(record: dict[str, Any]) -> str:
+def _card_text(record: RecordPart) -> str:
     """What the model was trained on, in Markdown."""
-    run, identity = record["run"], record["identity"]
-    last = identity["steps"]
-    seen = {row["language"]: row for row in record["exposure"] if row["step"] == last}
+    run, identity = record.run, record.identity
+    seen, shares = _last_exposure(record), _shares(record)
     bits = {
-        (row["language"], row["split"]): row["nats"] / math.log(2) / row["bytes"]
-        for row in record["losses"]
-        if row["step"] == last
+        row.language: row.nats / math.log(2) / row.bytes
+        for row in record.losses
+        if row.step == identity.steps and row.split == "validation"
     }
-    start = f"continued from {run['base']}" if run["base"] else "from scratch"
-    if "then" in identity:
-        start += f" in two stages ({run['mixture']})"
-    shares = _shares(record)
+    start = f"continued from {run.base}" if run.base else "from scratch"
+    if identity.then is not None:
+        start += f" in two stages ({run.mixture})"
     lines = [
-        f"Run {run['run']}: {run['tokens']:,.0f} tokens in {last:,} steps, {start}, seed {run['seed']}.",
+        f"Run {run.run}: {run.tokens:,.0f} tokens in {identity.steps:,} steps, {start}, seed {run.seed}.",
         "",
         "| language | share | tokens | unique tokens | bits per byte, validation |",
         "|---|---|---|---|---|",
     ]
-    for code in sorted({*seen, *(code for code, _ in bits)}):
-        row, loss = seen.get(code), bits.get((code, "validation"))
-        exposure = f"{row['tokens']:,.0f} | {row['unique_tokens']:,.0f}" if row else "0 | "
-        lines.append(
-            f"| {code} | {shares.get(code, 0.0):.4g} | {exposure} | {'' if loss is None else format(loss, '.4f')} |"
-        )
-    lines += ["", f"Corpus {run['corpus'][:12]}, tokenizer {run['tokenizer'][:12]} (hashes)."]
+    for code in sorted({*seen, *(row.language for row in record.losses if row.step == identity.steps)}):
+        row = seen.get(code)
+        exposure = f"{row.tokens:,.0f} | {row.unique_tokens:,.0f}" if row else "0 | "
+        loss = f"{bits[code]:.4f}" if code in bits else ""
+        lines.append(f"| {code} | {shares.get(code, 0.0):.4g} | {exposure} | {loss} |")
+    lines += ["", f"Corpus {run.corpus[:12]}, tokenizer {run.tokenizer[:12]} (hashes)."]
     return "\n".join(lines)

@@ -32,7 +32,9 @@ _DAMAGED_FILE_HINT = "take another copy of the file"
 _NAMED = 3
 
 
-class _Part(BaseModel):
+class StrictPart(BaseModel):
+    """A part of a record: every field has its type, and there are no others."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
@@ -50,7 +52,7 @@ Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 
 
-class Header(_Part):
+class Header(StrictPart):
     """The first line: of which study the records are, how many they are, and the SHA-256 of all lines after it."""
 
     format: Literal["babelscale run records 1"] = "babelscale run records 1"
@@ -61,7 +63,7 @@ class Header(_Part):
     sha256: Hash
 
 
-class RunPart(_Part):
+class RunPart(StrictPart):
     """The row of a run in the table of runs."""
 
     run: str
@@ -79,14 +81,14 @@ class RunPart(_Part):
     corpus: Hash
 
 
-class ThenPart(_Part):
+class ThenPart(StrictPart):
     """The second stage of a run: the step that it begins with, and its mixture."""
 
     step: Count
     mixture: dict[str, float]
 
 
-class IdentityPart(_Part):
+class IdentityPart(StrictPart):
     """What the result of a run depends on (`RunSpec.identity`)."""
 
     shape: Annotated[dict[str, int | str], _fields_of(Shape)]
@@ -101,7 +103,7 @@ class IdentityPart(_Part):
     then: ThenPart | None = None
 
 
-class ExposurePart(_Part):
+class ExposurePart(StrictPart):
     """Tokens of a language that a run has seen after a step."""
 
     run: str
@@ -111,7 +113,7 @@ class ExposurePart(_Part):
     unique_tokens: Amount
 
 
-class LossPart(_Part):
+class LossPart(StrictPart):
     """Held-out loss of a language after a step, as totals."""
 
     run: str
@@ -125,7 +127,7 @@ class LossPart(_Part):
     unigram_nats: float
 
 
-class RecordPart(_Part):
+class RecordPart(StrictPart):
     """What `study.record.write` leaves in record.json."""
 
     run: RunPart
@@ -136,7 +138,7 @@ class RecordPart(_Part):
     losses: list[LossPart]
 
 
-class Entry(_Part):
+class Entry(StrictPart):
     """One run's line."""
 
     name: str

@@ -21,7 +21,7 @@ from babelscale.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class PretrainedModel:
     """A model from outside: a folder in the Hugging Face format, and the hash of its weights."""
 
     folder: str
@@ -48,7 +48,7 @@ class RunSpec:
     seed: int
     corpus: str
     tokenizer: str
-    base: "RunSpec | Checkpoint | None" = None
+    base: "RunSpec | PretrainedModel | None" = None
     own: str | None = None
     unique_tokens: int | None = None
     then: Stage | None = None
@@ -191,11 +191,11 @@ def expand(
         each = [(size, tokens) for size in group.sizes for tokens in design.lengths(group, size)]
         for (size, tokens), seed in itertools.product(each, group.seeds):
             shape, recipe = design.shape(size), design.training_recipe(size, group)
-            base: RunSpec | Checkpoint | None = None
+            base: RunSpec | PretrainedModel | None = None
             if group.continue_from is not None:
                 base = _base(groups[group.continue_from], group, size, seed)
             elif group.checkpoint is not None:
-                base = Checkpoint(group.checkpoint, checkpoint_hash(group.checkpoint))
+                base = PretrainedModel(group.checkpoint, checkpoint_hash(group.checkpoint))
             for mixture in _mixtures(group, design, unique_tokens, tokens):
                 alone = mixture.languages[0] if group.tokenizer == "own" else None
                 text = (corpus, tokenizer) if alone is None else own(alone)

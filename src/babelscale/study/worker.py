@@ -25,7 +25,7 @@ from babelscale.corpora import TokenStore
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 from babelscale.study import record, text, timing
 from babelscale.study.disk import DiskFull, watched
-from babelscale.study.spec import Checkpoint, RunSpec
+from babelscale.study.spec import PretrainedModel, RunSpec
 from babelscale.study.study import Study
 from babelscale.training import BRANCHES, LOG, STATE
 from babelscale.training.batches import Batches
@@ -206,7 +206,7 @@ def job(study: Study, spec: RunSpec) -> Job:
     batches = text.batches(spec, store)
     own = tuple(part for part in parts if part.language in spec.measured_languages)
     base, base_step = None, None
-    if isinstance(spec.base, Checkpoint):
+    if isinstance(spec.base, PretrainedModel):
         base = Path(spec.base.folder)
     elif isinstance(spec.base, RunSpec):
         base, base_step = study.finished(spec.base.name) / STATE, spec.base.steps
