@@ -1,4 +1,4 @@
-"""Allocation: what a scaling law reads. N, and per language D (tokens seen) and U (unique tokens)."""
+"""Allocation: the input of a scaling law. N, and per language D (tokens seen) and U (unique tokens)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Allocation:
     Raises:
         InputError: N not positive and finite, a D negative or not finite, a U not positive, a covariate not finite.
 
-    Complex N and D are kept: their imaginary parts carry derivatives (see `laws.sensitivity`).
+    N and D may be complex, because imaginary parts hold derivatives (see `laws.sensitivity`).
     """
 
     params: NDArray[np.float64]

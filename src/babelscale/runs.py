@@ -1,4 +1,4 @@
-"""Runs: everything the analysis half knows of training. Allocations with measured losses, as three tidy tables."""
+"""Runs: the input of the analysis. Allocations with measured losses, as three tidy tables."""
 
 import hashlib
 import math
@@ -32,7 +32,7 @@ METRICS: dict[Metric, pl.Expr] = {
 
 @dataclass(frozen=True)
 class Observations:
-    """What a law is fitted to: n allocations and the loss measured on one target language at each.
+    """The data that a law is fitted to: n allocations and the loss of one target language at each.
 
     `run` names the run behind each observation; several checkpoints of a run share it and are resampled together.
     """

@@ -1,11 +1,11 @@
-"""The three tidy tables behind `Runs`: their columns, and the one door through which they come in and go out.
+"""The three tidy tables of `Runs`: their columns, checks, reading and writing.
 
     runs      one row a run                      run, params, tokens, ...
     exposure  one row a run, step and language   tokens seen by then, unique tokens available
     losses    one row a run, step, language and split   totals: nats, tokens, bytes, unigram nats
 
 A folder holds them as `runs`, `exposure` and `losses` with the ending .parquet or .csv. Everything is checked here,
-once; an error names the file, the row (counted as an editor would) and the field.
+once; an error names the file, the row (counted as in an editor) and the field.
 """
 
 import time
@@ -20,13 +20,13 @@ from babelscale.errors import InputError
 from babelscale.files import new_file
 from babelscale.languages import is_well_formed
 
-# How a run started (`start` of the runs table). A two-stage run started from scratch and went on with another mixture
-# from some step on. Other words are taken as kinds of checkpoint; runs that say nothing started from scratch.
+# How a run started (`start` of the runs table). A two-stage run started from scratch and continued with another mixture
+# from some step on. Other words are kinds of checkpoint; runs without a word started from scratch.
 SCRATCH, CHECKPOINT, TWO_STAGE = "scratch", "checkpoint", "two-stage"
 LRState = Literal["warmup", "stable", "decayed"]
 TABLES = ("runs", "exposure", "losses")
 Read = TypeVar("Read")
-# Stands in a folder while its tables change places one after the other.
+# A file in a folder whose tables are being replaced one after the other.
 _MOVING = ".moving"
 # Seconds between attempts to read tables that change.
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)

@@ -277,7 +277,8 @@ def test_the_noise_of_finished_runs_is_measured_where_seeds_alone_differ():
     truth = {"E": 0.5, "A": 1.0, "B": 9.0, "alpha": 0.35, "beta": 0.35}
     runs = simulate([Chinchilla("en"), Chinchilla("ru")], [truth, truth], allocation, noise=0.02, seed=1)
     names = {f"r{i:06d}": spec.name for i, spec in enumerate(specs)}
-    named = Runs.of(*(frame.with_columns(pl.col("run").replace(names)) for frame in vars(runs).values()))
+    frames = (runs.table, runs.exposure, runs.losses)
+    named = Runs.of(*(frame.with_columns(pl.col("run").replace(names)) for frame in frames))
     found = noise_of(specs, None, named, {spec.name: spec for spec in specs})
     assert found.sd == pytest.approx(0.02, rel=0.15)
     assert found.degrees == 78
