@@ -1,5 +1,6 @@
 """Covariates: further numbers of an allocation that a law may read, from the table of runs to a saved fit."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from babelscale import laws
 from babelscale.allocation import Allocation
+from babelscale.cli import main
 from babelscale.errors import InputError
 from babelscale.fitting import Fit, fit, simulate
 from babelscale.laws import Parameter, ScalingLaw, Term
@@ -120,6 +123,19 @@ def test_a_plan_holds_them() -> None:
         plan(found, compute=1e20, covariates={"width": 3})
     with pytest.raises(InputError, match="no printed law reads"):
         plan(compute=1e20, languages=["sw"], published=True, covariates={"width": 3})
+
+
+def test_the_command_takes_covariates(capsys, tmp_path) -> None:
+    law = laws.register(Vocabulary)("sw")
+    found = fit(law, simulate(law, NUMBERS, design(), noise=0.0, seed=0), resamples=4)
+    command = ["plan", str(found.save(tmp_path / "sw.json")), "--compute", "1e20", "--json"]
+    main([*command, "--covariate", "vocabulary=8000"])
+    asked = json.loads(capsys.readouterr().out)
+    assert asked == json.loads(json.dumps(plan(found, compute=1e20, covariates={"vocabulary": 8e3}).to_dict()))
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--covariate", "vocabulary=8000", "--covariate", "width=3"])
+    assert stopped.value.code == 2
+    assert "no law reads the covariate 'width'" in capsys.readouterr().err
 
 
 def test_one_value_of_all_runs_is_held_unasked() -> None:

@@ -86,7 +86,7 @@ def test_runs_with_enough_numbers_of_languages_give_a_law_of_their_own(folder: P
     assert told["params"]["value"] == pytest.approx(expand(2, 4, fit=own).params.value, rel=1e-6)
     assert told["interval"] == "90 %"
     shown = patiently(app, "/view/adding-languages", "languages=2&to=16&source=served").json()["sections"][0]
-    assert any("4 languages at most, not 16" in line for line in shown["warning"])
+    assert any("at most 4 languages, not 16" in line for line in shown["warning"])
     answer = patiently(app, "/api/expand", "languages=2&to=4&source=served&fitted=da")
     assert answer.status == 400
     assert "da" in answer.json()["error"]

@@ -140,7 +140,7 @@ class PlanRequest(PlanOptions, Constraints):
         option(
             "Covariates that the laws read, such as vocabulary=64000; the plan does not choose them (default: the "
             "value of the fitted runs, where they all have the same).",
-            LANGUAGES,
+            DETAILS,
             flag="covariate",
             repeated=True,
         ),
