@@ -136,7 +136,7 @@ def test_train_folder_stands_for_the_whole(tmp_path):
     (tmp_path / "languages.tsv").write_text("sw\tSwahili")
     assert [file.place for file in open_corpus(tmp_path).files["sw"]] == [str(tmp_path / "train" / "sw.txt")]
     write(tmp_path / "en.txt", LINES)
-    with pytest.raises(InputError, match="both in it and in its folder 'train'"):
+    with pytest.raises(InputError, match="both in the folder and in its folder 'train'"):
         open_corpus(tmp_path)
 
 
@@ -144,8 +144,8 @@ def test_train_folder_stands_for_the_whole(tmp_path):
     ("name", "data", "message"),
     [
         ("sw.txt", b"", "sw.txt: the file is empty"),
-        ("sw.txt.gz", gzip.compress(b"", mtime=0), "sw.txt.gz: no line of text"),
-        ("sw.txt", b" \n\n", "sw.txt: no line of text"),
+        ("sw.txt.gz", gzip.compress(b"", mtime=0), "sw.txt.gz: it contains no line of text"),
+        ("sw.txt", b" \n\n", "sw.txt: it contains no line of text"),
         ("sw.txt", b"good\nba\xe9d\n", r"sw.txt, line 2: byte 7 of the text \(0xe9\) is not UTF-8"),
         ("sw.txt", "sawa\n".encode("utf-16"), "sw.txt, line 1"),
         ("sw.txt", "sawa\n".encode("utf-16-le"), "line 1: a NUL byte at 1"),
@@ -158,7 +158,7 @@ def test_train_folder_stands_for_the_whole(tmp_path):
         ("sw.jsonl", b'{"text": 3}\n', "sw.jsonl, line 1: 'text' is a int"),
         ("sw.jsonl", b'{"text": "a\\ud800b"}\n', "sw.jsonl, line 1: .* surrogate"),
         ("sw.parquet", b"PAR1 not really", "sw.parquet: not a Parquet file"),
-        ("sw.txt", b"one line\n", "'sw': too small for its split"),
+        ("sw.txt", b"one line\n", "'sw': the text is too small for its split"),
     ],
 )
 def test_faults_inside_a_file(tmp_path, name, data, message):
@@ -190,8 +190,8 @@ def test_faults_in_parquet(tmp_path, columns, message):
         (["notes.md", "sw.tsv"], None, "no text in it"),
         (["swahili.txt"], None, "swahili.txt: unknown language code 'swahili'"),
         (["sw.txt", "qqqq/a.txt"], None, "qqqq: unknown language code 'qqqq'"),
-        (["sw.txt", "sw.jsonl"], None, r"'sw' stands twice \(sw.jsonl and sw.txt\)"),
-        (["sw.txt", "sw/a.txt"], None, "'sw' stands twice"),
+        (["sw.txt", "sw.jsonl"], None, r"'sw' occurs twice \(sw.jsonl and sw.txt\)"),
+        (["sw.txt", "sw/a.txt"], None, "'sw' occurs twice"),
         (["sw.txt"], ["sw", "en"], "no file for 'en'"),
         (["sw.txt"], ["zzzzz"], "unknown language code 'zzzzz'"),
     ],

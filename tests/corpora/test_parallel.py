@@ -157,8 +157,8 @@ def test_blank_lines_stay_and_line_ends_go(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"one\ntwo\n", "sw.txt: 2 lines where .*en.txt has 5"),
-        (b"", "sw.txt: no line of text"),
+        (b"one\ntwo\n", "sw.txt: it has 2 lines, but .*en.txt has 5"),
+        (b"", "sw.txt: it contains no line of text"),
         (b"a\nb\n\xff\nd\ne\n", "sw.txt, line 3: byte 4 of the text .* is not UTF-8"),
     ],
 )

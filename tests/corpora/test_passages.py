@@ -112,10 +112,10 @@ def test_same_seed_same_bytes_and_archives_are_folders(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("B0.1.1\tagain\n", "stands twice"),
-        ("no tab\n", "is no verse"),
-        ("B0\tno passage\n", "is no verse"),
-        ("B0.1.99\t \n", "is no verse"),
+        ("B0.1.1\tagain\n", "occurs twice"),
+        ("no tab\n", "is not a verse"),
+        ("B0\tno passage\n", "is not a verse"),
+        ("B0.1.99\t \n", "is not a verse"),
     ],
 )
 def test_bad_lines_are_named_with_file_and_line(tmp_path, line, message):

@@ -160,7 +160,7 @@ def test_number_agrees_with_its_unit():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"languages": ["ha"]}, "does not speak 'ha'"),
+        ({"languages": ["ha"]}, "does not have 'ha'"),
         ({"languages": ["xx-nope"]}, "unknown language code"),
         ({"languages": ["en", "en"]}, "twice"),
         ({"languages": []}, "no language"),
@@ -177,7 +177,7 @@ def test_wrong_arguments(arguments, message):
 
 def test_too_small_for_its_split():
     book = Phrasebook(["en"], bytes_per_language=200)
-    with pytest.raises(InputError, match="'en': too small for its split"):
+    with pytest.raises(InputError, match="'en': the text is too small for its split"):
         list(book.train("en"))
 
 

@@ -91,9 +91,9 @@ def test_require(store):
     store.require(["en", "sv"], train_tokens=1000, held_out_tokens=100)
     with pytest.raises(InputError, match="no 'sw'"):
         store.require(["en", "sw"])
-    with pytest.raises(InputError, match=r"'sv' holds [\d,]+ train tokens, 1,000,000,000 are needed"):
+    with pytest.raises(InputError, match=r"'sv' has [\d,]+ train tokens, but 1,000,000,000 are needed"):
         store.require(["sv"], train_tokens=10**9)
-    with pytest.raises(InputError, match=r"'sv' holds .* held_out tokens"):
+    with pytest.raises(InputError, match=r"'sv' has .* held_out tokens"):
         store.require(["sv"], held_out_tokens=10**9)
 
 

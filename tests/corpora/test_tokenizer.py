@@ -62,7 +62,7 @@ def test_awkward_lines(tokenizer, line):
 
 def test_no_line_and_a_newline(tokenizer):
     assert len(tokenizer.encode_lines([])) == 0
-    with pytest.raises(InputError, match="line 1 holds a newline"):
+    with pytest.raises(InputError, match="line 1 contains a newline"):
         tokenizer.encode_lines(["a", "b\nc"])
 
 
@@ -110,7 +110,7 @@ def test_too_few_tokens(book, tmp_path, vocabulary):
 def test_faults(book, tmp_path):
     with pytest.raises(InputError, match="no 'sw'"):
         train_tokenizer(book, ["en", "sw"], 400, tmp_path / "t")
-    with pytest.raises(InputError, match="holds no line"):
+    with pytest.raises(InputError, match="has no complete line"):
         train_tokenizer(book, ["en"], 400, tmp_path / "t", sample_bytes=5)
     with pytest.raises(InputError, match="no such file"):
         Tokenizer.load(tmp_path / "t")
@@ -160,7 +160,7 @@ def test_character_coverage(tmp_path):
     with pytest.raises(InputError, match=r"coverage of 0.999995 takes [\d,]+ tokens of the 142"):
         train_tokenizer(text, ["zh"], 400, tmp_path / "t", character_coverage=0.999995)
     for coverage in (0, 1.5, -1):
-        with pytest.raises(InputError, match="must lie above 0"):
+        with pytest.raises(InputError, match="must be above 0"):
             train_tokenizer(text, ["zh"], 400, tmp_path / "t", character_coverage=coverage)
 
 

@@ -170,7 +170,7 @@ def test_fields_that_may_be_absent_mean_the_formats_defaults(folder, parameters,
         ({"head_dim": "8"}, "head_dim is '8'"),
         ({"vocab_size": 41}, r"embed_tokens.weight has the shape \(40, 16\), config.json says \(41, 16\)"),
         ({"num_hidden_layers": 3}, r"no tensor model.layers.2.input_layernorm.weight \(9 of 29 missing\)"),
-        ({"num_hidden_layers": 1}, "no place for tensor model.layers.1.input_layernorm.weight"),
+        ({"num_hidden_layers": 1}, "does not use tensor model.layers.1.input_layernorm.weight"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is false and there is no tensor lm_head.weight"),
     ],
 )

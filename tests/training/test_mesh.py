@@ -93,7 +93,7 @@ def test_what_does_not_divide_is_refused():
         meshes.check(shape, 6, meshes.abstract_mesh(4))
     with pytest.raises(InputError, match="does not divide the model's heads, 7"):
         meshes.check(shape, 8, meshes.abstract_mesh(4, tensor=2))
-    with pytest.raises(InputError, match="devices asked for"):
+    with pytest.raises(InputError, match="devices are requested"):
         meshes.make_mesh(10_000)
 
 

@@ -77,11 +77,11 @@ class Corpus(ABC):
         self.held_out_tokens = held_out_tokens = settings.get("held_out_tokens")
         self.seed = seed = settings.get("seed", 0)
         if repeated := sorted({code for code in self.languages if self.languages.count(code) > 1}):
-            raise InputError(f"corpus {name!r}: {', '.join(repeated)} asked for twice", hint="name each language once")
+            raise InputError(f"corpus {name!r}: {', '.join(repeated)} is given twice", hint="give each language once")
         if seed < 0:
             raise InputError(f"corpus {name!r}: seed {seed} is negative", hint="give 0 or more")
         if not self.languages:
-            raise InputError(f"corpus {name!r} has no language", hint="name at least one")
+            raise InputError(f"corpus {name!r} has no language", hint="give at least one")
         if not 0 < held_out_share < 1:
             raise InputError(f"corpus {name!r}: held-out share {held_out_share} must lie between 0 and 1")
         if held_out_tokens is not None and held_out_tokens <= 0:
@@ -182,9 +182,9 @@ class Corpus(ABC):
         """Raise InputError unless both splits hold a document."""
         if not (train and held_out):
             raise InputError(
-                f"corpus {self.name!r}, language {language!r}: too small for its split ({train} training and "
-                f"{held_out} held-out documents)",
-                hint=f"give more text than now, or a held-out share above {self.held_out_share:g}",
+                f"corpus {self.name!r}, language {language!r}: the text is too small for its split ({train} "
+                f"training and {held_out} held-out documents)",
+                hint=f"give more text, or a held-out share above {self.held_out_share:g}",
             )
 
     def train(self, language: str) -> Iterator[str]:
@@ -238,7 +238,7 @@ class Corpus(ABC):
         if missing := [code for code in languages if code not in self.languages]:
             raise InputError(
                 f"corpus {self.name!r} has no {', '.join(map(repr, missing))}",
-                hint=f"it holds {', '.join(self.languages)}",
+                hint=f"it has {', '.join(self.languages)}",
             )
 
 
@@ -255,7 +255,9 @@ def _limits(
     if isinstance(bytes_per_language, Mapping):
         limits = {code: bytes_per_language[code] for code in languages if code in bytes_per_language}
         if unknown := sorted(set(bytes_per_language) - set(languages)):
-            raise InputError(f"corpus {name!r}: bytes_per_language names {', '.join(unknown)}, which it does not hold")
+            raise InputError(
+                f"corpus {name!r}: bytes_per_language names {', '.join(unknown)}, which the corpus does not have"
+            )
     else:
         limits = dict.fromkeys(languages, bytes_per_language)
     for code, limit in limits.items():

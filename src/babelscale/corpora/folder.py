@@ -44,8 +44,8 @@ class FolderCorpus(Corpus):
         if held_out is not None:
             if "held_out_share" in settings:
                 raise InputError(
-                    f"corpus {self.path}: held_out_share is given, and the folder {_VALID!r} is the held-out text",
-                    hint="leave out held_out_share, or take the folder away",
+                    f"corpus {self.path}: held_out_share is given, but the folder {_VALID!r} is the held-out text",
+                    hint="leave out held_out_share, or remove the folder",
                 )
             self.valid = _chosen(inside(self.path, _VALID), held_out, tuple(self.files))
         super().__init__(self.path, self.files, **settings)
@@ -103,8 +103,8 @@ def _find(path: str) -> tuple[str, dict[str, list[TextFile]], dict[str, list[Tex
         return path, found, None
     if any(name not in folders or name in known_languages.table() for name in found):
         raise InputError(
-            f"corpus {path}: languages both in it and in its folder {_TRAIN!r}",
-            hint=f"name {folders[_TRAIN]} or move one away",
+            f"corpus {path}: there are languages both in the folder and in its folder {_TRAIN!r}",
+            hint=f"give {folders[_TRAIN]} or move one of them away",
         )
     return folders[_TRAIN], inner, _named(folders[_VALID])[0] if _VALID in folders else None
 
@@ -115,7 +115,7 @@ def _named(folder: str) -> tuple[dict[str, list[TextFile]], dict[str, str]]:
     folders: dict[str, str] = {}
     first: dict[str, str] = {}
     what = f"corpus {folder}"
-    for entry in entries(folder, what, "name a folder of text, or 'phrasebook'"):
+    for entry in entries(folder, what, "give a folder of text, or 'phrasebook'"):
         if entry.file is None:
             name, folders[entry.name] = entry.name, entry.place
             inner = entries(entry.place, what, "")
@@ -127,7 +127,7 @@ def _named(folder: str) -> tuple[dict[str, list[TextFile]], dict[str, str]]:
             shown = [file.name for file in files]
         if files and name in named:
             raise InputError(
-                f"{what}: {name!r} stands twice ({first[name]} and {shown[0]})",
+                f"{what}: {name!r} occurs twice ({first[name]} and {shown[0]})",
                 hint=f"keep one, or put both files into a folder {name}/",
             )
         if files:
@@ -140,7 +140,7 @@ def _chosen(
 ) -> dict[str, tuple[TextFile, ...]]:
     if not found:
         raise InputError(
-            f"corpus {folder}: no text in it",
+            f"corpus {folder}: there is no text in it",
             hint=f"name files after language codes, with an ending of {', '.join(ENDINGS)}",
         )
     if wanted is None:
@@ -155,7 +155,7 @@ def _chosen(
     for code in wanted:
         for file in found[code]:
             if not file.bytes:
-                raise InputError(f"{file.place}: the file is empty", hint="fill the file or take it away")
+                raise InputError(f"{file.place}: the file is empty", hint="put text into the file or remove it")
     return {code: tuple(found[code]) for code in wanted}
 
 

@@ -91,7 +91,8 @@ def disk(path: Path) -> Iterator[None]:
         raise BabelscaleError(
             f"{path}: cannot be written, {'the disk is full' if full else 'the disk refused it'} "
             f"({error.strerror or error})",
-            hint=f"{'make room' if full else 'see to it'} and run the same again: what was finished is not done twice",
+            hint=f"{'make room' if full else 'see to it'} and run the same command again: finished work is not "
+            "repeated",
         ) from error
 
 

@@ -105,7 +105,8 @@ def entries(place: str, what: str, hint: str) -> list[FolderEntry]:
 def unreadable(file: TextFile, error: OSError) -> InputError:
     """An error of reading, in words."""
     return InputError(
-        f"{file.place}: cannot be read ({error.strerror or error})", hint="is it there, and yours to read?"
+        f"{file.place}: cannot be read ({error.strerror or error})",
+        hint="check that it exists and that you may read it",
     )
 
 
@@ -130,7 +131,7 @@ def _remote(place: str, what: str, hint: str) -> list[FolderEntry]:
     except FileNotFoundError:
         raise InputError(f"{what}: no such folder", hint=hint) from None
     except OSError as error:
-        raise InputError(f"{what}: cannot be listed ({error})", hint="is the network up, and is it yours?") from None
+        raise InputError(f"{what}: cannot be listed ({error})", hint="check the network and your rights") from None
     if [str(info["name"]).rstrip("/") for info in listed] == [path.rstrip("/")] and listed[0]["type"] == "file":
         raise InputError(f"{what}: not a folder", hint="put the file into a folder, named after its language")
     found = []
@@ -160,7 +161,8 @@ def _system(place: str) -> tuple[Any, str]:
         ) from None
     except ValueError as error:
         raise InputError(
-            f"{place}: not a location ({error})", hint="a local path, or one of fsspec's, such as hf://, s3:// or gs://"
+            f"{place}: not a location ({error})",
+            hint="give a local path, or a location of fsspec such as hf://, s3:// or gs://",
         ) from None
 
 

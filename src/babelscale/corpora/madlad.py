@@ -30,7 +30,7 @@ _LEGACY = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "tl": "fil", "mo": "r
 _SHARD = re.compile(
     r"(?:(?P<code>\w+)_)?(?P<subset>clean|noisy)_(?:docs(?:_v2)?-)?(?P<number>\d+)(?:-of-\d+)?\.jsonl\.gz"
 )
-_HINT = "name a copy of the hub's layout: a folder that holds data/, or data/ itself"
+_HINT = "give a copy in the layout of the hub: a folder that contains data/, or data/ itself"
 
 
 class Madlad400(Corpus):
@@ -115,10 +115,10 @@ def _find(location: str) -> tuple[str, dict[str, FolderEntry]]:
     for name, entry in found.items():
         code = code_of(name)
         if code in named:
-            raise InputError(f"{what}: {named[code].name} and {name} are both {code!r}", hint="take one away")
+            raise InputError(f"{what}: {named[code].name} and {name} are both {code!r}", hint="remove one of them")
         named[code] = entry
     if not named:
-        raise InputError(f"{what}: no folder of a language in it", hint=_HINT)
+        raise InputError(f"{what}: there is no folder of a language in it", hint=_HINT)
     return location, named
 
 
@@ -127,7 +127,7 @@ def _check(what: str, wanted: tuple[str, ...], found: Mapping[str, FolderEntry])
     also = f"; under private codes {', '.join(private)}" if private else ""
     for code in wanted:
         if (own := f"x-{code.replace('_', '-')}") in private:
-            raise InputError(f"{what}: {code!r} is a code of MADLAD-400's own", hint=f"write {own!r}")
+            raise InputError(f"{what}: {code!r} is a code that only MADLAD-400 uses", hint=f"write {own!r}")
     checked = known_languages.check(wanted, what)
     if missing := [code for code in checked if code not in found]:
         held = sorted(code for code in found if code not in private)
@@ -148,7 +148,7 @@ def _shards(folder: FolderEntry, subset: str) -> tuple[TextFile, ...]:
             continue
         numbered |= match["code"] is not None
         if not entry.file.bytes:
-            raise InputError(f"{entry.place}: the shard is empty", hint="fetch it again")
+            raise InputError(f"{entry.place}: the shard is empty", hint="download it again")
         found[int(match["number"])] = entry.file
     if not found:
         raise InputError(
@@ -157,6 +157,6 @@ def _shards(folder: FolderEntry, subset: str) -> tuple[TextFile, ...]:
     if numbered and (gap := next((number for number in range(max(found)) if number not in found), None)) is not None:
         raise InputError(
             f"{inside(what, f'{folder.name}_{subset}_{gap:04d}.jsonl.gz')}: the shard is missing",
-            hint=f"fetch it: there are others up to {max(found):04d}",
+            hint=f"download it: there are others up to {max(found):04d}",
         )
     return tuple(found[number] for number in sorted(found))

@@ -29,7 +29,7 @@ _NTREX = re.compile(
 _PLAIN = re.compile(r"(?P<code>[A-Za-z0-9-]+)\.txt")
 _FOLDERS = ("devtest", "NTREX-128")
 _STYLES = {"simpl": "Hans", "trad": "Hant"}
-_HINT = "name a folder of FLORES (devtest), NTREX (NTREX-128) or of files such as sw.txt"
+_HINT = "give a folder of FLORES (devtest), of NTREX (NTREX-128) or of files such as sw.txt"
 # Codes of the sets that neither the table nor the standard leads to ours.
 _OWN = {"tgl": "fil"}
 
@@ -98,8 +98,8 @@ def open_parallel(location: str | Path, languages: Iterable[str]) -> ParallelSet
     for code, held in lines.items():
         if len(held) != len(lines[first]):
             raise InputError(
-                f"{files[code].place}: {len(held):,} lines where {files[first].place} has {len(lines[first]):,}",
-                hint="the files of a parallel set hold the same lines in the same order: fetch them again",
+                f"{files[code].place}: it has {len(held):,} lines, but {files[first].place} has {len(lines[first]):,}",
+                hint="the files of a parallel set must have the same lines in the same order: download them again",
             )
     return ParallelSet(place, lines, [code for code in wanted if code not in lines])
 
@@ -122,7 +122,7 @@ def _find(place: str) -> list[_Named]:
     for entry in listed:
         if entry.file is None and entry.name in _FOLDERS and (found := _named(entries(entry.place, what, _HINT))):
             return found
-    raise InputError(f"{what}: no parallel files in it", hint=_HINT)
+    raise InputError(f"{what}: there are no parallel files in it", hint=_HINT)
 
 
 def _named(listed: Iterable[FolderEntry]) -> list[_Named]:
@@ -180,5 +180,5 @@ def _by_iso() -> Mapping[str, frozenset[str]]:
 def _read(file: TextFile) -> tuple[str, ...]:
     lines = tuple(line for _, block in numbered_lines(FilePart(file=file)) for line in block)
     if not any(line.strip() for line in lines):
-        raise InputError(f"{file.place}: no line of text in it", hint="fetch the file again")
+        raise InputError(f"{file.place}: it contains no line of text", hint="fetch the file again")
     return lines

@@ -56,7 +56,7 @@ class Dealt:
         lines = [f"{len(passages):>6} passages of training text  {code}" for code, passages in self.train.items()]
         lines.append(f"{len(self.held_out):>6} passages held out in every language that has them")
         if self.left_out:
-            lines.append(f"{len(self.left_out):>6} left out, as no language numbers them as most do")
+            lines.append(f"{len(self.left_out):>6} left out, because no language numbers them as most languages do")
         return "\n".join(lines)
 
 
@@ -86,9 +86,9 @@ def deal_passages(
         InputError: a language has no file, a line is no verse, or a language ends without training or held-out text.
     """
     if bad := [code for code, weight in weights.items() if not (math.isfinite(weight) and weight > 0)]:
-        raise InputError(f"weight of {bad[0]!r} is {weights[bad[0]]}", hint="weights are positive")
+        raise InputError(f"weight of {bad[0]!r} is {weights[bad[0]]}", hint="weights must be positive")
     if not 0 < held_out_share < 1:
-        raise InputError(f"held-out share {held_out_share}", hint="it lies between 0 and 1")
+        raise InputError(f"held-out share {held_out_share}", hint="it must be between 0 and 1")
     codes = known_languages.check(sorted(weights), "passages")
     with _opened(Path(source)) as place:
         texts = {code: _by_passage(_verses(place, code, Path(source))) for code in codes}
@@ -122,7 +122,9 @@ def _opened(source: Path) -> Iterator[Path]:
             ) from None
         found = sorted({path.parent for path in Path(scratch).rglob("*.tsv")})
         if len(found) != 1:
-            raise InputError(f"{source}: {len(found)} folders with .tsv files in it", hint="unpack it and name one")
+            raise InputError(
+                f"{source}: there are {len(found)} folders with .tsv files in it", hint="unpack it and give one of them"
+            )
         yield found[0]
 
 
@@ -142,9 +144,9 @@ def _verses(place: Path, code: str, source: Path) -> Verses:
             continue
         name, tab, text = line.partition("\t")
         if not (tab and text.strip() and _VERSE.fullmatch(name)):
-            raise InputError(f"{source}: {path.name}, line {number} is no verse", hint="write Gen.1.31<TAB>text")
+            raise InputError(f"{source}: {path.name}, line {number} is not a verse", hint="write Gen.1.31<TAB>text")
         if name in verses:
-            raise InputError(f"{source}: {path.name}, line {number}: {name} stands twice", hint="keep one")
+            raise InputError(f"{source}: {path.name}, line {number}: {name} occurs twice", hint="keep one")
         verses[name] = " ".join(text.split())
     return verses
 

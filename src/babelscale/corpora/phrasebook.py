@@ -80,8 +80,8 @@ class Phrasebook(Corpus):
         super().__init__("phrasebook", languages, **(settings | {"bytes_per_language": size}))
         if unknown := [code for code in self.languages if code not in LANGUAGES]:
             raise InputError(
-                f"the phrasebook does not speak {', '.join(map(repr, unknown))}",
-                hint=f"it speaks {' '.join(LANGUAGES)}; for others give a folder of text",
+                f"the phrasebook does not have {', '.join(map(repr, unknown))}",
+                hint=f"it has {' '.join(LANGUAGES)}; for other languages give a folder of text",
             )
 
     def parts(self, language: str) -> list["PhrasebookPart"]:

@@ -64,7 +64,9 @@ class FilePart(BaseModel, frozen=True):
             count += 1
             yield document
         if not count and self.stop is None:
-            raise InputError(f"{self.file.place}: no line of text in it", hint="fill the file or take it away")
+            raise InputError(
+                f"{self.file.place}: it contains no line of text", hint="put text into the file or remove it"
+            )
 
 
 def parts_of(file: TextFile, *, escaped: bool = False) -> list[FilePart]:
@@ -102,7 +104,7 @@ def _blocks(part: FilePart) -> Iterator[tuple[int, int, bytes]]:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(
                 f"{part.file.place}: broken gzip file, readable up to line {before} ({error})",
-                hint="the file was cut short or is not gzip: fetch or compress it again",
+                hint="the file is truncated or not gzip: download or compress it again",
             ) from None
         except OSError as error:
             raise unreadable(part.file, error) from None
@@ -172,7 +174,7 @@ def _refuse(part: FilePart, before: int, offset: int, data: bytes, place: int, w
     if is_nul:
         raise InputError(
             f"{line}: a NUL byte at {offset + nul}, so not UTF-8 text",
-            hint="convert the file from UTF-16, or take it away if it is no text",
+            hint="convert the file from UTF-16, or remove it if it is not text",
         )
     raise InputError(
         f"{line}: byte {offset + place} of the text {why}",
@@ -194,7 +196,8 @@ def _json_records(part: FilePart) -> Iterator[str]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{_place(part, number)}: not JSON ({error})", hint="one JSON object a line, with a text field"
+                f"{_place(part, number)}: not JSON ({error})",
+                hint="write one JSON object on each line, with a text field",
             ) from None
         where = f"{part.file.place}, line {number}"
         if not isinstance(record, dict) or TEXT_FIELD not in record:
@@ -216,7 +219,7 @@ def _document(text: Any, where: str, escaped: bool) -> str:
         document.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{where}: {TEXT_FIELD!r} holds half a surrogate pair at character {error.start}",
+            f"{where}: {TEXT_FIELD!r} contains half of a surrogate pair at character {error.start}",
             hint="write the character itself, or both halves",
         ) from None
     return document

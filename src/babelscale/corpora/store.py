@@ -162,15 +162,15 @@ class TokenStore:
             for split, least in zip(SPLITS, (train_tokens, held_out_tokens), strict=True):
                 if self.count(code, split) < least:
                     raise InputError(
-                        f"token store {self.folder}: {code!r} holds {self.count(code, split):,} {split} tokens, "
-                        f"{least:,} are needed",
-                        hint="give the language more text, or ask for fewer tokens",
+                        f"token store {self.folder}: {code!r} has {self.count(code, split):,} {split} "
+                        f"tokens, but {least:,} are needed",
+                        hint="give the language more text, or request fewer tokens",
                     )
 
     def _facts(self, language: str) -> dict[Split, SplitFacts]:
         if language not in self.record.languages:
             raise InputError(
-                f"token store {self.folder} has no {language!r}", hint=f"it holds {', '.join(self.languages)}"
+                f"token store {self.folder} has no {language!r}", hint=f"it has {', '.join(self.languages)}"
             )
         return self.record.languages[language]
 
@@ -179,7 +179,7 @@ class TokenStore:
         if split not in facts:
             raise InputError(
                 f"token store {self.folder}: no parallel lines of {language!r}",
-                hint="the parallel test set given when it was built lacks the language, or none was given",
+                hint="the parallel test set lacked the language when the store was built, or there was no parallel set",
             )
         return facts[split]
 

@@ -72,7 +72,7 @@ def build_store(
         raise InputError(f"workers {workers}", hint="give 1 or more")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already", hint="take it away, or name another folder")
+        raise InputError(f"{folder} exists already", hint="remove it, or give another folder")
     with _alone(folder) as building:
         _Build(corpus, tokenizer, parallel, building).languages(languages, workers, progress)
         with disk(folder):
@@ -331,7 +331,7 @@ class _OtherProcess(Worker):
         except WorkerDied as error:
             raise BabelscaleError(
                 f"language {job.language!r}: the process that tokenised it ended. {error.complaint[-500:]}".rstrip(),
-                hint="free some memory and run the same again, which continues from the finished parts; "
+                hint="free some memory and run the same command again, which continues from the finished parts; "
                 "workers=1 uses one process",
             ) from None
         return PartRecord.model_validate(answer)

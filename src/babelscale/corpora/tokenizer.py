@@ -94,7 +94,7 @@ class Tokenizer:
         if self.end_of_line < 0 or not any(processor.is_byte(list(range(self.vocabulary_size)))):
             raise InputError(
                 "the SentencePiece model lacks an end-of-sentence token or byte fallback",
-                hint="train it with babelscale, whose settings lose nothing",
+                hint="train it with babelscale, whose settings are lossless",
             )
         self.dtype = np.dtype("<u2" if self.vocabulary_size <= 1 << 16 else "<u4")
         self._strings = self._token_strings()
@@ -138,7 +138,7 @@ class Tokenizer:
         text = "\n".join([*lines, ""])
         if text.count("\n") != len(lines):
             number, line = next((number, line) for number, line in enumerate(lines) if "\n" in line)
-            raise InputError(f"line {number} holds a newline: {line[:40]!r}", hint="split the text at its newlines")
+            raise InputError(f"line {number} contains a newline: {line[:40]!r}", hint="split the text at its newlines")
         segments = _SEGMENT.findall(text) if self._divisible else _LINE.findall(text)
         known = self._known
         found = list(map(known.get, segments))
@@ -222,9 +222,9 @@ def train_tokenizer(  # noqa: PLR0913 (the options of one public function)
     languages = sorted(set(languages))
     corpus.require(*languages)
     if vocabulary <= _RESERVED + 1:
-        raise InputError(f"vocabulary {vocabulary}: {_RESERVED} tokens are reserved", hint="ask for 300 or more")
+        raise InputError(f"vocabulary {vocabulary}: {_RESERVED} tokens are reserved", hint="use 300 or more")
     if character_coverage is not None and not 0 < character_coverage <= 1:
-        raise InputError(f"character coverage {character_coverage} must lie above 0 and at most at 1")
+        raise InputError(f"character coverage {character_coverage} must be above 0 and at most 1")
     wanted = max(4_000_000, 1000 * vocabulary) if sample_bytes is None else sample_bytes
     quotas = _quotas({code: corpus.size(code) for code in languages}, wanted, temperature)
     report = progress or (lambda label, done, total: None)
@@ -234,7 +234,7 @@ def train_tokenizer(  # noqa: PLR0913 (the options of one public function)
         report(f"text for the tokenizer: {code}", done, steps)
         sample[code] = list(corpus.sample(code, quotas[code], seed))
     if not any(sample.values()):
-        raise InputError(f"a tokenizer sample of {wanted:,} bytes holds no line", hint="raise sample_bytes")
+        raise InputError(f"a tokenizer sample of {wanted:,} bytes has no complete line", hint="raise sample_bytes")
     report("training the tokenizer", len(languages), steps)
     facts = {
         "kind": "SentencePiece BPE with byte fallback",
@@ -273,7 +273,7 @@ def adopt_tokenizer(source: str | Path, folder: str | Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=f"name a folder with a {MODEL}") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=f"give a folder with a {MODEL}") from None
     except InputError as error:
         raise InputError(f"{path}: {error.message}", hint=error.hint) from None
     kind = f"SentencePiece model of {Path(source).name}"
@@ -298,7 +298,7 @@ def _checked_model(folder: str | Path) -> tuple[bytes, str]:
     model = path.read_bytes()
     found = hashlib.sha256(model).hexdigest()
     if read_model(path.with_name(RECORD), TokenizerRecord).hash != found:
-        raise InputError(f"{path}: not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
+        raise InputError(f"{path}: this is not the tokenizer that {RECORD} describes", hint="train the tokenizer again")
     return model, found
 
 
@@ -333,7 +333,7 @@ def _train(lines: list[str], vocabulary: int, coverage: float | None) -> bytes:
         if feasible := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
             raise InputError(
                 f"vocabulary {vocabulary}: the text supports at most {feasible[1]} tokens",
-                hint=f"ask for {feasible[1]} or fewer, or give more text",
+                hint=f"use {feasible[1]} or fewer, or give more text",
             ) from None
         raise BabelscaleError(f"SentencePiece could not train the tokenizer: {error}") from error
     return model.getvalue()
@@ -357,7 +357,7 @@ def _without_rare(lines: list[str], room: int, coverage: float | None) -> Iterat
     elif enough >= room:
         raise InputError(
             f"a character coverage of {coverage:g} takes {enough:,} tokens of the {room:,} beyond the bytes",
-            hint="ask for a larger vocabulary or a lower coverage",
+            hint="use a larger vocabulary or a lower coverage",
         )
     cut = dict.fromkeys(map(ord, ordered[enough:]), "\n")
     # SentencePiece keeps these three for itself and would skip a whole line for one of them.

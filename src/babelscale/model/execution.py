@@ -32,7 +32,7 @@ class Execution:
     def __post_init__(self) -> None:
         for name in ("loss_tokens", "microbatches", "unroll"):
             if getattr(self, name) < 1:
-                raise InputError(f"execution: {name} is {getattr(self, name)}", hint="it is at least 1")
+                raise InputError(f"execution: {name} is {getattr(self, name)}", hint="it must be at least 1")
 
     @classmethod
     def on(cls, platform: str, shape: Shape) -> "Execution":

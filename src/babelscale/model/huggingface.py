@@ -121,7 +121,8 @@ def export(
             config.write_card(shape, partial, languages, trained_on, with_tokenizer=model is not None)
     except (OSError, _safetensors().SafetensorError) as error:
         raise BabelscaleError(
-            f"{folder}: the model could not be written ({error})", hint="nothing of it is kept; free some room"
+            f"{folder}: the model could not be written ({error})",
+            hint="no file of it is kept; free some space on the disk",
         ) from error
     return folder
 
@@ -169,7 +170,9 @@ def weights_hash(folder: str | Path) -> str:
     """
     folder = Path(folder)
     if not is_checkpoint(folder):
-        raise InputError(f"{folder}: no Hugging Face model", hint="name a folder that holds a config.json")
+        raise InputError(
+            f"{folder}: this is not a Hugging Face model", hint="give a folder that contains a config.json"
+        )
     digest = hashlib.sha256()
     for path in sorted({folder / config.CONFIG, *folder.glob("*.safetensors")}):
         with path.open("rb") as file:
@@ -215,11 +218,11 @@ def _sentencepiece(path: Path, shape: Shape) -> bytes:
     try:
         model = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})", hint="name the folder of the run's tokenizer") from None
+        raise InputError(f"{path}: cannot be read ({error})", hint="give the folder of the run's tokenizer") from None
     if (held := huggingface_tokenizer.size(model)) > shape.vocabulary:
         raise InputError(
             f"{path}: {held:,} tokens, the model has {shape.vocabulary:,}",
-            hint="name the tokenizer it was trained with",
+            hint="give the tokenizer with which it was trained",
         )
     return model
 
@@ -268,13 +271,13 @@ def _open(folder: Path, stack: ExitStack) -> dict[str, tuple[Path, Any]]:
     files, held = {}, {}
     for name in sorted(set(places.values())):
         if Path(name).name != name:
-            raise InputError(f"{index}: weight_map names {name!r}", hint="the files stand beside the index")
+            raise InputError(f"{index}: weight_map names {name!r}", hint="the files must be beside the index")
         files[name] = folder / name, _mapped(folder / name, stack)
         held[name] = set(files[name][1].keys())
     for tensor, name in places.items():
         if tensor not in held[name]:
             raise InputError(
-                f"{folder / name}: lacks tensor {tensor}, which {INDEX} places there", hint="copy it again"
+                f"{folder / name}: tensor {tensor} is missing, which {INDEX} lists for this file", hint="copy it again"
             )
     return {tensor: files[name] for tensor, name in places.items()}
 
@@ -295,13 +298,13 @@ def _check_names(held: set[str], wanted: set[str], folder: Path) -> None:
     if missing := sorted(wanted - held):
         raise InputError(
             f"{folder}: no tensor {missing[0]} ({len(missing)} of {len(wanted)} missing)",
-            hint="is it a LlamaForCausalLM, saved whole?",
+            hint="check that it is a complete LlamaForCausalLM",
         )
     extra = {name for name in held - wanted - {HEAD} if not name.endswith("rotary_emb.inv_freq")}
     if extra:
         raise InputError(
-            f"{folder}: the decoder has no place for tensor {min(extra)}",
-            hint="it computes a plain Llama model, without biases, adapters or quantised weights",
+            f"{folder}: the decoder does not use tensor {min(extra)}",
+            hint="the decoder computes a plain Llama model, without biases, adapters or quantised weights",
         )
 
 
@@ -311,7 +314,7 @@ def _value(place: tuple[Path, Any], name: str, shape: tuple[int, ...]) -> NDArra
     if tuple(seen.get_shape()) != shape:
         raise InputError(
             f"{path}: {name} has the shape {tuple(seen.get_shape())}, {config.CONFIG} says {shape}",
-            hint="weights and configuration belong to two models",
+            hint="the weights and the configuration belong to different models",
         )
     if seen.get_dtype() not in _READABLE:
         raise InputError(

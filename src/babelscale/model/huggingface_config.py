@@ -143,7 +143,7 @@ def _size(told: Mapping[str, Any], name: str, path: Path) -> int:
     value = told.get(name)
     if type(value) is not int or value < 1:
         seen = f"{name} is {value!r}" if name in told else f"no {name}"
-        raise InputError(f"{path}: {seen}", hint="it is a whole number of at least 1")
+        raise InputError(f"{path}: {seen}", hint="it must be a whole number of at least 1")
     return value
 
 
@@ -169,7 +169,7 @@ def write_card(shape: Shape, folder: Path, languages: Sequence[str], trained_on:
         lines += [
             "",
             "The tokenizer gives the ids that the model was trained with. A line ends with the token of the newline;",
-            "nothing goes before a text. Decode with `skip_special_tokens=False` to keep the newlines.",
+            "no token comes before a text. Decode with `skip_special_tokens=False` to keep the newlines.",
         ]
     if trained_on.strip():
         lines += ["", "## Trained on", "", trained_on.strip()]

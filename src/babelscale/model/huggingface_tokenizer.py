@@ -124,7 +124,7 @@ def _processor(model: bytes) -> Any:
     try:
         processor.load_from_serialized_proto(model)
     except RuntimeError as error:
-        raise InputError(f"not a SentencePiece model ({error})", hint="name a tokenizer that babelscale made") from None
+        raise InputError(f"not a SentencePiece model ({error})", hint="give a tokenizer that babelscale made") from None
     return processor
 
 
@@ -137,7 +137,7 @@ def _check(processor: Any, learned: list[str]) -> None:
     # BPE numbers its pieces 0, -1, -2 ... in the order learned; other kinds of model store probabilities.
     scores = [processor.get_score(processor.piece_to_id(piece.replace(" ", _SPACE))) for piece in learned]
     if scores != [-float(rank) for rank in range(len(scores))]:
-        raise InputError("the tokenizer is no BPE whose pieces stand in the order they were learned", hint=hint)
+        raise InputError("the tokenizer is not BPE with its pieces in the order in which they were learned", hint=hint)
     probe = "  ﬁ  e\u0301 "
     if processor.normalize(probe) != probe.replace(" ", _SPACE):
         raise InputError("the tokenizer changes text before it splits it", hint=hint)

@@ -29,10 +29,12 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.block not in get_args(Block):
-            raise InputError(f"model shape: block is {self.block!r}", hint=f"it is one of {', '.join(get_args(Block))}")
+            raise InputError(
+                f"model shape: block is {self.block!r}", hint=f"it must be one of {', '.join(get_args(Block))}"
+            )
         for name, value in self.identity().items():
             if name != "block" and value < 1:
-                raise InputError(f"model shape: {name} is {value}", hint="every size is at least 1")
+                raise InputError(f"model shape: {name} is {value}", hint="every size must be at least 1")
         if self.d_head % 2:
             raise InputError(f"model shape: d_head is {self.d_head}", hint="rotary positions need an even d_head")
 

@@ -47,7 +47,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.start < 1:
-            raise InputError(f"stage two starts after {self.start} steps", hint="it starts after at least one step")
+            raise InputError(f"stage two starts after {self.start} steps", hint="it must start after at least one step")
 
 
 @dataclass

@@ -59,7 +59,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int | None = 2) -> None:
         if keep is not None and keep < 2:
-            raise ValueError(f"keep is {keep}; at least two states are kept, one to fall back on")
+            raise ValueError(
+                f"keep is {keep}; at least two states must be kept, so that one is left if the other is damaged"
+            )
         self.folder = folder
         self._keep = keep
         # Folders made in the background would leave threads waiting for minutes where one cannot be made.
@@ -270,12 +272,12 @@ class Checkpoints:
             found = next((reason for reason in reasons if reason in str(error)), str(error))
             return StudyError(
                 f"{where}: the disk is full ({found})",
-                hint="make room and run the same command again; it goes on from the state saved before",
+                hint="make room and run the same command again; it continues from the state that was saved before",
             )
         return StudyError(
             f"{where} ({_first_line(error)})",
-            hint="see that the folder can be written to and run the same command again; it goes on from the state "
-            "saved before",
+            hint="check that the folder can be written to, and run the same command again; it continues from "
+            "the state that was saved before",
         )
 
 
@@ -317,7 +319,7 @@ def _compare(saved: State, like: State, where: str) -> None:
         if held.get(name) != wanted.get(name):
             raise StudyError(
                 f"{where} has {name} of shape {held.get(name, 'none')}, this run needs {wanted.get(name, 'none')}",
-                hint="it belongs to another model; name another base or remove it",
+                hint="it belongs to another model; give another base or remove it",
             )
 
 

@@ -56,7 +56,7 @@ class HeldOut:
             found = f"{len(tokens)} {kind}" if most >= len(tokens) else f"{most} {kind} to be measured on"
             raise InputError(
                 f"language {language!r} has {found}, fewer than one sequence of {sequence_length}",
-                hint="give it more text, a larger held-out share or shorter sequences",
+                hint="give the language more text, a larger held-out share or shorter sequences",
             )
         starts = np.arange(count)[:, None] * sequence_length
         sequences = tokens[starts + np.arange(sequence_length + 1)].astype(np.int32)

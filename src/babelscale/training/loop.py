@@ -156,9 +156,9 @@ def _check_alike(jobs: Sequence[Job]) -> None:
     for job in jobs[1:]:
         for name in ("shape", "recipe", "steps", "evaluations", "forks"):
             if getattr(job, name) != getattr(jobs[0], name):
-                raise InputError(f"runs of a population have the same {name}", hint="train the others apart")
+                raise InputError(f"runs of a population must have the same {name}", hint="train the others apart")
     if len({job.fork for job in jobs if job.trunk is not None}) > 1:
-        raise InputError("runs of a population leave their trunks at the same step", hint="train the others apart")
+        raise InputError("runs of a population must leave their trunks at the same step", hint="train the others apart")
 
 
 @dataclass
@@ -212,11 +212,13 @@ class _Place:
                 file.seek(0, os.SEEK_END)
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         except FileNotFoundError:
-            raise StudyError(f"{self.folder}: gone; another process has taken this run over") from None
+            raise StudyError(
+                f"{self.folder}: the folder is gone, because another process has taken over this run"
+            ) from None
         except OSError as error:
             raise StudyError(
                 f"{self.log}: cannot be written ({error.strerror})",
-                hint="make room on the disk; the run goes on from its last saved state",
+                hint="make room on the disk; the run then continues from its last saved state",
             ) from error
 
     def save(self, step: int, state: Callable[[], State], stopped: bool) -> None:
@@ -271,7 +273,9 @@ def _base_parameters(job: Job, base: Path, alone: Program) -> State:
         return _restored(base, {"parameters": like}, job.base_step)["parameters"]
     parameters, found = huggingface.read(base)
     if found != job.shape:
-        raise StudyError(f"{base} has {found}, this run needs {job.shape}", hint="give the size the model's own shape")
+        raise StudyError(
+            f"{base} has {found}, this run needs {job.shape}", hint="give the size the shape of this model"
+        )
     return {name: jax.device_put(value, like[name].sharding) for name, value in parameters.items()}
 
 

@@ -32,7 +32,7 @@ def make_mesh(devices: int | None = None, tensor: int = 1) -> Mesh:
     present = jax.devices()
     count = len(present) if devices is None else devices
     if not 1 <= count <= len(present):
-        raise InputError(f"{count} devices asked for", hint=f"JAX sees {len(present)} ({present[0].platform})")
+        raise InputError(f"{count} devices are requested", hint=f"JAX sees {len(present)} ({present[0].platform})")
     if tensor < 1 or count % tensor:
         raise InputError(f"a tensor axis of {tensor} does not divide {count} devices")
     return jax.make_mesh(

@@ -53,9 +53,9 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise InputError(f"recipe: {name} is {getattr(self, name)}", hint="it must be positive")
         if not 0 < self.decay_share < 1:
-            raise InputError(f"recipe: decay_share is {self.decay_share}", hint="it lies between 0 and 1")
+            raise InputError(f"recipe: decay_share is {self.decay_share}", hint="it must be between 0 and 1")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"recipe: dropout is {self.dropout}", hint="it is at least 0 and below 1")
+            raise InputError(f"recipe: dropout is {self.dropout}", hint="it must be at least 0 and below 1")
         for name in ("warmup_steps", "weight_decay", "z_loss"):
             if getattr(self, name) < 0:
                 raise InputError(f"recipe: {name} is {getattr(self, name)}", hint="it must not be negative")
