@@ -77,7 +77,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         InputError: `folder` exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already", hint="take it away, or name another folder")
+        raise InputError(f"{folder} exists already", hint="remove it, or name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:

@@ -1,7 +1,6 @@
-"""Files of a token store on their way: hashed as they are written, there under their name only when whole.
+"""Writing the files of a token store: each is hashed while it is written and gets its name only when it is complete.
 
-A disk that is full, a quota and a limit on the size of files are one thing to whoever waits for a store, and are told
-as one, with the file's name.
+A full disk, a quota and a limit on the size of files are reported alike, with the name of the file.
 """
 
 import errno

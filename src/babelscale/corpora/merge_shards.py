@@ -1,4 +1,4 @@
-"""The parts of one language put together: which documents stay, on which side of the split, in the order of the text.
+"""Merging the parts of one language: which documents stay, on which side of the split, in the order of the text.
 
 Repeated documents are found by sorting their digests: memory is about 60 bytes a document, in flat arrays.
 """

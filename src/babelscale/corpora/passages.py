@@ -1,4 +1,4 @@
-"""Passages: a text that exists in many languages is dealt out, so that no passage is read in two of them.
+"""Passages: a text that exists in many languages is divided among them, so that no passage is read in two of them.
 
 Translations of one text (Bibles, parallel corpora) are the cleanest text for experiments on transfer: one domain, one
 content. But if two languages train on the same passage, or one is tested on what another was trained on, a model can

@@ -1,4 +1,4 @@
-"""Documents out of one file: plain text, JSON lines or Parquet, each streamed, each error with its place.
+"""Reading the documents of one file: plain text, JSON lines or Parquet. Files are streamed; errors name their place.
 
 A document is a line of plain text, or one record of JSON lines or Parquet, which may hold several lines. It is passed
 on as one string, its lines parted by newlines; a carriage return before a newline is dropped, and so are lines of

@@ -1,4 +1,4 @@
-"""One part of a language's text into tokens: what a worker does, without knowing of the other parts.
+"""Tokenising one part of a language's text: the work of a worker, which needs no other part.
 
 Every document of the part that is new in it is tokenised, and described by a row of `DOCUMENT`; which of them stay (a
 document may stand in an earlier part too) and on which side of the split is decided where all rows are together.

@@ -1,4 +1,4 @@
-"""What a study would cost, before it runs; and how far it is, while it runs."""
+"""The cost of a study before it runs, and its progress while it runs."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping

@@ -301,7 +301,7 @@ def _check_references(design: Design, where: str) -> None:
     if unknown := [code for code in weights if code not in design.languages]:
         raise InputError(
             f"{where}: corpus.passages.weights: language {unknown[0]!r} is not among the study's languages",
-            hint="add it to `languages`, or take its weight away",
+            hint="add it to `languages`, or remove its weight",
         )
     _check_holdout(design, where)
     try:

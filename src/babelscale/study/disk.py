@@ -1,4 +1,4 @@
-"""A disk that is full: told in one sentence, with an exit code of its own, whoever met it."""
+"""A full disk is reported in one sentence and with its own exit code, whichever part of the program finds it."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from pathlib import Path
 from babelscale.errors import BabelscaleError, StudyError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-HINT = "make room and run the same command again; what is finished or saved is kept"
+HINT = "make room and run the same command again; finished runs and saved states are kept"
 
 
 class DiskFull(StudyError):

@@ -1,4 +1,4 @@
-"""Why runs failed: noted in the study's folder, so that whoever looks later, or elsewhere, is told too."""
+"""The reasons why runs failed, kept in the study's folder for later commands and other processes."""
 
 import json
 from collections.abc import Iterable

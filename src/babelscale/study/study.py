@@ -311,7 +311,7 @@ class Study:
 
         Raises:
             StudyError: some runs failed, or another process is training this study.
-            Stopped: SIGINT or SIGTERM came; what was begun is saved.
+            Stopped: SIGINT or SIGTERM arrived; the runs under way are saved.
         """
         missing = self.missing_of(only, holdout=holdout)
         written = time.monotonic()

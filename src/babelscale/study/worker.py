@@ -46,7 +46,7 @@ def train_run(study: Study, spec: RunSpec, *, progress: Any = None, stop: Any = 
 
     Raises:
         StudyError: it failed, or another process has taken it over.
-        Stopped: `stop` said so.
+        Stopped: `stop` returned true.
     """
     return bool(train_runs(study, [spec], progress=progress, stop=stop))
 
@@ -138,7 +138,7 @@ def train_alike(study: Study, specs: Sequence[RunSpec], say: Say, stop: Any = No
     """Train runs of one shape, recipe and length, as many at once as the device holds, and say how they go.
 
     Raises:
-        Stopped: `stop` said so; what is begun is saved.
+        Stopped: `stop` returned true; the runs under way are saved.
     """
     for chunk in _chunks(specs):
         try:

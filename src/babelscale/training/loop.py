@@ -97,7 +97,7 @@ def train(
     Raises:
         InputError: the run does not fit the devices or divide over them.
         StudyError: the loss is no longer finite, or something cannot be written or restored.
-        Stopped: `stop` said so; the state is saved.
+        Stopped: `stop` returned true; the state is saved.
     """
     return train_population(
         [job], [folder], keep_state=[keep_state], progress=progress, stop=stop, mesh=mesh, execution=execution

@@ -1,4 +1,4 @@
-"""What a run needs of each device's memory, reckoned from shapes before anything is allocated."""
+"""The memory that a run needs on each device, computed from shapes before anything is allocated."""
 
 import functools
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""How the missing runs of a study get trained: on this machine, on a Ray cluster, or through SLURM.
+"""Engines train the missing runs of a study: on this machine, on a Ray cluster, or through SLURM.
 
 An engine decides what runs where and when. That each run is there once in the end is not its business: a worker trains
 in a folder of its own and publishes by an exclusive rename (`study.record`), so an engine may die at any moment, start

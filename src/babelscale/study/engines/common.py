@@ -34,7 +34,7 @@ class Engine(Protocol):
     Raises:
         StudyError: some runs failed; all others were trained.
         DiskFull: nothing more was begun.
-        Stopped: a signal came; what was begun is saved.
+        Stopped: a signal arrived; the runs under way are saved.
     """
 
     def __call__(
@@ -197,7 +197,7 @@ def signals_to(hear: Callable[[int], None]) -> Iterator[None]:
 def stopped(number: int) -> Stopped:
     """What an engine raises after a signal, with the exit code shells expect."""
     return Stopped(
-        f"stopped by {signal.Signals(number).name}; what was begun is saved, and the same command goes on from there",
+        f"stopped by {signal.Signals(number).name}; the runs under way are saved; run the same command again",
         exit_code=128 + number,
     )
 

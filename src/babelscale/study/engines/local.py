@@ -100,7 +100,7 @@ def run_local(
 
     Raises:
         StudyError: some runs failed; all others were trained.
-        Stopped: SIGINT or SIGTERM came; the workers saved what they had begun.
+        Stopped: SIGINT or SIGTERM arrived; the workers saved the runs under way.
     """
     if slots is None or isinstance(slots, int):
         slots = (None if slots else device_slots()) or cpu_slots(slots)

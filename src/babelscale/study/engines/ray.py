@@ -44,7 +44,7 @@ def run_ray(
     Raises:
         ModuleNotFoundError: Ray is not installed.
         StudyError: there is no such cluster, it vanished, or some runs failed; all others were trained.
-        Stopped: SIGINT or SIGTERM came; the runs under way are saved.
+        Stopped: SIGINT or SIGTERM arrived; the runs under way are saved.
     """
     # Asked for here, where the command line can say which extra brings it.
     import ray  # noqa: F401  # pyright: ignore[reportMissingImports]
