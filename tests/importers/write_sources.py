@@ -46,6 +46,37 @@ def write_wandb(folder: Path) -> None:
         run.finish()
 
 
+def study() -> list[dict[str, Any]]:
+    """27 runs of a known law: three sizes, three amounts of text, two languages alone and together."""
+    runs = []
+    for params in (10_000_000, 30_000_000, 90_000_000):
+        for tokens in (200_000_000, 600_000_000, 1_800_000_000):
+            for mixture in ({"sw": 1.0}, {"yo": 1.0}, {"sw": 0.6, "yo": 0.4}):
+                losses = {
+                    code: 1.7
+                    + 0.1 * (code == "yo")
+                    + 400 / params**0.34
+                    + 420 / (tokens * (share + 0.3 * (1 - share))) ** 0.28
+                    for code, share in mixture.items()
+                }
+                name = f"{params // 1_000_000}m-{tokens // 1_000_000}m-{'-'.join(mixture)}"
+                runs.append({"name": name, "params": params, "tokens": tokens, "mixture": mixture, "losses": losses})
+    return runs
+
+
+def write_wandb_study(folder: Path) -> None:
+    import wandb
+
+    os.environ["WANDB_MODE"] = "offline"
+    os.environ["WANDB_SILENT"] = "true"
+    for spec in study():
+        config = {"model": {"n_params": spec["params"]}, "data": {"mix": spec["mixture"]}}
+        run = wandb.init(project="study", name=spec["name"], dir=str(folder), config=config)
+        metrics = {f"eval/{code}/loss": loss for code, loss in spec["losses"].items()}
+        run.log({**metrics, "train/tokens": spec["tokens"]}, step=spec["tokens"] // TOKENS_PER_STEP)
+        run.finish()
+
+
 def write_tensorboard(folder: Path) -> None:
     from tensorboardX import SummaryWriter
 
@@ -128,6 +159,7 @@ def expected() -> dict[str, Any]:
 
 TOOLS = {
     "wandb": write_wandb,
+    "wandb-study": write_wandb_study,
     "tensorboard": write_tensorboard,
     "mlflow": write_mlflow,
     "trackio": write_trackio,

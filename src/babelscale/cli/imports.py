@@ -1,16 +1,17 @@
 """Commands at the door: check a table of runs, and import what trackers and trainers wrote."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from babelscale.cli.options import Json, dumps, show
 from babelscale.errors import InputError
 
-Pairs = list[str]
+if TYPE_CHECKING:
+    from babelscale.importers import Mapping
 
 
 @Parameter(name="*")
@@ -37,8 +38,8 @@ class Understanding:
     """
 
     mapping: Path | None = None
-    column: Annotated[Pairs, Parameter(negative_iterable="")] = None  # type: ignore[assignment]
-    constant: Annotated[Pairs, Parameter(negative_iterable="")] = None  # type: ignore[assignment]
+    column: Annotated[list[str], Parameter(negative_iterable="")] = field(default_factory=list)
+    constant: Annotated[list[str], Parameter(negative_iterable="")] = field(default_factory=list)
     language: str | None = None
     tokens_are: Literal["language", "run"] | None = None
     tokens_per_step: float | None = None
@@ -110,7 +111,7 @@ def import_(
     sys.stdout.write("\n".join([*lines, str(result).replace("runs: ", f"{out}: ", 1), f"mapping: {written}"]) + "\n")
 
 
-def _mapping(how: Understanding | None):
+def _mapping(how: Understanding | None) -> "Mapping":
     from babelscale.importers.mapping import Mapping, load
 
     how = how or Understanding()
@@ -127,9 +128,9 @@ def _mapping(how: Understanding | None):
     return base.model_copy(update={**changed, "columns": columns, "constants": constants})
 
 
-def _pairs(given: Pairs | None, option: str) -> dict[str, str]:
+def _pairs(given: list[str], option: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for text in given or []:
+    for text in given:
         name, sign, value = text.partition("=")
         if not sign or not name.strip() or not value.strip():
             raise InputError(f"{option} {text!r}", hint=f"write {option} field=value, such as {option} params=N")
