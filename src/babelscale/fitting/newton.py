@@ -157,7 +157,7 @@ def _descend(
     here = joint.evaluate(z, weights, delta)
     value = np.stack([e.value for e in here], axis=1)
     mu, converged = np.full(len(value), 1e-3), np.zeros(len(value), bool)
-    active = np.isfinite(value).all(axis=1)
+    active = np.asarray(np.isfinite(value).all(axis=1))
     for _ in range(effort.most):
         rows = np.flatnonzero(active)
         if not len(rows):
