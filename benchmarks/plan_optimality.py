@@ -71,11 +71,10 @@ class Mirror:
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         p, n = np.maximum(x[None, : self.K], 0.0), x[None, self.K] * 10
-        value = float(self.problem.objective(p, n)[0])
-        if not np.isfinite(value):
+        at = self.problem.derivatives(p, n)
+        if not np.isfinite(at.value[0]):
             return 1e3, np.zeros(len(x))
-        s = self.problem.slopes(p, n, np.ones(1))
-        return value, np.append(s.by_p[0], 10 * s.by_n[0])
+        return float(at.value[0]), np.append(at.by_p[0], 10 * at.by_n[0])
 
     def slsqp(self, start: np.ndarray) -> float:
         equal = {"type": "eq", "fun": lambda x: x[: self.K].sum() - 1, "jac": lambda x: self.normal}

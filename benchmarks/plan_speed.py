@@ -21,8 +21,10 @@ from scipy.optimize import minimize
 import babelscale as bs
 from babelscale.fitting import Fit
 from babelscale.languages import table
-from babelscale.planning.optimiser import setting as settings
+from babelscale.planning.fitted_laws import of_fit
+from babelscale.planning.optimiser.evaluate import LossEvaluator
 from babelscale.planning.optimiser.interior_point import solve
+from babelscale.planning.optimiser.setting import Setting
 
 KNOWN = [code for code, language in table().items() if language.unique_tokens]
 UNIQUE = {code: float(table()[code].unique_tokens or 0) for code in KNOWN}
@@ -110,11 +112,11 @@ def beside_slsqp() -> None:
     ours, exact, numerical, margins = [], [], [], []
     for seed in range(5):
         several = fits(50, 49, draws=0, seed=seed)
-        setting = settings.Setting(
+        setting = Setting(
             tuple(KNOWN[:50]), dict.fromkeys(KNOWN[:50], 1 / 50), {c: UNIQUE[c] for c in KNOWN[:50]}, COMPUTE
         )
-        point = {f.target or "": settings.of_fit(f, setting, np.array([list(f.parameters.values())])) for f in several}
-        problem = settings.problem(point, setting)
+        point = {f.target or "": of_fit(f, setting, np.array([list(f.parameters.values())])) for f in several}
+        problem = LossEvaluator.of(point, setting)
         start = time.process_time()
         found = solve(problem, BOX)
         ours.append(time.process_time() - start)

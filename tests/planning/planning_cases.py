@@ -54,6 +54,13 @@ def random_problem(
     return found if limits is None else replace(found, constraints=limits)
 
 
+def scattered(P: LossEvaluator, rows: int, noise: float, seed: int) -> LossEvaluator:
+    """Draws around a problem of one row."""
+    rng, many = np.random.default_rng(seed), P.at(np.zeros(rows, np.intp))
+    drawn = {name: getattr(many, name) for name in ("A", "B", "transfer_weight", "group_weight", "lam")}
+    return replace(many, **{name: v * np.exp(noise * rng.standard_normal(v.shape)) for name, v in drawn.items()})
+
+
 def transfer_fit(
     target: str,
     taus: dict[str, float],

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from babelscale import mixture as mixtures
 from babelscale.formatting import count
 from babelscale.intervals import interval
+from babelscale.laws.separable import SeparableForm
 from babelscale.planning.budget import Budget
-from babelscale.planning.law_source import LawSource
 from babelscale.planning.optimiser.evaluate import saturated
-from babelscale.planning.optimiser.setting import UNSPENT, SeparableForm, Setting
+from babelscale.planning.optimiser.setting import UNSPENT, LawSource, Setting
 from babelscale.planning.optimiser.solver import PlanProblem, losses_at
 
 Array = NDArray[np.float64]

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.law_source import LawSource
-from babelscale.planning.optimiser.evaluate import LossEvaluator, saturated_size
+from babelscale.planning.optimiser.evaluate import LossEvaluator
 from babelscale.planning.optimiser.interior_point import COLD, solve
-from babelscale.planning.optimiser.setting import Setting, problem
+from babelscale.planning.optimiser.setting import LawSource, Setting
 
 Array = NDArray[np.float64]
 Code = frozenset[str]
@@ -39,9 +38,7 @@ class GroupModel:
 
     def cap(self, n: Array) -> Array:
         """sum_t w_t (E_t + A_t / S(N)^alpha_t) at each n of a vector."""
-        p = self.problem
-        N = saturated_size(n, np.broadcast_to(p.size_cap, (len(n), p.size_cap.shape[1])), p.size_lam)[0]
-        return (p.weights * (p.E + p.A * np.exp(-p.alpha * np.log(N)))).sum(1)
+        return (self.problem.weights * self.problem.capacity(n)).sum(1)
 
     def h(self, x: Array) -> Array:
         """The data's part at log X, by a cubic through values and slopes."""
@@ -79,7 +76,7 @@ class ModelCache:
 
     def _make(self, codes: tuple[str, ...]) -> GroupModel | None:
         setting = Setting((*codes, *self.helpers), self.weights, self.unique, 1e20)
-        one = problem(self.basis.only(codes).point(setting), setting)
+        one = LossEvaluator.of(self.basis.only(codes).point(setting), setting)
         rows = np.zeros(len(_X), np.intp)
         n = np.zeros(len(_X))
         many = replace(one.at(rows), compute=6 * np.exp(_X))
@@ -87,12 +84,11 @@ class ModelCache:
         inside = np.zeros(len(_X), bool) if found is None else np.isfinite(found.objective)
         if found is None or not inside.any():
             return None
-        s = many.state(np.where(inside[:, None], found.shares, 1 / found.shares.shape[1]), n)
-        with np.errstate(invalid="ignore"):
-            data = (many.weights * (s.data * s.price + (s.inner - s.data) * (s.price - 1))).sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            gains, _ = many.gradient(found.shares, n, many.weights)
-            slope = -(gains * found.shares).sum(1) * np.exp(_X) if not many.gamma.any() else np.gradient(data, _X)
+            at = many.derivatives(found.shares, n)
+            # With a price on shares, h takes what the price adds to the capacity at N = 1.
+            data = at.value - (many.weights * many.capacity(n)).sum(1) if many.gamma.any() else at.data.sum(1)
+            slope = np.gradient(data, _X) if many.gamma.any() else (at.by_p * found.shares).sum(1)
         # Outside the domain: fewer tokens are hopeless, more are left unspent.
         first, last = np.flatnonzero(inside)[[0, -1]]
         data[:first], slope[:first] = 1e6, 0.0

@@ -33,9 +33,10 @@ from babelscale.intervals import interval
 from babelscale.options import takes
 from babelscale.planning import group_models
 from babelscale.planning.budget import Budget, optimum
+from babelscale.planning.fitted_laws import FittedLaws
 from babelscale.planning.group_models import GroupModel, ModelCache
-from babelscale.planning.law_source import FittedLaws, LawSource
-from babelscale.planning.optimiser.setting import Setting, problem
+from babelscale.planning.optimiser.evaluate import LossEvaluator
+from babelscale.planning.optimiser.setting import LawSource, Setting
 from babelscale.planning.planner import Fits
 from babelscale.planning.published_laws import PublishedLaws
 from babelscale.planning.request import PartitionRequest, PlanRequest, check_unique, check_weights
@@ -262,7 +263,7 @@ class _Partitioner:
     def _planned(self, model: GroupModel, compute: float, params: float | None = None) -> PlannedModel:
         """A group's own plan, solved and not read from tables."""
         setting = replace(model.setting, compute=compute)
-        one = problem(self.laws.only(model.codes).point(setting), setting)
+        one = LossEvaluator.of(self.laws.only(model.codes).point(setting), setting)
         found = optimum(one, replace(self.budget, compute=compute, params=params), seed=self.request.seed)
         if found is None or not np.isfinite(found.objective[0]):
             raise InputError(f"no plan for {', '.join(model.codes)} lies in the laws' domain")
@@ -328,7 +329,9 @@ class _Partitioner:
             return {}
         total = math.fsum(model.tokens.values())
         shares = np.array([[model.tokens[code] / total for code in codes]])
-        losses = problem(laws, setting).losses(np.repeat(shares, count, 0), np.full(count, math.log(model.params)))
+        losses = LossEvaluator.of(laws, setting).losses(
+            np.repeat(shares, count, 0), np.full(count, math.log(model.params))
+        )
         return dict(zip(model.languages, losses.T, strict=True))
 
     def _notes(self, tried: tuple[int, bool], room: float | None) -> Iterator[str]:

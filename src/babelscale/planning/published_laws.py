@@ -24,10 +24,9 @@ from babelscale import published
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.intervals import central
-from babelscale.laws.separable import Group
-from babelscale.planning.law_source import Expectations
+from babelscale.laws.separable import Group, SeparableForm
 from babelscale.planning.optimiser import problem_cache
-from babelscale.planning.optimiser.setting import SeparableForm, Setting
+from babelscale.planning.optimiser.setting import Expectations, Setting
 from babelscale.planning.optimiser.solver import losses_at
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 

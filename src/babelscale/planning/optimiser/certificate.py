@@ -27,8 +27,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.planning.optimiser.evaluate import LossEvaluator, saturated_size
-from babelscale.planning.optimiser.interior_point import Solution, Solved, solve, solve_near
+from babelscale.planning.optimiser.evaluate import LossDerivatives, LossEvaluator
+from babelscale.planning.optimiser.interior_point import Solution, path_centre, solve, solve_near
+from babelscale.planning.optimiser.risk import MEAN
 
 Array = NDArray[np.float64]
 Kind = Literal["global", "shares", "local", "search"]
@@ -114,34 +115,33 @@ def _certified(
 ) -> tuple[Certificate, Solution | None]:
     """The certificate, and a better point that its cuts came across."""
     q, n = found.weights, found.n
-    gains, _ = problem.gradient(found.shares, n, q)
-    residual = _residual(problem, found, gains[0], box is None or bool(found.at_edge[0]))
-    losses = problem.losses(found.shares, n) - problem.least_loss
-    scale = float((problem.weights * (losses + problem.least_loss)).sum() / problem.weights.sum())
+    # The mean of the losses under the weights of the dual, from which the bound is made.
+    mean = replace(problem, weights=q, risk=MEAN)
+    at = mean.derivatives(found.shares, n)
+    residual = _residual(mean, at, box is None or bool(found.at_edge[0]))
+    scale = float((problem.weights * at.loss).sum() / problem.weights.sum())
     value = float(problem.objective(found.shares, n)[0])
     if not problem.convex:
         return Certificate(np.nan, -np.inf, residual, "local", found.starts), None
-    priced = bool(problem.gamma.any())
-    if box is None or priced:
-        first = _cut(problem, found, q)
-        bound = float((q * losses).sum()) - first.gap
+    if box is None or problem.gamma.any():
+        bound = float((q * (at.loss - problem.least_loss)).sum()) - _cut(mean, at).gap
         return Certificate((value - bound) / scale, bound, residual, "shares", found.starts), None
     low, high = np.log(box[0]), np.log(box[1])
     needed = float(problem.constraints.tokens_low.sum()) if problem.constraints.any else 0.0
     if needed + problem.served > 0:
         high = min(high, float(np.log(problem.compute[0] / (6 * needed + 2 * problem.served))) - 1e-12)
-    cuts = [_cut(problem, found, q)]
+    cuts = [_cut(mean, at)]
     base = -float((q * problem.least_loss).sum())
     bound = -np.inf
     for turn in range(_ROUNDS):
-        least, where = _least(problem, q, cuts, low, high, value - base, scale)
+        least, where = _least(mean, cuts, low, high, value - base, scale)
         bound = max(bound, least + base)
         if value - bound <= ENOUGH * scale or not len(where):
             break
         if turn == 0:
             around = float(n[0]) + np.concatenate([-np.array(_AROUND), _AROUND])
             where = [float(x) for x in around if low < x < high]
-        more, solved = _nearby(problem, found, q, where)
+        more, solved = _cuts_at(mean, found, where)
         if not more or solved is None:
             break
         there = problem.at(np.zeros(len(where), np.intp)).objective(solved.shares, solved.n)
@@ -154,35 +154,32 @@ def _certified(
     return Certificate((value - bound) / scale, bound, residual, "global", found.starts), None
 
 
-def _residual(problem: LossEvaluator, found: Solution, gains: Array, fixed: bool) -> float:
+def _residual(mean: LossEvaluator, at: LossDerivatives, fixed: bool) -> float:
     """Largest relative violation of stationarity in the shares (token for token), and in N where it is free.
 
     Bounds on tokens and shares are not read here; the gap covers them.
     """
-    p, X = found.shares[0], float(problem.budget(found.n)[0][0])
-    trained = p > 1e-9
-    worth = float(gains @ p)
-    if not worth > 0:
+    p, gains = at.p[0], -at.by_p[0] / at.X[0]
+    trained, average = p > 1e-9, float(gains @ p)
+    if not average > 0:
         return np.nan
     violation = 0.0
-    if not problem.constraints.any:
-        violation = max(float(np.abs(gains[trained] / worth - 1).max()), float((gains / worth).max() - 1))
-    if fixed or problem.gamma.any():
+    if not mean.constraints.any:
+        violation = max(float(np.abs(gains[trained] / average - 1).max()), float((gains / average).max() - 1))
+    if fixed or mean.gamma.any() or not at.X[0] > 0:
         return violation
-    s = problem.state(found.shares, found.n)
-    pull = float((found.weights * problem.alpha * s.capacity * s.size_rate).sum())
-    push = worth * float(problem.budget(found.n)[1][0])
-    return max(violation, abs(pull - push) / max(pull, push)) if X > 0 else violation
+    # At the best N the slope of the capacity terms equals the slope of the data terms.
+    data = average * float(at.a[0])
+    capacity = data - float(at.by_n[0])
+    return max(violation, abs(capacity - data) / max(capacity, data))
 
 
-def _cut(problem: LossEvaluator, found: Solution, q: Array) -> _Cut:
-    gains, each = problem.gradient(found.shares, found.n, q)
-    X = float(problem.budget(found.n)[0][0])
-    most, nu = best_use(problem, gains[0], X)
-    spent = float(gains[0] @ found.shares[0]) * X
-    s = problem.state(found.shares, found.n)
-    c = spent if problem.separable and not problem.group_weight.any() else float(each[0])
-    return _Cut(float((q * s.data).sum()), c, max(most - spent, 0.0), nu, X)
+def _cut(mean: LossEvaluator, at: LossDerivatives) -> _Cut:
+    gains, X = -at.by_p[0] / at.X[0], float(at.X[0])
+    most, nu = best_use(mean, gains, X)
+    spent = float(gains @ at.p[0]) * X
+    c = spent if mean.separable and not mean.group_weight.any() else float((mean.beta * at.data).sum())
+    return _Cut(float(at.data.sum()), c, max(most - spent, 0.0), nu, X)
 
 
 def best_use(problem: LossEvaluator, gains: Array, X: float) -> tuple[float, float]:
@@ -230,15 +227,8 @@ def _program(problem: LossEvaluator, gains: Array, X: float) -> tuple[float, flo
     return -float(solved.fun) * unit * X, nu * unit
 
 
-def _capacity(problem: LossEvaluator, q: Array, n: Array) -> Array:
-    """sum_t q_t (E_t + A_t / S(N)^alpha_t) at each n of a vector."""
-    many = np.broadcast_to(problem.size_cap, (len(n), problem.size_cap.shape[1]))
-    N = saturated_size(n, many, problem.size_lam)[0]
-    return (q * (problem.E + problem.A * np.exp(-problem.alpha * np.log(N)))).sum(1)
-
-
 def _least(
-    problem: LossEvaluator, q: Array, cuts: list[_Cut], low: float, high: float, value: float, scale: float
+    mean: LossEvaluator, cuts: list[_Cut], low: float, high: float, value: float, scale: float
 ) -> tuple[float, list[float]]:
     """A rigorous least value over n of the highest cut, and up to a few n where it is too low to be of use.
 
@@ -248,24 +238,28 @@ def _least(
     """
     edges = np.linspace(low, high, _CELLS + 1)
     left, right = edges[:-1], edges[1:]
-    held = _capacity(problem, q, edges)
-    ends = held[:-1], held[1:]
-    steep = problem.alpha * (problem.alpha + np.isfinite(problem.size_cap))
-    bare = replace(problem, E=0 * problem.E)
+    weight = mean.weights
+    steep = weight * mean.alpha * (mean.alpha + np.isfinite(mean.size_cap))
+
+    def capacity(n: Array) -> Array:
+        return (weight * mean.capacity(n)).sum(1)
+
+    at_edges = capacity(edges)
+    ends = at_edges[:-1], at_edges[1:]
     wanted, least, hopeless, bound = value - ENOUGH * scale / 4, np.inf, [], np.empty(0)
     for _ in range(_DEPTH):
-        bend = _capacity(bare, q * steep, left)
+        bend = (steep * (mean.capacity(left) - mean.E)).sum(1)
         middle = (left + right) / 2
         bound, reach = np.full(len(left), -np.inf), np.full(len(left), -np.inf)
         for cut in cuts:
-            (at_left, _), (at_right, r) = _data(problem, cut, left), _data(problem, cut, right)
+            (at_left, _), (at_right, r) = _data(mean, cut, left), _data(mean, cut, right)
             most = bend + cut.c * np.maximum(r**2 - r, 0)
             lowest = np.minimum(ends[0] + at_left, ends[1] + at_right)
             # Capacity falls with N and the data's part rises: steep ends need no more than that.
             bound = np.maximum(bound, np.maximum(lowest - (right - left) ** 2 / 8 * most, ends[1] + at_left))
-            reach = np.maximum(reach, _data(problem, cut, middle)[0])
+            reach = np.maximum(reach, _data(mean, cut, middle)[0])
         # Smaller cells help where the highest cut suffices in the middle; elsewhere more cuts must.
-        enough, low_cut = bound >= wanted, _capacity(problem, q, middle) + reach < wanted
+        enough, low_cut = bound >= wanted, capacity(middle) + reach < wanted
         for cells in (enough, ~enough & low_cut):
             least = min(least, float(bound[cells].min())) if cells.any() else least
         hopeless += list(zip(bound[~enough & low_cut], middle[~enough & low_cut], strict=True))
@@ -273,18 +267,18 @@ def _least(
         if not len(left) or len(left) > _MOST:
             break
         grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 9)
-        held = _capacity(problem, q, grid.ravel()).reshape(grid.shape)
-        left, right, ends = grid[:, :-1].ravel(), grid[:, 1:].ravel(), (held[:, :-1].ravel(), held[:, 1:].ravel())
+        at_grid = capacity(grid.ravel()).reshape(grid.shape)
+        left, right, ends = grid[:, :-1].ravel(), grid[:, 1:].ravel(), (at_grid[:, :-1].ravel(), at_grid[:, 1:].ravel())
     if len(left):
         least = min(least, float(bound.min()))
     points = np.array([middle for _, middle in sorted(hopeless)])
     return least, _spread_out(points) if len(points) else []
 
 
-def _data(problem: LossEvaluator, cut: _Cut, n: Array) -> tuple[Array, Array]:
+def _data(mean: LossEvaluator, cut: _Cut, n: Array) -> tuple[Array, Array]:
     """The cut of the data's part at each n, and its elasticity r by the budget."""
-    a = problem.compute[0] / 6 * np.exp(-n)
-    inside = np.maximum(1 + (cut.gap + cut.nu * (a - problem.served / 3 - cut.X)) / cut.c, 1e-300)
+    a = mean.compute[0] / 6 * np.exp(-n)
+    inside = np.maximum(1 + (cut.gap + cut.nu * (a - mean.served / 3 - cut.X)) / cut.c, 1e-300)
     return cut.data - cut.c * np.log(inside), cut.nu * a / cut.c / inside
 
 
@@ -300,16 +294,13 @@ def _spread_out(points: Array) -> list[float]:
     return chosen
 
 
-def _nearby(
-    problem: LossEvaluator, found: Solution, q: Array, where: list[float]
-) -> tuple[list[_Cut], Solution | None]:
+def _cuts_at(mean: LossEvaluator, found: Solution, where: list[float]) -> tuple[list[_Cut], Solution | None]:
     """Cuts at other sizes, each from the best shares there, and those."""
-    rows = np.zeros(len(where), np.intp)
-    many = replace(problem.at(rows), weights=np.repeat(q, len(where), 0), risk=type(problem.risk)())
-    solved = solve_near(many, None, Solved(problem, None, found), n=np.array(where), exact=True)
+    many = mean.at(np.zeros(len(where), np.intp))
+    solved = solve_near(many, None, found, lambda: path_centre(mean, None, found), n=np.array(where), exact=True)
     if solved is None:
         return [], None
     cuts = []
     for i in np.flatnonzero(np.isfinite(solved.objective)):
-        cuts.append(_cut(problem, solved.at(np.array([i])), q))
+        cuts.append(_cut(mean, mean.derivatives(solved.shares[[i]], solved.n[[i]])))
     return [cut for cut in cuts if cut.c > 0], solved

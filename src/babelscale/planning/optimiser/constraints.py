@@ -19,15 +19,13 @@ def _none() -> Array:
 
 
 class Slack(NamedTuple):
-    """One kind of bound: its languages, slack (R, M), slope by p_l (1 or -1), part over X and slope by p_last, (M,)
-    each; `share` is the bound where it is one on shares."""
+    """One kind of bound: slack = sign p_l + over / X + last p_last + constant, shape (R, M), of M languages."""
 
     languages: NDArray[np.intp]
     slack: Array
     sign: float
     over: Array
     last: Array
-    share: Array | None
 
 
 @dataclass(frozen=True)
@@ -54,25 +52,23 @@ class ConstraintSet:
         each = self.tokens_low > 0, np.isfinite(self.tokens_high), self.share_low > 0, self.share_high < 1
         return sum(int(bound.sum()) for bound in each)
 
-    def slacks(self, p: Array, X: Array) -> list["Slack"]:
+    def slacks(self, p: Array, X: Array) -> list[Slack]:
         """Every kind of bound there is."""
-        u = 1 - p[:, -1:] if self.spare else np.ones((len(p), 1))
-        zero = np.zeros(p.shape[1])
-        found = []
-        for bound, sign, over, share in (
-            (self.tokens_low, 1.0, True, False),
-            (self.tokens_high, -1.0, True, False),
-            (self.share_low, 1.0, False, True),
-            (self.share_high, -1.0, False, True),
+        spent, found = 1 - p[:, -1:] if self.spare else np.ones((len(p), 1)), []
+        for bound, sign, kept in (
+            (self.tokens_low, 1.0, self.tokens_low > 0),
+            (self.tokens_high, -1.0, np.isfinite(self.tokens_high)),
         ):
-            if share:
-                k = np.flatnonzero(bound > 0 if sign > 0 else bound < 1)
-                slack = sign * (p[:, k] - bound[k] * u)
-                found.append(Slack(k, slack, sign, zero[k], sign * bound[k] * float(self.spare), bound[k]))
-            elif over:
-                k = np.flatnonzero(bound > 0 if sign > 0 else np.isfinite(bound))
-                slack = sign * (p[:, k] - bound[k] / X[:, None])
-                found.append(Slack(k, slack, sign, -sign * bound[k], zero[k], None))
+            k = np.flatnonzero(kept)
+            slack = sign * (p[:, k] - bound[k] / X[:, None])
+            found.append(Slack(k, slack, sign, -sign * bound[k], np.zeros(len(k))))
+        for bound, sign, kept in (
+            (self.share_low, 1.0, self.share_low > 0),
+            (self.share_high, -1.0, self.share_high < 1),
+        ):
+            k = np.flatnonzero(kept)
+            slack = sign * (p[:, k] - bound[k] * spent)
+            found.append(Slack(k, slack, sign, np.zeros(len(k)), sign * bound[k] * float(self.spare)))
         return [each for each in found if len(each.languages)]
 
     def barrier(self, p: Array, X: Array) -> Array:
@@ -119,3 +115,14 @@ class ConstraintSet:
                 if (p > 0).all() and np.isfinite(self.barrier(p[None], np.array([X]))).all():
                     return p
         return None
+
+    def nearest_inside(self, p: Array, X: float) -> Array:
+        """As near to the shares p as the bounds let an interior point be; NaN where they leave no room."""
+        inside = self.inside(X) if X > 0 else None
+        if inside is None:
+            return np.full(len(p), np.nan)
+        for part in (0.1, 0.5, 0.9):
+            mixed = (1 - part) * p + part * inside
+            if np.isfinite(self.barrier(mixed[None], np.array([X])))[0]:
+                return mixed
+        return inside

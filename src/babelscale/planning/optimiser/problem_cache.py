@@ -1,4 +1,4 @@
-"""Laws of many targets stacked into one problem, kept for the next question about the same laws.
+"""LawSource of many targets stacked into one problem, kept for the next question about the same laws.
 
 Stacking 50 laws with 200 draws takes a fifth of a plan, and who moves a slider asks about the same laws again.
 """
@@ -7,15 +7,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.laws import ScalingLaw
+from babelscale.laws.separable import SeparableForm
 from babelscale.planning.optimiser.evaluate import LossEvaluator
 from babelscale.planning.optimiser.general_search import GeneralProblem
-from babelscale.planning.optimiser.setting import SeparableForm, Setting, problem
+from babelscale.planning.optimiser.setting import LawSource, Setting
 from babelscale.planning.optimiser.solver import PlanProblem
 
 Array = NDArray[np.float64]
@@ -23,23 +22,12 @@ Array = NDArray[np.float64]
 _KEPT, _LARGEST = 8, 1 << 24
 
 
-class Laws(Protocol):
-    """What can be stacked; `key` is the same for the same laws as long as these are held."""
-
-    @property
-    def key(self) -> Hashable: ...
-    def separable(self, setting: Setting) -> bool: ...
-    def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None: ...
-    def point(self, setting: Setting) -> dict[str, SeparableForm]: ...
-    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None: ...
-
-
 # By key: the laws, held so that no other object takes their identity, and their problem.
-_kept: OrderedDict[Hashable, tuple[Laws, LossEvaluator]] = OrderedDict()
+_kept: OrderedDict[Hashable, tuple[LawSource, LossEvaluator]] = OrderedDict()
 _lock = threading.Lock()
 
 
-def at_optimum(laws: Laws, setting: Setting) -> PlanProblem:
+def at_optimum(laws: LawSource, setting: Setting) -> PlanProblem:
     """The laws themselves, one row."""
     if not laws.separable(setting):
         rows = laws.rows(0, 0)
@@ -50,7 +38,7 @@ def at_optimum(laws: Laws, setting: Setting) -> PlanProblem:
     return found
 
 
-def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> PlanProblem | None:
+def at_draws(laws: LawSource, setting: Setting, count: int, seed: int) -> PlanProblem | None:
     """The laws at `count` draws; None where nothing is known of the uncertainty."""
     if not laws.separable(setting):
         rows = laws.rows(count, seed) if count else None
@@ -59,7 +47,7 @@ def at_draws(laws: Laws, setting: Setting, count: int, seed: int) -> PlanProblem
 
 
 def _stacked(
-    laws: Laws, setting: Setting, which: tuple[int, ...], make: Callable[[], Mapping[str, SeparableForm] | None]
+    laws: LawSource, setting: Setting, which: tuple[int, ...], make: Callable[[], Mapping[str, SeparableForm] | None]
 ) -> LossEvaluator | None:
     by_language = (setting.weights, setting.unique_tokens, setting.tokens, setting.shares)
     key = (laws.key, which, setting.languages, setting.served, *(tuple(each.items()) for each in by_language))
@@ -71,12 +59,12 @@ def _stacked(
         made = make()
         if made is None:
             return None
-        held = laws, problem(made, setting)
+        held = laws, LossEvaluator.of(made, setting)
         _keep(key, *held)
     return replace(held[1], compute=np.full(held[1].draws, setting.compute))
 
 
-def _keep(key: Hashable, laws: Laws, made: LossEvaluator) -> None:
+def _keep(key: Hashable, laws: LawSource, made: LossEvaluator) -> None:
     arrays = [value for each in fields(made) if isinstance(value := getattr(made, each.name), np.ndarray)]
     # Several plans read them.
     for array in arrays:

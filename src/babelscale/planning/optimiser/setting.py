@@ -1,20 +1,21 @@
-"""Fitted laws as one planning problem: the numbers of each law's equation in the arrays that `LossEvaluator` reads."""
+"""Setting: what a plan is asked for, checked, and the source of the laws that it rests on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from babelscale.fitting import Fit
+from babelscale.allocation import Allocation
+from babelscale.laws import ScalingLaw
 from babelscale.laws.separable import SeparableForm
 from babelscale.planning.optimiser.constraints import ConstraintSet
-from babelscale.planning.optimiser.evaluate import LossEvaluator
 from babelscale.planning.request import Bounds
 
 Array = NDArray[np.float64]
+Expectations = Mapping[str, tuple[float, float, float]]
 UNSPENT = ""
-_NUMBERS = ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")
 _WIDTH = 1e-7
 
 
@@ -48,65 +49,65 @@ class Setting:
         return ConstraintSet(tokens[:, 0], tokens[:, 1], parts[:, 0], parts[:, 1], spare)
 
 
-def problem(laws: Mapping[str, SeparableForm], setting: Setting) -> LossEvaluator:
-    """Stack the laws of all targets into one problem."""
-    targets, limits = list(laws), setting.constraints
-    codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
-    column = {code: k for k, code in enumerate(codes)}
-    rows, T, K = len(next(iter(laws.values())).E), len(targets), len(codes)
-    # Where no language helps another the worth of T x K pairs is that of T: 420 languages and 200 draws fit then.
-    alone = all(set(law.worth) == {frozenset([target])} for target, law in laws.items())
-    worth, pooled = np.zeros((rows, T, 1 if alone else K)), np.zeros((rows, T))
-    members, everything = np.zeros((T, K)), frozenset(setting.languages)
-    for t, law in enumerate(laws.values()):
-        single = {next(iter(group)): values for group, values in law.worth.items() if len(group) == 1}
-        if single:
-            worth[:, t, [0 if alone else column[code] for code in single]] = np.stack(list(single.values()), axis=1)
-        for group in law.worth:
-            if len(group) != 1:
-                pooled[:, t] = law.worth[group]
-                # A pool is nearly everything: its complement is short.
-                members[t, : len(setting.languages)] = 1.0
-                members[t, [column[code] for code in everything - group]] = 0.0
-    unique = np.array([setting.unique_tokens.get(code, np.inf) for code in codes])
-    own = np.array([column[target] for target in targets])
-    alone = alone or not (np.arange(K) != own[:, None])[(worth != 0).any(0)].any()
+class LawSource(Protocol):
+    """What the planner asks of laws; `targets` are the languages whose losses they give."""
 
-    def stacked(name: str) -> Array:
-        return np.stack([getattr(law, name) for law in laws.values()], axis=1)
+    @property
+    def targets(self) -> tuple[str, ...]: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def pooled(self) -> tuple[str, ...]: ...
+    @property
+    def key(self) -> Hashable:
+        """The same for the same laws, as long as these are held (see `stacks`)."""
+        ...
 
-    return LossEvaluator(
-        languages=codes,
-        weights=np.tile([setting.weights[target] for target in targets], (rows, 1)),
-        **{name: stacked(name) for name in _NUMBERS},  # pyright: ignore[reportArgumentType]
-        transfer_weight=_alone(worth, own) if alone else worth,
-        group_weight=pooled,
-        group_members=members,
-        group_unique=np.where(members.any(1), np.where(members > 0, unique, 0.0).sum(1), np.inf),
-        unique=unique,
-        target_index=own,
-        compute=np.full(rows, setting.compute),
-        least_loss=np.zeros((rows, T)),
-        served=setting.served,
-        constraints=limits,
-    )
+    def languages(self) -> tuple[str, ...]:
+        """The languages planned where none are named."""
+        ...
 
+    def unique(self, codes: Sequence[str]) -> dict[str, float]:
+        """U by language where it is known."""
+        ...
 
-def _alone(worth: Array, own: NDArray[np.intp]) -> Array:
-    """Each target's worth of its own tokens, (R, T)."""
-    return worth[:, :, 0] if worth.shape[2] == 1 else worth[:, np.arange(len(own)), own]
+    def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
+        """The covariates that the laws read, held at the given values or at the only one of the fitted runs."""
+        ...
 
+    def only(self, targets: Sequence[str]) -> "LawSource":
+        """The laws of some targets."""
+        ...
 
-def of_fit(fit: Fit, setting: Setting, values: Array) -> SeparableForm | None:
-    """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`; None where the
-    law has no separable form."""
-    p = dict(zip(fit.law.parameter_names, np.asarray(values, np.float64).T, strict=True))
-    return fit.law.separable(p, setting.languages, setting.unique_tokens)
+    def separable(self, setting: Setting) -> bool:
+        """Whether every law has the separable form that `point` and `drawn` give."""
+        ...
 
+    def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None:
+        """Every target's law with rows of its parameters: `count` draws, with 0 the optimum; None without draws."""
+        ...
 
-def languages_of(fits: Sequence[Fit]) -> tuple[str, ...]:
-    """The targets, then the other languages that their laws name."""
-    codes = [fit.target or "und" for fit in fits]
-    for fit in fits:
-        codes += fit.law.languages
-    return tuple(dict.fromkeys(codes))
+    def point(self, setting: Setting) -> dict[str, SeparableForm]:
+        """Every target's law, one row."""
+        ...
+
+    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None:
+        """Every target's law at `count` draws; None where nothing is known of the uncertainty."""
+        ...
+
+    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
+        """Every target's law in a model of its own, at so many of its draws, or with count 0 at the fit itself."""
+        ...
+
+    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
+        """Loss, low and high (90 %) of every target for a new run."""
+        ...
+
+    def estimated(self, codes: Sequence[str]) -> tuple[str, ...]:
+        """The languages whose unique tokens are an estimate."""
+        ...
+
+    def extrapolation(self, allocation: Allocation) -> str | None: ...
+    def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]: ...

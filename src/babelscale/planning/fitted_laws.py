@@ -1,9 +1,8 @@
-"""Law source: the laws that a plan rests on, fitted or printed, in one shape for the planner."""
+"""Fitted laws: a user's own fits as the source of a plan."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,77 +13,13 @@ from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
 from babelscale.laws import ScalingLaw
+from babelscale.laws.separable import SeparableForm
 from babelscale.planning.optimiser import problem_cache
-from babelscale.planning.optimiser.setting import SeparableForm, Setting, languages_of, of_fit
+from babelscale.planning.optimiser.setting import Expectations, Setting
 from babelscale.planning.optimiser.solver import losses_at
 
 Array = NDArray[np.float64]
 _MANY = 6
-Expectations = Mapping[str, tuple[float, float, float]]
-
-
-class LawSource(Protocol):
-    """What the planner asks of laws; `targets` are the languages whose losses they give."""
-
-    @property
-    def targets(self) -> tuple[str, ...]: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def pooled(self) -> tuple[str, ...]: ...
-    @property
-    def key(self) -> Hashable:
-        """The same for the same laws, as long as these are held (see `stacks`)."""
-        ...
-
-    def languages(self) -> tuple[str, ...]:
-        """The languages planned where none are named."""
-        ...
-
-    def unique(self, codes: Sequence[str]) -> dict[str, float]:
-        """U by language where it is known."""
-        ...
-
-    def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
-        """The covariates that the laws read, held at the given values or at the only one of the fitted runs."""
-        ...
-
-    def only(self, targets: Sequence[str]) -> "LawSource":
-        """The laws of some targets."""
-        ...
-
-    def separable(self, setting: Setting) -> bool:
-        """Whether every law has the separable form that `point` and `drawn` give."""
-        ...
-
-    def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None:
-        """Every target's law with rows of its parameters: `count` draws, with 0 the optimum; None without draws."""
-        ...
-
-    def point(self, setting: Setting) -> dict[str, SeparableForm]:
-        """Every target's law, one row."""
-        ...
-
-    def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None:
-        """Every target's law at `count` draws; None where nothing is known of the uncertainty."""
-        ...
-
-    def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
-        """Every target's law in a model of its own, at so many of its draws, or with count 0 at the fit itself."""
-        ...
-
-    def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
-        """Loss, low and high (90 %) of every target for a new run."""
-        ...
-
-    def estimated(self, codes: Sequence[str]) -> tuple[str, ...]:
-        """The languages whose unique tokens are an estimate."""
-        ...
-
-    def extrapolation(self, allocation: Allocation) -> str | None: ...
-    def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -285,3 +220,18 @@ def _one_vocabulary(fits: Mapping[str, Fit]) -> None:
             f"under {str(known[other])[:12]}",
             hint="a plan counts tokens of one vocabulary; fit runs that share their tokenizer, or plan one at a time",
         )
+
+
+def of_fit(fit: Fit, setting: Setting, values: Array) -> SeparableForm | None:
+    """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`; None where the
+    law has no separable form."""
+    p = dict(zip(fit.law.parameter_names, np.asarray(values, np.float64).T, strict=True))
+    return fit.law.separable(p, setting.languages, setting.unique_tokens)
+
+
+def languages_of(fits: Sequence[Fit]) -> tuple[str, ...]:
+    """The targets, then the other languages that their laws name."""
+    codes = [fit.target or "und" for fit in fits]
+    for fit in fits:
+        codes += fit.law.languages
+    return tuple(dict.fromkeys(codes))

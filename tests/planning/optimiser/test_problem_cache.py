@@ -6,7 +6,7 @@ import pytest
 from babelscale.fitting import Fit
 from babelscale.laws import AdaptiveTransfer
 from babelscale.planning import plan
-from babelscale.planning.law_source import FittedLaws
+from babelscale.planning.fitted_laws import FittedLaws
 from babelscale.planning.optimiser import problem_cache
 from babelscale.planning.optimiser.setting import Setting
 

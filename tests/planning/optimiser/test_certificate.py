@@ -75,7 +75,6 @@ def test_two_valleys_over_N_are_both_looked_into():
         B=np.array([[266.5103]]),
         beta=np.array([[0.5119]]),
         lam=np.array([[0.2403]]),
-        transfer_mask=None,
         transfer_weight=np.array([[[1.0, 0.0283]]]),
         unique=np.array([12796748.6863, np.inf]),
     )
@@ -118,7 +117,7 @@ def test_the_bound_holds_within_constraints(spare: bool):
     P = random_problem(4, K=K, R=1, limits=limits)
     worth = P.transfer_weight.copy()
     worth[:, :, 4:] = 0
-    P = replace(P, transfer_weight=worth, group_members=np.ones_like(P.group_members), transfer_mask=None)
+    P = replace(P, transfer_weight=worth, group_members=np.ones_like(P.group_members))
     found = solve(P, BOX)
     assert found is not None
     found, certificate = improved(P, found, BOX)
