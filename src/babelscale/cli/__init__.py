@@ -3,27 +3,17 @@
 A command prints tables and progress. With --json it prints one JSON object on standard output and nothing else.
 """
 
-import inspect
-import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
 from babelscale.cli import analysis, imports, models, pages, planning, studies, transfers
+from babelscale.cli.options import one_line_descriptions
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
-
-
-def _one_line_descriptions(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the description of each parameter on one line, so that only the width of the terminal breaks it."""
-    text, heading, parameters = (inspect.getdoc(command) or "").partition("\nParameters\n----------\n")
-    joined = re.sub(r"(?m)^    .*(\n    .*)*", lambda lines: "    " + " ".join(lines[0].split()), parameters)
-    command.__doc__ = text + heading + joined
-    return command
-
 
 app = App(
     name="babelscale",
@@ -35,7 +25,7 @@ app = App(
 )
 study_app = App(name="study", help="Design, train and analyse a study: a set of training runs with one purpose.")
 app.command(study_app)
-app.command(_one_line_descriptions(imports.import_), name="import")
+app.command(one_line_descriptions(imports.import_), name="import")
 for command in (
     analysis.fit,
     analysis.compare,
@@ -51,7 +41,7 @@ for command in (
     pages.serve,
     imports.check,
 ):
-    app.command(_one_line_descriptions(command))
+    app.command(one_line_descriptions(command))
 for command in (
     studies.run,
     studies.text,
@@ -66,8 +56,8 @@ for command in (
     studies.verdict,
     studies.tensorboard,
 ):
-    study_app.command(_one_line_descriptions(command))
-study_app.command(_one_line_descriptions(transfers.next_runs), name="next")
+    study_app.command(one_line_descriptions(command))
+study_app.command(one_line_descriptions(transfers.next_runs), name="next")
 
 # Modules that `pip install babelscale` does not install, by the extra that installs them.
 EXTRAS = {

@@ -1,10 +1,49 @@
 """Commands that analyse tables of runs: fit, profile, compare."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from babelscale.cli.options import Json, Metric, Seed, Table, bar, codes_of, dumps, metric_of, numbers, read_runs, show
+from babelscale.cli.options import (
+    Json,
+    Metric,
+    Seed,
+    Table,
+    bar,
+    codes_of,
+    dumps,
+    metric_of,
+    numbers,
+    option_group,
+    read_runs,
+    show,
+)
+
+
+@option_group
+@dataclass(frozen=True)
+class FitOptions:
+    """How a law is fitted.
+
+    Parameters
+    ----------
+    objective
+        Deviation of log losses to minimise: Huber loss, absolute or squared deviations.
+    delta
+        Threshold of the Huber loss, in units of log loss.
+    fix
+        Parameters to keep fixed, for example lambda=0.065,E=1.7.
+    resamples
+        Number of bootstrap refits for the intervals. Each refit gives every run a random weight.
+    """
+
+    metric: Metric = None
+    objective: Literal["huber", "lad", "squares"] = "huber"
+    delta: float = 1e-3
+    fix: str | None = None
+    resamples: int = 200
+    seed: Seed = 0
 
 
 def fit(
@@ -12,13 +51,8 @@ def fit(
     *,
     law: str = "chinchilla",
     target: str | None = None,
-    metric: Metric = None,
-    objective: Literal["huber", "lad", "squares"] = "huber",
-    delta: float = 1e-3,
-    fix: str | None = None,
     share: str | None = None,
-    resamples: int = 200,
-    seed: Seed = 0,
+    options: FitOptions = FitOptions(),
     save: Path | None = None,
     chart: Path | None = None,
     json: Json = False,
@@ -37,16 +71,8 @@ def fit(
     target
         Languages whose loss is fitted, separated by commas, or all. You need it if the table has losses of several
         languages.
-    objective
-        Deviation of log losses to minimise: Huber loss, absolute or squared deviations.
-    delta
-        Threshold of the Huber loss, in units of log loss.
-    fix
-        Parameters to keep fixed, for example lambda=0.065,E=1.7.
     share
         Parameters that have one value for all targets, for example alpha,beta.
-    resamples
-        Number of bootstrap refits for the intervals. Each refit gives every run a random weight.
     save
         Write the fit to this JSON file, or several fits to this folder. `babelscale plan` reads them.
     chart
@@ -57,12 +83,12 @@ def fit(
 
     table = read_runs(runs)
     how: dict[str, Any] = {
-        "metric": metric_of(metric),
-        "objective": objective,
-        "delta": delta,
-        "fixed": numbers(fix, "--fix"),
-        "resamples": resamples,
-        "seed": seed,
+        "metric": metric_of(options.metric),
+        "objective": options.objective,
+        "delta": options.delta,
+        "fixed": numbers(options.fix, "--fix"),
+        "resamples": options.resamples,
+        "seed": options.seed,
     }
     wanted = list(table.targets) if target == "all" else codes_of(target) or [table.target()]
     if len(wanted) == 1 and share is None:
@@ -91,12 +117,28 @@ def _draw(fits: list[Any], runs: Any, chart: Path | None) -> None:
     charts.save(charts.law_curves(fits[0], runs) if len(fits) == 1 else charts.measured_predicted(fits, runs), chart)
 
 
+@option_group
+@dataclass(frozen=True)
+class LawOptions:
+    """The law and the language that a profile is about.
+
+    Parameters
+    ----------
+    law
+        The law to fit.
+    target
+        Language whose loss is fitted. You need it if the table has losses of several languages.
+    """
+
+    law: str = "adaptive-transfer"
+    target: str | None = None
+
+
 def profile(
     runs: Table,
     parameter: str,
     *,
-    law: str = "adaptive-transfer",
-    target: str | None = None,
+    of: LawOptions = LawOptions(),
     metric: Metric = None,
     resamples: int = 200,
     seed: Seed = 0,
@@ -113,10 +155,6 @@ def profile(
     ----------
     parameter
         A parameter of the law, for example lambda, R_D, tau_en, tau_other or alpha.
-    law
-        The law to fit.
-    target
-        Language whose loss is fitted. You need it if the table has losses of several languages.
     resamples
         Number of bootstrap refits for the interval.
     chart
@@ -125,7 +163,7 @@ def profile(
     from babelscale import fitting, laws
 
     table = read_runs(runs)
-    form = laws.by_name(law, table.target(target), table)
+    form = laws.by_name(of.law, table.target(of.target), table)
     found = fitting.profile(
         form, table, parameter, metric=metric_of(metric), resamples=resamples, seed=seed, progress=bar()
     )
@@ -136,14 +174,32 @@ def profile(
     show(found, json)
 
 
+@option_group
+@dataclass(frozen=True)
+class HoldOutOptions:
+    """How runs are left out of the fits.
+
+    Parameters
+    ----------
+    axes
+        How runs are left out: some of random,params,tokens,compute,mixture (default: all).
+    expanding
+        What the expanding window is ordered by: some of compute,params,tokens, or none.
+    rungs
+        Largest number of windows.
+    """
+
+    axes: str | None = None
+    expanding: str = "compute"
+    rungs: int = 5
+
+
 def compare(
     runs: Table,
     *,
     laws: str = "chinchilla,data-constrained,multilingual,adaptive-transfer",
     targets: str | None = None,
-    axes: str | None = None,
-    expanding: str = "compute",
-    rungs: int = 5,
+    hold_out: HoldOutOptions = HoldOutOptions(),
     objective: Literal["huber", "lad", "squares"] = "huber",
     metric: Metric = None,
     seed: Seed = 0,
@@ -162,26 +218,20 @@ def compare(
         Names of the laws, separated by commas.
     targets
         Languages, separated by commas (default: every language with a measured loss).
-    axes
-        How runs are left out: some of random,params,tokens,compute,mixture (default: all).
-    expanding
-        What the expanding window is ordered by: some of compute,params,tokens, or none.
-    rungs
-        Largest number of windows.
     objective
         Deviation of log losses that the fits minimise.
     """
     from babelscale import fitting
 
-    windows: list[Any] = [] if expanding == "none" else codes_of(expanding) or []
-    chosen: list[Any] | None = codes_of(axes)
+    windows: list[Any] = [] if hold_out.expanding == "none" else codes_of(hold_out.expanding) or []
+    chosen: list[Any] | None = codes_of(hold_out.axes)
     found = fitting.compare(
         codes_of(laws) or [],
         read_runs(runs),
         targets=codes_of(targets),
         axes=chosen,
         expanding=windows,
-        rungs=rungs,
+        rungs=hold_out.rungs,
         objective=objective,
         metric=metric_of(metric),
         seed=seed,

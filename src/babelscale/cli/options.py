@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,6 +98,22 @@ def flag(option: Option) -> str:
 def read_options(model: type[Request], options: Mapping[str, Any]) -> Request:
     """The request of a command's options; those that were not given keep the request's defaults."""
     return read(model, {name: value for name, value in options.items() if value is not None}, flag)
+
+
+Documented = TypeVar("Documented")
+
+
+def one_line_descriptions(documented: Documented) -> Documented:
+    """Put the description of each parameter on one line, so that only the width of the terminal breaks it."""
+    text, heading, parameters = (inspect.getdoc(documented) or "").partition("\nParameters\n----------\n")
+    joined = re.sub(r"(?m)^    .*(\n    .*)*", lambda lines: "    " + " ".join(lines[0].split()), parameters)
+    documented.__doc__ = text + heading + joined
+    return documented
+
+
+def option_group(cls: type[Documented]) -> type[Documented]:
+    """Make the fields of a frozen dataclass options of the commands that take one."""
+    return Parameter(name="*")(one_line_descriptions(cls))
 
 
 def codes_of(languages: str | None) -> list[str] | None:

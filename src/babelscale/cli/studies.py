@@ -1,13 +1,51 @@
 """Commands for studies: run, plan, status, report and others."""
 
 import sys
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import Corpus, Json, Name, Only, Out, RecordsFile, Seed, bar, codes_of, numbers, show
+from babelscale.cli.options import (
+    Corpus,
+    Json,
+    Name,
+    Only,
+    Out,
+    RecordsFile,
+    Seed,
+    bar,
+    codes_of,
+    numbers,
+    option_group,
+    show,
+)
+
+
+@option_group
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where runs are trained.
+
+    Parameters
+    ----------
+    engine
+        Where to train: local is this machine, ray is a Ray cluster, and slurm writes an array script for SLURM and does
+        not wait for it.
+    slots
+        Number of runs at the same time (default: one for each accelerator, or one for each CPU if there is none).
+    address
+        Address of the Ray cluster: auto for the cluster of this machine, HOST:PORT, ray://HOST:PORT, or local.
+    submit
+        Submit the array script to SLURM at once.
+    """
+
+    engine: Literal["local", "ray", "slurm"] = "local"
+    slots: int | None = None
+    address: str = "auto"
+    submit: bool = False
 
 
 def run(
@@ -16,10 +54,7 @@ def run(
     out: Out = None,
     corpus: Corpus = None,
     only: Only = None,
-    slots: int | None = None,
-    engine: Literal["local", "ray", "slurm"] = "local",
-    address: str = "auto",
-    submit: bool = False,
+    where: EngineOptions = EngineOptions(),
     report: bool = True,
     holdout: Annotated[bool, Parameter(negative="")] = False,
     records: RecordsFile = None,
@@ -32,15 +67,6 @@ def run(
 
     Parameters
     ----------
-    slots
-        Number of runs at the same time (default: one for each accelerator, or one for each CPU if there is none).
-    engine
-        Where to train: local is this machine, ray is a Ray cluster, and slurm writes an array script for SLURM and does
-        not wait for it.
-    address
-        Address of the Ray cluster: auto for the cluster of this machine, HOST:PORT, ray://HOST:PORT, or local.
-    submit
-        Submit the array script to SLURM at once.
     report
         Write the report after training.
     holdout
@@ -51,10 +77,10 @@ def run(
     from babelscale.study.engines import run_local, run_ray
 
     study, groups = created(name, out, corpus), codes_of(only)
-    if engine == "slurm":
-        running.submit(study, only=groups, holdout=holdout, now=submit, restored_from=records)
+    if where.engine == "slurm":
+        running.submit(study, only=groups, holdout=holdout, now=where.submit, restored_from=records)
         return
-    chosen = partial(run_ray, address=address) if engine == "ray" else partial(run_local, slots=slots)
+    chosen = partial(run_ray, address=where.address) if where.engine == "ray" else partial(run_local, slots=where.slots)
     running.run(study, only=groups, engine=chosen, report=report, holdout=holdout, restored_from=records)
 
 
@@ -117,6 +143,29 @@ def records(name: Name, *, out: Path | None = None, json: Json = False) -> None:
     show(written, json)
 
 
+@option_group
+@dataclass(frozen=True)
+class HostOptions:
+    """The hosts that train together.
+
+    Parameters
+    ----------
+    distributed
+        Train on several hosts together.
+    coordinator
+        HOST:PORT of the first process.
+    processes
+        Number of processes.
+    process
+        Number of this process, from 0.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
 def train(
     name: Name,
     runs: str,
@@ -124,10 +173,7 @@ def train(
     out: Out = None,
     devices: int | None = None,
     tensor: int = 1,
-    distributed: bool = False,
-    coordinator: str | None = None,
-    processes: int | None = None,
-    process: int | None = None,
+    hosts: HostOptions = HostOptions(),
 ) -> None:
     """Train named runs of a prepared study on all devices of this machine or of several hosts.
 
@@ -145,22 +191,34 @@ def train(
         Number of devices (default: all).
     tensor
         Number of devices that split each matrix between them. The other devices split the batch.
-    distributed
-        Train on several hosts together.
-    coordinator
-        HOST:PORT of the first process.
-    processes
-        Number of processes.
-    process
-        Number of this process, from 0.
     """
     from babelscale.reporting.monitor import running
 
-    if distributed or coordinator is not None:
+    if hosts.distributed or hosts.coordinator is not None:
         import jax
 
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
     running.train(_existing(name, out), codes_of(runs) or [], devices=devices, tensor=tensor)
+
+
+@option_group
+@dataclass(frozen=True)
+class DeviceOptions:
+    """The devices whose time is estimated.
+
+    Parameters
+    ----------
+    device
+        Device to train on: cpu-thread (default), h200, h100, a100, tpu-v5p or tpu-v5e.
+    throughput
+        Measured FLOPs a second of one device, used instead of the figure for the device.
+    devices
+        Number of devices that train at the same time (default: 1, or the number of CPUs of this machine).
+    """
+
+    device: str | None = None
+    throughput: float | None = None
+    devices: int | None = None
 
 
 def plan(
@@ -168,9 +226,7 @@ def plan(
     *,
     out: Out = None,
     only: Only = None,
-    device: str | None = None,
-    throughput: float | None = None,
-    devices: int | None = None,
+    hardware: DeviceOptions = DeviceOptions(),
     power: bool = False,
     target: str | None = None,
     json: Json = False,
@@ -181,12 +237,6 @@ def plan(
 
     Parameters
     ----------
-    device
-        Device to train on: cpu-thread (default), h200, h100, a100, tpu-v5p or tpu-v5e.
-    throughput
-        Measured FLOPs a second of one device, used instead of the figure for the device.
-    devices
-        Number of devices that train at the same time (default: 1, or the number of CPUs of this machine).
     power
         Also simulate the runs of the design and fit every law to them. This shows how well the design would identify
         each parameter.
@@ -197,9 +247,7 @@ def plan(
 
     found = forecast_study(
         _design(name),
-        device=device,
-        throughput=throughput,
-        devices=devices,
+        **asdict(hardware),
         only=codes_of(only),
         folder=_folder(name, out),
         power=power,
@@ -209,17 +257,35 @@ def plan(
     show(found, json)
 
 
+@option_group
+@dataclass(frozen=True)
+class SimulationOptions:
+    """The tables that are simulated.
+
+    Parameters
+    ----------
+    assume
+        Parameter values to assume instead of the defaults, for example alpha=0.4,tau_da=0.5.
+    tables
+        Number of simulated tables for every law and target. More tables make the expected intervals more precise.
+    noise
+        Standard deviation of log loss between seeds (default: as measured, or 0.005).
+    """
+
+    assume: str | None = None
+    tables: int = 8
+    noise: float | None = None
+    seed: Seed = 0
+
+
 def power(
     name: Name,
     *,
     law: str | None = None,
     target: str | None = None,
     out: Out = None,
-    assume: str | None = None,
-    tables: int = 8,
-    noise: float | None = None,
+    simulation: SimulationOptions = SimulationOptions(),
     laws_apart: Annotated[bool, Parameter(negative="")] = False,
-    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Print what a design could identify before it is trained: the parameters of every law, and other questions.
@@ -235,12 +301,6 @@ def power(
         Law to identify (default: all laws).
     target
         Language (default: the targets in the design's analysis).
-    assume
-        Parameter values to assume instead of the defaults, for example alpha=0.4,tau_da=0.5.
-    tables
-        Number of simulated tables for every law and target. More tables make the expected intervals more precise.
-    noise
-        Standard deviation of log loss between seeds (default: as measured, or 0.005).
     laws_apart
         Also simulate tables from each of three laws, and print how often the true law predicts held-out runs best.
     """
@@ -251,11 +311,11 @@ def power(
         law,
         target,
         folder=_folder(name, out),
-        parameters=numbers(assume, "--assume"),
-        tables=tables,
-        noise=noise,
+        parameters=numbers(simulation.assume, "--assume"),
+        tables=simulation.tables,
+        noise=simulation.noise,
         apart=laws_apart,
-        seed=seed,
+        seed=simulation.seed,
         progress=bar(),
     )
     show(found, json)
@@ -351,6 +411,25 @@ def verdict(name: Name, *, out: Out = None, margin: float = 0.01, json: Json = F
     show(verification.verdict(runs, study.design, groups, margin=margin), json)
 
 
+@option_group
+@dataclass(frozen=True)
+class SealOptions:
+    """What a sealed forecast holds.
+
+    Parameters
+    ----------
+    targets
+        Languages whose losses are predicted, separated by commas (default: the targets of the design's analysis, or all
+        languages).
+    resamples
+        Number of bootstrap refits behind each interval (default: 100).
+    """
+
+    targets: str | None = None
+    resamples: int | None = None
+    seed: Seed = 0
+
+
 def forecast(
     study: Name,
     *,
@@ -358,9 +437,7 @@ def forecast(
     seal: Annotated[bool, Parameter(negative="")] = False,
     open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
     name: str | None = None,
-    targets: str | None = None,
-    resamples: int | None = None,
-    seed: Seed = 0,
+    sealed: SealOptions = SealOptions(),
     json: Json = False,
 ) -> None:
     """Seal the predictions of every law for the runs of a study before they are trained, and score them afterwards.
@@ -380,18 +457,13 @@ def forecast(
     name
         Name of the forecast. When you seal, the default is forecast-1, forecast-2 and so on. When you open, you need it
         if there are several forecasts.
-    targets
-        Languages whose losses are predicted, separated by commas (default: the targets of the design's analysis, or all
-        languages).
-    resamples
-        Number of bootstrap refits behind each interval (default: 100).
     """
     from babelscale.errors import InputError
     from babelscale.reporting.design import forecast as forecasts
 
     if seal and open_:
         raise InputError("--seal and --open cannot be used together", hint="seal first, and open when runs are trained")
-    if not seal and (targets is not None or resamples is not None):
+    if not seal and (sealed.targets is not None or sealed.resamples is not None):
         raise InputError(
             "--targets and --resamples can only be used with --seal", hint="a sealed forecast already has its own"
         )
@@ -400,10 +472,10 @@ def forecast(
         made = forecasts.seal(
             found,
             name=name,
-            targets=codes_of(targets),
-            seed=seed,
+            targets=codes_of(sealed.targets),
+            seed=sealed.seed,
             progress=bar(),
-            resamples=forecasts.RESAMPLES if resamples is None else resamples,
+            resamples=forecasts.RESAMPLES if sealed.resamples is None else sealed.resamples,
         )
         show(made, json)
     elif open_:
