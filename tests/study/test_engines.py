@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -147,7 +148,7 @@ def test_a_signal_saves_what_is_under_way_and_the_same_call_goes_on(tiny_trained
         saved = [int(path.name) for path in (log.parent / "state").iterdir() if path.name.isdecimal()]
         assert max(saved) == last
     assert 0 < len(study.missing) < 6
-    study.train()
+    study.train(engine=partial(run_local, slots=1))
     assert_same_bytes(tiny_trained, study)
 
 

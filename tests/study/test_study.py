@@ -62,7 +62,9 @@ def test_a_second_time_nothing_is_trained(trained: Study, tiny: Path):
     assert {path: path.stat().st_mtime_ns for path in (trained.folder / "finished").rglob("*")} == before
 
 
-def test_a_study_stopped_and_resumed_equals_one_that_was_not(trained: Study, tiny: Path, tmp_path: Path):
+def test_a_study_stopped_and_resumed_equals_one_that_was_not(
+    trained: Study, tiny: Path, in_process: Engine, tmp_path: Path
+):
     study = Study.create(tiny, tmp_path / "cut")
     study.prepare()
 
@@ -79,13 +81,13 @@ def test_a_study_stopped_and_resumed_equals_one_that_was_not(trained: Study, tin
     left = len(study.missing)
     assert 0 < left < 6
     events = []
-    assert study.train(on_event=events.append) == left
+    assert study.train(engine=in_process, on_event=events.append) == left
     assert sum("finished" in event for event in events) == left
     assert any("step" in event for event in events)
     assert_same_results(trained, study)
 
 
-def test_a_study_whose_process_was_killed_goes_on(trained: Study, tiny: Path, tmp_path: Path):
+def test_a_study_whose_process_was_killed_goes_on(trained: Study, tiny: Path, in_process: Engine, tmp_path: Path):
     folder = tmp_path / "killed"
     script = (
         "import sys; from babelscale.study import Study; "
@@ -99,7 +101,7 @@ def test_a_study_whose_process_was_killed_goes_on(trained: Study, tiny: Path, tm
     process.wait()
     study = Study.create(tiny, folder)
     study.prepare()
-    study.train()
+    study.train(engine=in_process)
     assert_same_results(trained, study)
 
 

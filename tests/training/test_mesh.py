@@ -20,11 +20,14 @@ from babelscale.training.recipe import Recipe
 PROGRAM = Path(__file__).with_name("run_on_mesh.py")
 
 
-def started(folder: Path, simulated: int, devices: int, tensor: int = 1, *several: str) -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={simulated}",
-    }
+def started(
+    folder: Path, compiler: dict[str, str], simulated: int, devices: int, tensor: int = 1, *several: str
+) -> subprocess.Popen[str]:
+    environment = (
+        os.environ
+        | compiler
+        | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={simulated}"}
+    )
     command = [sys.executable, str(PROGRAM), str(folder), str(devices), str(tensor), *several]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -40,24 +43,34 @@ def curve(folder: Path) -> np.ndarray:
     return np.array([entry["loss"] if "loss" in entry else entry["nats"] for entry in entries])
 
 
+# Compiling takes most of the time, and half of that is the compiler's optimisation, which divides nothing over devices.
+@pytest.fixture(
+    scope="module",
+    params=[{"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, pytest.param({}, marks=pytest.mark.slow)],
+    ids=["few optimisations", "all optimisations"],
+)
+def compiler(request: pytest.FixtureRequest) -> dict[str, str]:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
+def alone(compiler, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    finished(started(folder, 1, 1))
+    finished(started(folder, compiler, 1, 1))
     return folder
 
 
 @pytest.mark.parametrize("tensor", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_eight_devices_give_the_losses_of_one(alone, tmp_path, tensor):
-    finished(started(tmp_path, 8, 8, tensor))
+def test_eight_devices_give_the_losses_of_one(alone, compiler, tmp_path, tensor):
+    finished(started(tmp_path, compiler, 8, 8, tensor))
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5)
 
 
-def test_two_processes_give_the_losses_of_one(alone, tmp_path):
+def test_two_processes_give_the_losses_of_one(alone, compiler, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    both = [started(tmp_path, 2, 4, 1, coordinator, "2", str(process)) for process in range(2)]
+    both = [started(tmp_path, compiler, 2, 4, 1, coordinator, "2", str(process)) for process in range(2)]
     for process in both:
         finished(process)
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5)
