@@ -1,4 +1,4 @@
-"""Baselines: what simpler mixtures would lose against a plan, each at the best size it can have for the same compute.
+"""Baselines: the loss of simpler mixtures against a plan, each at its best size for the same compute.
 
 proportional   D_l in proportion to U_l                            uniform       every language the same
 temperature    D_l in proportion to U_l^(1/T), T = 10/3            monolingual   a model of its own for every target,
@@ -30,7 +30,7 @@ _FIRST, _ZOOMS, _GRID = 40, 6, 12
 
 @dataclass(frozen=True)
 class Baseline:
-    """A simpler mixture: its size, tokens by language and objective, and what it loses against the plan.
+    """A simpler mixture: its size, tokens by language and objective, and its loss against the plan.
 
     `loss` is its objective less the plan's, with the 90 % interval over draws (NaN where there are none). `params` is
     the mean over its models for "monolingual".
@@ -50,7 +50,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Reference:
-    """The plan that baselines are held against: its shares (K,), log N, and the problems of the fit and its draws."""
+    """The plan that baselines are compared with: its shares (K,), log N, and the problems of the fit and its draws."""
 
     shares: Array
     n: float
@@ -67,7 +67,7 @@ class Reference:
 
 
 def compare(reference: Reference, basis: LawSource, count: int, seed: int) -> tuple[Baseline, ...]:
-    """Every baseline that these languages and unique tokens allow."""
+    """All baselines that these languages and unique tokens allow."""
     found = []
     X = float(reference.point.budget(np.array([reference.n]))[0][0])
     tried = _mixtures(reference.setting, X)
@@ -79,7 +79,7 @@ def compare(reference: Reference, basis: LawSource, count: int, seed: int) -> tu
             spread = None if reference.drawn is None else _value(reference.drawn, p, n)
             tokens = float(reference.point.budget(np.array([n]))[0][0])
             D = {code: share * tokens for code, share in shares.items()}
-            found.append(_told(name, math.exp(n), D, reference, value, spread))
+            found.append(_baseline(name, math.exp(n), D, reference, value, spread))
     if alone := _monolingual(reference, basis, count, seed):
         found.append(alone)
     return tuple(found)
@@ -103,7 +103,7 @@ def _value(many: PlanProblem, p: Array, n: float) -> Array:
 
 
 def best_sizes(one: PlanProblem, shares: Array, budget: Budget) -> Array:
-    """log N (M,) of the least objective for each of M mixtures, shares (M, K), among what the question allows."""
+    """log N (M,) of the least objective for each of M mixtures, shares (M, K), within the budget."""
     every = np.arange(len(shares))
     fixed = budget.fixed(one.compute)
     if fixed is not None and (budget.compute is not None or budget.params is not None):
@@ -126,7 +126,7 @@ def best_sizes(one: PlanProblem, shares: Array, budget: Budget) -> Array:
     return best(n)
 
 
-def _told(
+def _baseline(
     name: str, params: float, tokens: Mapping[str, float], reference: Reference, value: Array, spread: Array | None
 ) -> Baseline:
     own, own_spread = reference.own
@@ -160,7 +160,7 @@ def _monolingual(reference: Reference, basis: LawSource, count: int, seed: int) 
         spread = _over(reference.drawn, Alone.of(basis.alone(alone, count, seed), alone).losses(n))
     tokens = {code: float(x) for code, x in zip(targets, X, strict=True)}
     value = _over(reference.point, one.losses(n))
-    return _told("monolingual", float(np.exp(n).mean()), tokens, reference, value, spread)
+    return _baseline("monolingual", float(np.exp(n).mean()), tokens, reference, value, spread)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def training_design(
         raise InputError("the plan is of no one language", hint="plan from laws of named languages")
     shape = shape_for(plan.params, vocabulary)
     built = _count(shape, vocabulary)
-    told = f"{built:,} of the plan's {plan.params:,.0f}"
+    sizes = f"{built:,} of the plan's {plan.params:,.0f}"
     listed = ", ".join(f"{code} = {_number(share)}" for code, share in shares.items())
     sampling = "\n".join(
         f"[analysis.sampling.{code}]\ntokens = {_number(plan.tokens[code])}\nrate = {_number(share)}"
@@ -70,7 +70,7 @@ def training_design(
     )
     return (
         f"# {_line(plan.source)}\n"
-        f"# Parameters: {told}. FLOPs: {plan.compute:.4g}.\n"
+        f"# Parameters: {sizes}. FLOPs: {plan.compute:.4g}.\n"
         f'name = "{name}"\n'
         f'title = "A plan of {plan.compute:.3g} FLOPs for {len(shares)} languages"\n'
         f"languages = {json.dumps(sorted(shares))}\n\n"
@@ -82,9 +82,9 @@ def training_design(
     )
 
 
-def write(plan: Plan, path: str | Path, **kept: Any) -> Path:
+def write(plan: Plan, path: str | Path, **options: Any) -> Path:
     """Write `training_design`, atomically."""
-    return files.write_text(path, training_design(plan, **kept))
+    return files.write_text(path, training_design(plan, **options))
 
 
 def _number(value: float) -> str:

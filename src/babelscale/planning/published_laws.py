@@ -1,4 +1,4 @@
-"""The printed figures as the basis of a plan, for who has no runs of their own.
+"""The published figures as the laws of a plan, for users without runs of their own.
 
 For target t among K languages of one model, each trained on its own tokens:
 
@@ -48,8 +48,10 @@ def _rows() -> Mapping[str, LawRow]:
 
 @dataclass(frozen=True)
 class PublishedLaws:
-    """The study's figures for some targets; `helpers` may be trained on for their sake. `table` is whether U of each
-    language comes from the table of languages."""
+    """The study's figures for some targets; `helpers` may be trained on for their sake.
+
+    `given` are the languages whose U the user gave; that of the others comes from the table of languages.
+    """
 
     targets: tuple[str, ...]
     helpers: tuple[str, ...] = ()
@@ -110,7 +112,7 @@ class PublishedLaws:
 
     def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
         if given:
-            raise InputError(f"no printed law reads the covariate {next(iter(given))!r}", hint="leave out covariates")
+            raise InputError(f"no printed law reads the covariate {next(iter(given))!r}", hint="omit covariates")
         return {}
 
     def helper_gains(self, weights: Mapping[str, float]) -> dict[str, float]:
@@ -129,9 +131,9 @@ class PublishedLaws:
         return None
 
     def point(self, setting: Setting) -> dict[str, SeparableForm]:
-        curse = published.multilinguality()
+        law = published.multilinguality()
         return {
-            code: _draws(code, _printed(code), setting, np.array([curse.phi]), np.array([curse.psi]), self._worth(code))
+            code: _draws(code, _printed(code), setting, np.array([law.phi]), np.array([law.psi]), self._worth(code))
             for code in self.targets
         }
 
@@ -139,10 +141,10 @@ class PublishedLaws:
         """SeparableForm: the rounding of the print, and for a pooled language one of the rows at random."""
         if not count:
             return None
-        curse = published.multilinguality()
+        law = published.multilinguality()
         rng = np.random.default_rng(seed)
-        phi = rounded(rng, curse.phi, count, curse.phi_rounding)
-        psi = curse.psi + rng.uniform(-curse.phi_rounding, curse.phi_rounding, count)
+        phi = rounded(rng, law.phi, count, law.phi_rounding)
+        psi = law.psi + rng.uniform(-law.phi_rounding, law.phi_rounding, count)
         names = ("E", "log_A", "log_B", "alpha")
         table = np.array([[getattr(row, name) for name in names] for row in _rows().values()])
         found, printed = {}, list(_rows())
@@ -161,7 +163,7 @@ class PublishedLaws:
         return found
 
     def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
-        # How many languages there are is all that the printed law of one reads of the others.
+        # The printed law of a language reads only the number of the others.
         own = replace(setting, languages=self.targets[:1])
         return self.drawn(own, count, seed) or self.point(own)
 
@@ -190,31 +192,31 @@ class PublishedLaws:
     def extrapolation(self, allocation: Allocation) -> str | None:
         """How far a plan goes beyond the study's sizes and tokens."""
         sizes = [scale.params for scale in published.model_scales()]
-        said = []
+        parts = []
         for value, low, high, unit in (
             (float(allocation.params), sizes[0], sizes[-1], "parameters"),
             (float(allocation.total_tokens), FEWEST_TOKENS, MOST_TOKENS, "tokens"),
         ):
             if value > high:
-                said.append(f"{value / high:.3g}x above the study's most {unit} ({high:.3g})")
+                parts.append(f"{value / high:.3g}x above the study's most {unit} ({high:.3g})")
             elif value < low:
-                said.append(f"{low / value:.3g}x below the study's fewest {unit} ({low:.3g})")
-        return f"extrapolated: {', '.join(said)}" if said else None
+                parts.append(f"{low / value:.3g}x below the study's fewest {unit} ({low:.3g})")
+        return f"extrapolated: {', '.join(parts)}" if parts else None
 
     def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]:
         codes, pooled, notes = setting.languages, self.pooled, []
         if pooled:
             notes.append(
-                f"{', '.join(pooled)}: no printed law, a pooled one stands in (mean over {', '.join(_rows())}); its "
+                f"{', '.join(pooled)}: no printed law, so a pooled one is used (mean over {', '.join(_rows())}); its "
                 "interval covers the spread between those languages"
             )
         if len(pooled) < len(self.targets):
             notes.append("interval of a language with a printed law: rounding of the printed coefficients only")
-        notes.append("the study prints no uncertainty of its fits: no interval here covers it, nor the scatter of runs")
+        notes.append("the study prints no uncertainty of its fits: no interval here covers it or the scatter of runs")
         if len(codes) > 1:
             notes.append(
                 f"sharing one model among {len(codes)} languages is priced by the study's K^phi and K^psi, whichever "
-                "languages they are; the study tried that with even sampling only"
+                "languages they are; the study measured that with even sampling only"
             )
         estimated = self.estimated(codes)
         if estimated:
@@ -287,16 +289,16 @@ def _draws(
 
 
 def _best_helpers(codes: Sequence[str]) -> list[str]:
-    """Printed transfer scores of the best sources, for what they are: not part of the plan's loss."""
+    """Notes on the printed transfer scores of the best sources, which are not part of the plan's loss."""
     matrix = published.transfer_matrix()
-    said, absent = [], []
+    parts, absent = [], []
     for code in codes:
         if code in matrix.languages:
             best = ", ".join(f"{helper.source} {helper.value:+.1f}" for helper in matrix.helpers(code, 3))
-            said.append(f"{code} ({best})")
+            parts.append(f"{code} ({best})")
         else:
             absent.append(code)
-    notes = [f"highest printed transfer scores at 2B, not in the losses: {'; '.join(said)}"] if said else []
+    notes = [f"highest printed transfer scores at 2B, not in the losses: {'; '.join(parts)}"] if parts else []
     if absent:
         named = ", ".join(absent) if len(absent) <= 12 else f"{', '.join(absent[:12])} and {len(absent) - 12} more"
         notes.append(f"no printed transfer scores for {named}")

@@ -422,7 +422,7 @@ def _by_language(name: str, bound: Mapping[str, float] | float | None, codes: Se
         if code not in codes:
             raise InputError(f"{name} of {code!r}, which is not planned", hint=f"planned: {', '.join(codes)}")
         if name.startswith("max") and value == 0:
-            raise InputError(f"{name} of {code!r} is 0", hint="leave the language out of the languages instead")
+            raise InputError(f"{name} of {code!r} is 0", hint="remove the language from the languages instead")
         if not 0 <= value <= (1 if name.endswith("share") else math.inf):
             hint = "a share lies between 0 and 1" if name.endswith("share") else "give a positive number"
             raise InputError(f"{name} of {code!r} is {value}", hint=hint)
@@ -453,6 +453,6 @@ def check_unique(unique_tokens: Mapping[str, float] | None, codes: Sequence[str]
             )
         if not U > 0:
             raise InputError(
-                f"unique tokens of {code!r} are {U}", hint="leave a language without text out of the languages"
+                f"unique tokens of {code!r} are {U}", hint="remove a language without text from the languages"
             )
     return dict(unique_tokens or {})
