@@ -26,6 +26,7 @@ app = App(
 study_app = App(name="study", help="Design, train and analyse a study: a set of training runs with one purpose.")
 app.command(study_app)
 app.command(one_line_descriptions(imports.import_), name="import")
+app.command(one_line_descriptions(imports.export_mixture), name="export-mixture")
 for command in (
     analysis.fit,
     analysis.compare,

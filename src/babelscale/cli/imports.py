@@ -1,4 +1,4 @@
-"""Commands at the door: check a table of runs, and import what trackers and trainers wrote."""
+"""Commands for data that comes in and goes out: check, import and export-mixture."""
 
 import sys
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from babelscale.cli.options import Json, dumps, show
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 
 if TYPE_CHECKING:
     from babelscale.importers import Mapping
@@ -109,6 +110,41 @@ def import_(
     lines = [f"{source} ({found.kind}), understood as:"]
     lines += [f"  {ours} <- {theirs}" for ours, theirs in found.mapping.columns.items()]
     sys.stdout.write("\n".join([*lines, str(result).replace("runs: ", f"{out}: ", 1), f"mapping: {written}"]) + "\n")
+
+
+def export_mixture(
+    plan: Path, *, trainer: Annotated[str, Parameter(name="--for")], out: Path | None = None, json: Json = False
+) -> None:
+    """Write the mixture of a plan in the syntax of a trainer: weights, tokens and epochs of each language.
+
+    Paths in it begin with DATA. Put your own in their place.
+
+    Examples:
+        babelscale plan --languages sw,yo,ha --compute 1e21 --published --save plan.json
+        babelscale export-mixture plan.json --for megatron
+        babelscale export-mixture plan.json --for levanter --out mixture.yaml
+
+    Parameters
+    ----------
+    plan
+        A plan that `babelscale plan --save` wrote.
+    trainer
+        megatron, nanotron, levanter, olmo-core, olmix, torchtitan, huggingface or csv.
+    out
+        Write to this file instead of to standard output.
+    """
+    from babelscale import exporters, files
+    from babelscale.planning import Plan
+
+    made = Plan.load(plan)
+    text = exporters.export_mixture(made, trainer)
+    if out is not None:
+        files.write_text(out, text)
+    if json:
+        entries = [{**vars(e), "epochs": e.epochs} for e in exporters.entries(made)]
+        sys.stdout.write(dumps(json_ready({"for": trainer, "mixture": entries, "text": text})) + "\n")
+    elif out is None:
+        sys.stdout.write(text)
 
 
 def _mapping(how: Understanding | None) -> "Mapping":

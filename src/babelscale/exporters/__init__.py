@@ -1,0 +1,5 @@
+"""Exporters: a plan's mixture in the syntax of a trainer, one function a trainer."""
+
+from babelscale.exporters.mixtures import TRAINERS, Entry, entries, export_mixture
+
+__all__ = ["TRAINERS", "Entry", "entries", "export_mixture"]
