@@ -1,5 +1,5 @@
 """Exporters: a plan's mixture in the syntax of a trainer, one function a trainer."""
 
-from babelscale.exporters.mixtures import TRAINERS, Entry, entries, export_mixture
+from babelscale.exporters.mixtures import TRAINERS, MixtureEntry, entries, export_mixture
 
-__all__ = ["TRAINERS", "Entry", "entries", "export_mixture"]
+__all__ = ["TRAINERS", "MixtureEntry", "entries", "export_mixture"]

@@ -16,7 +16,7 @@ DATA = "DATA"
 
 
 @dataclass(frozen=True)
-class Entry:
+class MixtureEntry:
     """One language of a mixture: its share of all tokens, D, U (infinite where unknown) and epochs."""
 
     language: str
@@ -38,10 +38,10 @@ class Entry:
         return f"{self.language}: {count(self.tokens)} tokens, {epochs}"
 
 
-def entries(plan: Plan) -> list[Entry]:
+def entries(plan: Plan) -> list[MixtureEntry]:
     """The languages that the plan trains on, in its order; weights sum to one."""
     return [
-        Entry(code, plan.shares[code], round(tokens), plan.unique_tokens[code])
+        MixtureEntry(code, plan.shares[code], round(tokens), plan.unique_tokens[code])
         for code, tokens in plan.tokens.items()
         if tokens > 0
     ]
@@ -65,7 +65,7 @@ def export_mixture(plan: Plan, trainer: str) -> str:
     return text if trainer == "csv" else f"{_heading(plan, mixture, trainer)}{text}"
 
 
-def _heading(plan: Plan, mixture: Sequence[Entry], trainer: str) -> str:
+def _heading(plan: Plan, mixture: Sequence[MixtureEntry], trainer: str) -> str:
     lines = [
         f"Mixture for {trainer}: {count(plan.params)} parameters, {count(sum(e.tokens for e in mixture))} tokens.",
         *map(str, mixture),
@@ -74,11 +74,11 @@ def _heading(plan: Plan, mixture: Sequence[Entry], trainer: str) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _weight(entry: Entry) -> str:
+def _weight(entry: MixtureEntry) -> str:
     return f"{entry.weight:.8f}"
 
 
-def _megatron(mixture: Sequence[Entry]) -> str:
+def _megatron(mixture: Sequence[MixtureEntry]) -> str:
     """Pairs of weight and prefix, as --data-path takes them."""
     pairs = "".join(f"    {_weight(entry)} {DATA}/{entry.language}_text_document\n" for entry in mixture)
     total = sum(entry.tokens for entry in mixture)
@@ -87,7 +87,7 @@ def _megatron(mixture: Sequence[Entry]) -> str:
     )
 
 
-def _nanotron(mixture: Sequence[Entry]) -> str:
+def _nanotron(mixture: Sequence[MixtureEntry]) -> str:
     folders = "".join(f"      - {DATA}/{entry.language}\n" for entry in mixture)
     weights = "".join(f"      - {_weight(entry)}\n" for entry in mixture)
     return (
@@ -96,7 +96,7 @@ def _nanotron(mixture: Sequence[Entry]) -> str:
     )
 
 
-def _levanter(mixture: Sequence[Entry]) -> str:
+def _levanter(mixture: Sequence[MixtureEntry]) -> str:
     configs = "".join(
         f'    {_key(e)}:\n      train_urls:\n        - "{DATA}/{e.language}/*.jsonl.gz"\n' for e in mixture
     )
@@ -104,7 +104,7 @@ def _levanter(mixture: Sequence[Entry]) -> str:
     return f"data:\n  configs:\n{configs}  train_weights:\n{weights}"
 
 
-def _olmo_core(mixture: Sequence[Entry]) -> str:
+def _olmo_core(mixture: Sequence[MixtureEntry]) -> str:
     """Sources of a SourceMixtureDatasetConfig."""
     sources = "".join(
         f"- source_name: {_key(entry)}\n  target_ratio: {_weight(entry)}\n  max_repetition_ratio: {entry.passes:.1f}\n"
@@ -114,7 +114,7 @@ def _olmo_core(mixture: Sequence[Entry]) -> str:
     return f"# requested_tokens: {sum(entry.tokens for entry in mixture)}\nsources:\n{_indent(sources, 2)}"
 
 
-def _olmix(mixture: Sequence[Entry]) -> str:
+def _olmix(mixture: Sequence[MixtureEntry]) -> str:
     sources = "".join(
         f"  - name: {_key(entry)}\n    max_repetition_factor: {entry.passes:.1f}\n"
         f'    paths:\n      - "{DATA}/{entry.language}/*.npy"\n'
@@ -125,7 +125,7 @@ def _olmix(mixture: Sequence[Entry]) -> str:
     return f"# The mixture as a row of ratios.csv:\n# run,{names}\n# plan,{row}\nsources:\n{sources}"
 
 
-def _huggingface(mixture: Sequence[Entry]) -> str:
+def _huggingface(mixture: Sequence[MixtureEntry]) -> str:
     loads = "".join(
         f'    load_dataset("json", data_files="{DATA}/{entry.language}/*.jsonl.gz", split="train", streaming=True),\n'
         for entry in mixture
@@ -140,7 +140,7 @@ def _huggingface(mixture: Sequence[Entry]) -> str:
     )
 
 
-def _csv(mixture: Sequence[Entry]) -> str:
+def _csv(mixture: Sequence[MixtureEntry]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["language", "weight", "tokens", "unique_tokens", "epochs"])
@@ -158,7 +158,7 @@ def _csv(mixture: Sequence[Entry]) -> str:
     return text.getvalue()
 
 
-def _key(entry: Entry) -> str:
+def _key(entry: MixtureEntry) -> str:
     """A code in quotation marks: YAML reads `no` as false and `nan` as a number."""
     return json.dumps(entry.language)
 
@@ -168,7 +168,7 @@ def _indent(text: str, spaces: int = 2) -> str:
 
 
 # torchtitan takes any iterable dataset, such as this one of Hugging Face.
-TRAINERS: Mapping[str, Callable[[Sequence[Entry]], str]] = {
+TRAINERS: Mapping[str, Callable[[Sequence[MixtureEntry]], str]] = {
     "megatron": _megatron,
     "nanotron": _nanotron,
     "levanter": _levanter,

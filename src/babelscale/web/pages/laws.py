@@ -32,7 +32,7 @@ class SourceQuery(Query):
     source: Annotated[str, Field(description="served, or the name of an upload", examples=["served"])] = ""
 
 
-class FitOptions(SourceQuery):
+class FitFormOptions(SourceQuery):
     """What a fit takes besides its law and target."""
 
     metric: Annotated[Metric | None, Field(description=_METRICS)] = None
@@ -45,7 +45,7 @@ class FitOptions(SourceQuery):
         return {"metric": self.metric, "objective": self.objective, "delta": self.delta, "seed": self.seed}
 
 
-class FitQuery(FitOptions):
+class FitQuery(FitFormOptions):
     """What `babelscale.fit` takes."""
 
     law: Annotated[str, Field(description=f"one of {_LAWS}", examples=["chinchilla"])] = "chinchilla"
@@ -59,7 +59,7 @@ class ProfileQuery(FitQuery):
     parameter: Annotated[str, Field(description="a parameter of the law, such as alpha", examples=["alpha"])]
 
 
-class CompareQuery(FitOptions):
+class CompareQuery(FitFormOptions):
     """What `babelscale.compare` takes."""
 
     laws: Annotated[Codes, Field(description=f"of {_LAWS}", examples=["chinchilla,multilingual"])] = laws_sections.USUAL
@@ -67,7 +67,7 @@ class CompareQuery(FitOptions):
     axes: Annotated[Codes, Field(description="of random, params, tokens, compute, mixture (default: all)")] = ()
 
 
-class LawsPageQuery(FitOptions):
+class LawsPageQuery(FitFormOptions):
     """What the page shows."""
 
     targets: Annotated[
@@ -87,7 +87,7 @@ class Fitted:
     limits: tuple[str, ...]
 
 
-def _kept(state: AppState, query: FitOptions, what: str, make: Callable[[Runs, Progress], Any]) -> Any:
+def _kept(state: AppState, query: FitFormOptions, what: str, make: Callable[[Runs, Progress], Any]) -> Any:
     """What `make(runs, progress)` gives, worked on in the background and kept while the runs stay the same."""
     source = query.source or state.default_source
     place = state.place(source)
