@@ -88,7 +88,9 @@ def serve(
     import uvicorn
 
     if path is not None and not Path(path).exists():
-        raise InputError(f"{path}: no such file or folder", hint="name a study's folder, or a folder or table of runs")
+        raise InputError(
+            f"{path}: no such file or folder", hint="give the folder of a study, or a folder or table of runs"
+        )
     every = host in ("0.0.0.0", "::")
     hosts = (*LOCAL, *names) if host in LOCAL or every else (*LOCAL, host, *names)
     # A person looks for longer than the usual 5 s; a connection that closes as the next question leaves would lose it.

@@ -110,7 +110,7 @@ class AppState:
         if (upload := self.uploads.find(source)) is not None:
             return upload.place
         if source.startswith("upload-"):
-            raise InputError("source: this upload is not here any more", hint="upload the table again")
+            raise InputError("source: this upload no longer exists", hint="upload the table again")
         known = ", ".join(name for name, _ in self.sources)
         raise InputError(f"source: {source!r} holds no runs", hint=f"known: {known}; upload a table, or serve one")
 

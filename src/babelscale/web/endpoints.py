@@ -114,8 +114,10 @@ def openapi(endpoints: Sequence[Endpoint], upload: dict[str, Any]) -> dict[str, 
         "info": {
             "title": "babelscale",
             "version": babelscale.__version__,
-            "description": "The functions of the Python package over HTTP, on this machine. Long answers come as 202 "
-            "with their progress: ask again.",
+            "description": (
+                "The functions of the Python package over HTTP, on this machine. A long answer starts "
+                "with status 202 and its progress: send the request again."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -141,7 +143,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": {"type": "object"}}}},
-            "202": _response("it is being worked on: ask again", "Working"),
+            "202": _response("the answer is being computed: send the request again", "Working"),
             "400": _response("the question cannot be answered", "Refusal"),
         },
     }

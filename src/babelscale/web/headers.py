@@ -55,10 +55,10 @@ class SafeHeaders:
         reading = method in ("GET", "HEAD")
         link = reading and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not link:
-            return "asked for by another site"
+            return "the request comes from another site"
         origin = headers.get("origin")
         if origin is not None and not self._own(origin, headers.get("host", "")):
-            return "asked for by a page of another origin"
+            return "the request comes from a page of another origin"
         return None
 
     def _own(self, origin: str, host: str) -> bool:

@@ -68,5 +68,7 @@ class UploadParser:
 def _broken(name: str, complaint: str) -> Refused:
     """Why the process gave no answer."""
     if "memory allocation" in complaint or "MemoryError" in complaint:
-        return Refused(413, f"{name}: it unfolds to more than is taken here", hint="leave rows out")
-    return Refused(400, f"{name}: reading it failed or took too long", hint="is the file whole, and a table?")
+        return Refused(413, f"{name}: it is larger than the limit when it is unpacked", hint="leave out rows")
+    return Refused(
+        400, f"{name}: reading it failed or took too long", hint="check that the file is complete and a table"
+    )

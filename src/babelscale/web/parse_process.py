@@ -56,13 +56,15 @@ def answer(job: dict[str, str]) -> dict[str, Any]:
     except InputError as error:
         return _refused(400, _clean(error.message, file, name), error.hint)
     except pl.exceptions.PolarsError as error:
-        return _refused(400, _clean(f"{name}: cannot be read ({_first(error)})", file, name), "is it a table of runs?")
+        return _refused(
+            400, _clean(f"{name}: cannot be read ({_first(error)})", file, name), "check that it is a table of runs"
+        )
     except (_TooLarge, MemoryError, OSError) as error:
         shutil.rmtree(into, ignore_errors=True)
         if isinstance(error, OSError) and error.errno != errno.EFBIG:
             return _refused(503, f"{name}: it cannot be kept ({error.strerror})", "make room on this machine's disk")
-        why = str(error) if isinstance(error, _TooLarge) else "it unfolds to more than is taken here"
-        return _refused(413, f"{name}: {why}", "leave rows out, or serve the table: babelscale serve PATH")
+        why = str(error) if isinstance(error, _TooLarge) else "it is larger than the limit when it is unpacked"
+        return _refused(413, f"{name}: {why}", "leave out rows, or serve the table: babelscale serve PATH")
 
 
 def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
@@ -95,7 +97,9 @@ def _count_parquet(file: Path, name: str) -> None:
     try:
         rows = pl.scan_parquet(file).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{name}: not a Parquet table ({_first(error)})", hint="is the file whole?") from None
+        raise InputError(
+            f"{name}: not a Parquet table ({_first(error)})", hint="check that the file is complete"
+        ) from None
     if rows > ROWS:
         raise _TooLarge(f"{rows} rows; {ROWS} at most")
 
@@ -124,8 +128,8 @@ def _check_cells(table: Any) -> None:
             beyond = (sizes > MOST) | ((sizes < 1 / MOST) & (sizes > 0))
             if (row := beyond.arg_max()) is not None and beyond[row]:
                 raise InputError(
-                    f"{table.at(row)}, {column}: {cells[row]} is beyond all measure",
-                    hint=f"numbers lie between {1 / MOST:g} and {MOST:g}",
+                    f"{table.at(row)}, {column}: {cells[row]} is too large or too small",
+                    hint=f"numbers must be between {1 / MOST:g} and {MOST:g}",
                 )
 
 

@@ -93,7 +93,7 @@ class _Arrival:
         except UnicodeDecodeError:
             raise Refused(415, f"{self._name}: not text in UTF-8", hint="save it as CSV in UTF-8") from None
         if part.translate(None, _CONTROLS) != part:
-            raise Refused(415, f"{self._name}: holds control characters, so it is no text", hint=_TAKES)
+            raise Refused(415, f"{self._name}: it contains control characters, so it is not text", hint=_TAKES)
 
     def _check_packed(self) -> None:
         for magic, kind in _PACKED.items():
@@ -110,7 +110,7 @@ class _Arrival:
         if self._text:
             self._check_text(b"", last=True)
             if self._head.startswith(_PARQUET):
-                raise Refused(415, f"{self._name}: this is Parquet", hint="call it .parquet")
+                raise Refused(415, f"{self._name}: this is Parquet", hint="name the file .parquet")
         elif not self._head.startswith(_PARQUET) or self._tail != _PARQUET:
             raise Refused(415, f"{self._name}: not a whole Parquet file", hint="it begins and ends with PAR1")
         return f"upload-{self._hash.hexdigest()[:32]}"
@@ -128,12 +128,12 @@ async def receive(uploads: Uploads, request: Request) -> Upload:
     """
     name, ending = named(request.query_params.get("name", ""))
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused(415, f"{name}: a packed body is not taken", hint=_TAKES)
+        raise Refused(415, f"{name}: a packed body is refused", hint=_TAKES)
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > LIMIT:
         raise too_large(name)
     if uploads.in_transit >= _AT_ONCE:
-        raise Refused(503, f"{_AT_ONCE} uploads are on their way", hint="try again in a minute")
+        raise Refused(503, f"{_AT_ONCE} uploads are already in progress", hint="try again in a minute")
     handle, place = tempfile.mkstemp(prefix="arriving-", suffix=ending, dir=uploads.folder)
     uploads.in_transit += 1
     try:
@@ -173,7 +173,7 @@ def route(uploads: Uploads) -> Route:
         except Refused as error:
             return refusal(error.message, error.hint, error.status)
         except ClientDisconnect:
-            return refusal("the upload broke off", None, 400)
+            return refusal("the upload was interrupted", None, 400)
 
     return Route("/api/tables", post, methods=["POST"])
 
@@ -190,7 +190,7 @@ OPERATION: dict[str, Any] = {
             "required": True,
             "schema": {"type": "string"},
             "example": "runs.csv",
-            "description": f"what the file is called, ending in {', '.join(ENDINGS)}",
+            "description": f"name of the file, ending in {', '.join(ENDINGS)}",
         }
     ],
     "requestBody": {
@@ -200,7 +200,7 @@ OPERATION: dict[str, Any] = {
     },
     "responses": {
         "200": {
-            "description": "what the table holds, and `source`, by which other questions name it",
+            "description": "a summary of the table, and `source`, the name by which other questions use it",
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
         **{
@@ -211,9 +211,9 @@ OPERATION: dict[str, Any] = {
             for status, description in {
                 "400": "not a table of runs: the file, the row and the field",
                 "408": "it did not arrive in time",
-                "413": "too large, as it is or unfolded",
-                "415": "not a kind of file that is taken",
-                "503": "too many uploads at once, or no room",
+                "413": "too large, as it is or when it is unpacked",
+                "415": "not a supported kind of file",
+                "503": "too many uploads at once, or no space on the disk",
             }.items()
         },
     },

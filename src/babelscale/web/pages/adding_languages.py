@@ -46,8 +46,10 @@ class ExpandQuery(Query, ExpansionRequest):
         Counted, option("Number of languages now, or their codes: 4, or sw,en.", flag="languages", example="4")
     ]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = PUBLISHED
-    fitted: Annotated[str, Field(description="with runs: the target whose law is taken, as code")] = ""
-    matrix: Annotated[str, Field(description="published or served: whose transfer scores rank additions")] = PUBLISHED
+    fitted: Annotated[str, Field(description="with runs: code of the target whose law is used")] = ""
+    matrix: Annotated[
+        str, Field(description="published or served: the transfer scores that rank the languages to add")
+    ] = PUBLISHED
 
     @field_validator("languages", "to")
     @classmethod
@@ -62,7 +64,7 @@ class DesignQuery(ExpandQuery):
 
     design: Annotated[str, Field(description="quickstart, laptop, single-gpu, atlas-2025, or served")] = "quickstart"
     size: Annotated[str, Field(description="a size of the design to start from (default: its first)")] = ""
-    seeds: Annotated[int, Field(ge=2, le=50, description="runs of each side, 2 or more")] = 4
+    seeds: Annotated[int, Field(ge=2, le=50, description="seeds of each mixture, 2 or more")] = 4
 
 
 class ModularQuery(Query, PartitionRequest):
@@ -185,7 +187,8 @@ def _design(state: AppState, query: DesignQuery) -> Response:
     after = [*before, *dict.fromkeys(more)][: query.to]
     if len(after) < query.to:
         raise InputError(
-            f"to: {design.name} has {len(design.languages)} languages, not {query.to}", hint="ask for fewer, or another"
+            f"to: {design.name} has {len(design.languages)} languages, not {query.to}",
+            hint="use fewer languages, or another design",
         )
     size = query.size or next(iter(design.sizes))
     if size not in design.sizes:
@@ -237,10 +240,11 @@ PAGE = Page(
             "/api/expand.toml",
             DesignQuery,
             _design,
-            "A design that trains both ends of an expansion, with seeds enough to see a rise of the loss.",
+            "A design that trains the smaller and the larger mixture of an expansion, with enough seeds to "
+            "detect a rise of the loss.",
         ),
         Endpoint("/api/modular", ModularQuery, _modular, "One model for all languages, or several.", heavy=True),
-        Endpoint("/api/decide", DecideQuery, _decide, "Continue a checkpoint or start over."),
+        Endpoint("/api/decide", DecideQuery, _decide, "Continue a checkpoint or train from scratch."),
         Endpoint("/view/adding-languages", ExpandQuery, _view, "What the page Adding languages shows."),
     ),
 )

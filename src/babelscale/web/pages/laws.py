@@ -38,7 +38,7 @@ class FitFormOptions(SourceQuery):
     metric: Annotated[Metric | None, Field(description=_METRICS)] = None
     objective: Annotated[Literal["huber", "lad", "squares"], Field(description="huber, lad or squares")] = "huber"
     delta: Annotated[Positive, Field(description="Huber's threshold on log loss")] = 1e-3
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="of the resamples")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="seed of the resamples")] = 0
 
     @property
     def how(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class FitQuery(FitFormOptions):
 
     law: Annotated[str, Field(description=f"one of {_LAWS}", examples=["chinchilla"])] = "chinchilla"
     target: Annotated[str, Field(description="language whose loss is fitted (default: the only one measured)")] = ""
-    resamples: Annotated[int, Field(ge=0, le=MOST_RESAMPLES, description="refits behind the intervals")] = 200
+    resamples: Annotated[int, Field(ge=0, le=MOST_RESAMPLES, description="number of refits for the intervals")] = 200
 
 
 class ProfileQuery(FitQuery):
@@ -74,7 +74,7 @@ class LawsPageQuery(FitFormOptions):
         Codes, Field(description="languages (default: the one with most losses)", max_length=MOST_TARGETS)
     ] = ()
     laws: Annotated[Codes, Field(description=f"of {_LAWS}", max_length=MOST_LAWS)] = ()
-    parameter: Annotated[str, Field(description="of which the profile is shown")] = ""
+    parameter: Annotated[str, Field(description="parameter whose profile is shown")] = ""
     compare: Annotated[bool, Field(description="true or false: also compare on held-out runs")] = False
 
 
@@ -243,17 +243,17 @@ def _example(state: AppState, query: Query) -> Response:
 PAGE = Page(
     "laws",
     "Laws",
-    "Laws fitted to your runs: what they say, what they leave over, and what the runs cannot tell.",
+    "Laws fitted to your runs: parameters, residuals, and what the runs do not identify.",
     (
-        Endpoint("/api/tables", SourceQuery, _description, "A table of runs in a few numbers, without any fit."),
+        Endpoint("/api/tables", SourceQuery, _description, "A summary of a table of runs, without a fit."),
         Endpoint("/api/fit", FitQuery, _fit, "A law fitted to runs: parameters, 90 % intervals, notes, draws."),
         Endpoint(
             "/api/profile",
             ProfileQuery,
             _profile,
-            "The objective along one parameter with all others refitted, and the 90 % interval that it gives.",
+            "The objective along one parameter, with all other parameters refitted, and its 90 % interval.",
         ),
-        Endpoint("/api/compare", CompareQuery, _compare, "Laws scored on runs that their fit has not seen."),
+        Endpoint("/api/compare", CompareQuery, _compare, "Laws scored on runs that were left out of their fits."),
         Endpoint("/api/example.csv", Query, _example, "A small table of runs, computed from a known law."),
         Endpoint("/view/laws", LawsPageQuery, _view, "What the page Laws shows."),
     ),

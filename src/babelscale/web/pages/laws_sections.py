@@ -43,7 +43,7 @@ def laws(fits: Sequence[Fit], runs: Runs, limits: Sequence[str]) -> Section:
     ]
     told = [_extent(runs), *made.paragraphs]
     left = len(fits) - len(curves)
-    notes = [f"Curves of {left} further fits are not drawn."] if left > 0 else []
+    notes = [f"The curves of {left} more fits are not drawn."] if left > 0 else []
     return replace(
         made, paragraphs=told, warning=limits, figures=[*curves, *made.figures], lines=made.notes, notes=notes
     )
@@ -74,20 +74,20 @@ def residuals(fits: Sequence[Fit], runs: Runs) -> Section:
     columns = ("law", "target", "run", "residual", "predicted", "parameters", "tokens")
     table = Table("Residuals, the largest first", columns, listed, (3, 4, 5, 6))
     reading = {
-        "predicted": "A law that fits leaves no trend, only scatter around the dashed line.",
+        "predicted": "If a law fits well, there is no trend, only scatter around the dashed line.",
         "params": "A bend or a slope here means that the law's term of N has the wrong form.",
-        "tokens": "A slope among the longest runs shows where predictions beyond them will miss.",
+        "tokens": "A slope among the longest runs shows where predictions beyond them will be wrong.",
     }
     figures = [
         Figure(f"residuals-{by}", charts.residuals(rows, by, fits[0].metric), reading[by], table, half=True)
         for by in charts.AGAINST
     ]
     said = [
-        "A residual is the log of the measured loss less that of the predicted one, times 100: about the error in per "
-        "cent. Above zero the run is worse than the law says.",
+        "A residual is the log of the measured loss minus the log of the predicted loss, times 100: about "
+        "the error in per cent. Above zero the run is worse than the law predicts.",
         *(_scatter(fit) for fit in fits if fit.residual_sd is not None),
     ]
-    return Section("What the laws leave over", "residuals", said, figures=figures)
+    return Section("Residuals of the laws", "residuals", said, figures=figures)
 
 
 def _scatter(fit: Fit) -> str:
@@ -125,7 +125,8 @@ def profiles(title: str, found: Sequence[Profile]) -> Section:
 def saved(fits: Sequence[Fit]) -> Section:
     """Fits without the runs behind them: what they say, and no chart."""
     said = [
-        "These fits are served without their runs, so only their numbers are shown. Serve or upload the runs for more."
+        "These fits are served without their runs, so only their parameters are shown. Serve or upload the "
+        "runs to see more."
     ]
     return Section("Saved fits", "laws", said, lines=law_sections.notes(fits), tables=[law_sections.parameters(fits)])
 
@@ -140,8 +141,8 @@ def without_runs() -> list[Section]:
             "Upload a table of finished runs, or start the page with one (babelscale serve PATH). One row is one "
             "language of one run, as .csv, .parquet or .jsonl. A law of five parameters needs more than five runs, of "
             "two sizes or more.",
-            "The example beside the upload is computed from a known law, with half a per cent of noise: no model was "
-            "trained for it.",
+            "The example beside the upload is computed from a known law with half a per cent of noise: no "
+            "model was trained for it.",
         ],
         tables=[columns],
     )

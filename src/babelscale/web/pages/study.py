@@ -147,9 +147,9 @@ def _left(now: "StudySnapshot") -> str:
     if now.flops <= now.done:
         return "Nothing is left to train."
     silent = now.silent or 0.0
-    quiet = f"Nothing was heard for {duration(silent)}, so it may be stopped. " if silent > SILENT else ""
+    quiet = f"There was no progress for {duration(silent)}, so the study may have stopped." if silent > SILENT else ""
     if now.left is None:
-        return f"{quiet}How long the rest takes is not known: too little was seen of it yet."
+        return f"{quiet}The remaining time is unknown, because there is too little progress so far."
     return f"{quiet}{'Once it goes on, about' if quiet else 'About'} {_time(now.left)}"
 
 
