@@ -267,7 +267,7 @@ def test_other_sites_may_not_upload(place: Place) -> None:
         ("BAD.CSV", b"params,tokens,loss\n1e6,1e9,x\n", 400, "BAD.CSV: row 2, loss: 'x'"),
         ("bad.jsonl", b'{"params":1,"tokens":1,"loss":-1}\n', 400, "bad.jsonl: row 1, loss is not positive"),
         ("bad.csv", b"", 400, "empty"),
-        ("bad.csv", b"params,tokens,loss\n1e6,1e9,2\n1e300,1e9,2\n", 400, "row 3, params: 1e300 is too large or too small"),
+        ("bad.csv", b"params,tokens,loss\n1e6,1e9,2\n1e300,1e9,2\n", 400, "1e300 is too large or too small"),
         ("bad.csv", b"params,tokens\n1,2\n", 400, "bad.csv: missing column loss"),
         ("bad.csv", b'params,tokens,loss\n"' + b"a" * 20_000_000, 400, "bad.csv"),
         ("bad.csv", b"params,tokens,loss\n" + b'"' * 20_000_001, 400, "bad.csv"),
