@@ -24,7 +24,7 @@ _MANY = 6
 
 @dataclass(frozen=True)
 class FittedLaws:
-    """Fits of one's own, one a target."""
+    """Fits of your own runs, one for each target."""
 
     fits: Mapping[str, Fit]
 
