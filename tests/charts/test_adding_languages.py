@@ -38,8 +38,8 @@ def test_the_frontier_is_that_of_the_expansions_and_its_dot_the_cheapest(size: d
         assert best["D"] == pytest.approx(D * end.cheapest.tokens.value)
         assert all(row["low"] <= row["D"] <= row["high"] for row in own)
         assert all(row["N"] / N * row["D"] / D == pytest.approx(row["C"] / C) for row in own)
-    assert "16" in drawn(adding_languages.frontier_spec(found))
-    assert adding_languages.frontier_spec(found) == adding_languages.frontier(found).to_dict()
+    assert "16" in drawn(adding_languages.frontier.spec(found))
+    assert adding_languages.frontier.spec(found) == adding_languages.frontier(found).to_dict()
 
 
 def test_multipliers_are_the_printed_ones() -> None:
@@ -48,17 +48,17 @@ def test_multipliers_are_the_printed_ones() -> None:
     for ratio, (params, tokens) in published.figures.PRINTED_MULTIPLIERS.items():
         assert rows[ratio, "parameters N"]["value"] == pytest.approx(params, abs=0.01)
         assert rows[ratio, "tokens D in all"]["value"] == pytest.approx(tokens, abs=0.01)
-    drawn(adding_languages.multipliers_spec(found))
-    assert adding_languages.multipliers_spec(found) == adding_languages.multipliers(found).to_dict()
+    drawn(adding_languages.multipliers.spec(found))
+    assert adding_languages.multipliers.spec(found) == adding_languages.multipliers(found).to_dict()
 
 
 def test_additions_draw_in_their_order() -> None:
     first = rank_candidates(published.transfer_matrix(), ["sw", "en"], most=4, rounding=0.05)
     rows = adding_languages.addition_rows(first)
     assert [row["language"] for row in rows[::2]] == [one.language for one in first]
-    svg = drawn(adding_languages.additions_spec(first))
+    svg = drawn(adding_languages.additions.spec(first))
     assert svg.index("Indonesian") < svg.index("Malay")
-    drawn(adding_languages.additions_spec(()))
+    drawn(adding_languages.additions.spec(()))
 
 
 def test_losses_by_width_hold_the_final_losses_of_runs_from_scratch(runs: Runs) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from babelscale.charts import growing, style
+from babelscale.charts import monitor, style
 
 SEEN = {
     "all cones": np.eye(3),
@@ -66,7 +66,7 @@ def test_the_palette_stays_apart(cones: str) -> None:
 @pytest.mark.parametrize("cones", SEEN)
 def test_the_states_of_runs_stay_far_apart(cones: str) -> None:
     """They are looked for at a glance: eight times the just noticeable."""
-    assert min(apart(one, two, cones) for one, two in itertools.combinations(growing._COLOURS, 2)) > 18.4
+    assert min(apart(one, two, cones) for one, two in itertools.combinations(monitor._COLOURS, 2)) > 18.4
 
 
 @pytest.mark.parametrize("cones", SEEN)

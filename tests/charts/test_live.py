@@ -6,13 +6,12 @@ import json
 import pytest
 
 from babelscale import charts
-from babelscale.charts import plans
 from babelscale.planning import Plan, plan
 
 _PAIRS = {
-    "tokens": (charts.plan_tokens, plans.tokens_spec),
-    "losses": (charts.plan_losses, plans.losses_spec),
-    "baselines": (charts.plan_baselines, plans.baselines_spec),
+    "tokens": (charts.plan_tokens, charts.plan_tokens.spec),
+    "losses": (charts.plan_losses, charts.plan_losses.spec),
+    "baselines": (charts.plan_baselines, charts.plan_baselines.spec),
 }
 
 
@@ -49,8 +48,8 @@ def test_nothing_but_data_depends_on_the_rows(made: list[Plan], name: str) -> No
 
 
 def test_a_filled_spec_is_nobody_elses(made: list[Plan]) -> None:
-    first = plans.tokens_spec(made[0])
+    first = charts.plan_tokens.spec(made[0])
     kept = copy.deepcopy(first)
-    plans.tokens_spec(made[2])["layer"].clear()
+    charts.plan_tokens.spec(made[2])["layer"].clear()
     assert first == kept
-    assert plans.tokens_spec(made[0]) == kept
+    assert charts.plan_tokens.spec(made[0]) == kept

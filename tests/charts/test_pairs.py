@@ -13,9 +13,7 @@ import pytest
 import vl_convert
 
 from babelscale import charts, published
-from babelscale.charts.pairs import asymmetry_spec
-from babelscale.charts.rankings import helper_rows, helpers_spec, sources_spec, targets_spec
-from babelscale.charts.transfer import cells, map_spec, ordered
+from babelscale.charts.transfer import cells, helper_rows, ordered
 from babelscale.errors import InputError
 from babelscale.transfer import TransferMatrix
 from babelscale.transfer.along import Along
@@ -153,11 +151,11 @@ def test_helpers_of_one_target_come_best_first_and_bounds_are_arrows(matrix: Tra
 @pytest.mark.parametrize(
     ("spec", "chart"),
     [
-        (map_spec, charts.transfer_map),
-        (sources_spec, charts.source_ranking),
-        (targets_spec, charts.target_ranking),
-        (asymmetry_spec, charts.asymmetry),
-        (partial(helpers_spec, target="sv"), partial(charts.helpers, target="sv")),
+        (charts.transfer_map.spec, charts.transfer_map),
+        (charts.source_ranking.spec, charts.source_ranking),
+        (charts.target_ranking.spec, charts.target_ranking),
+        (charts.asymmetry.spec, charts.asymmetry),
+        (partial(charts.helpers.spec, target="sv"), partial(charts.helpers, target="sv")),
     ],
 )
 def test_specs_from_templates_draw_what_the_charts_do(matrix: TransferMatrix, spec, chart) -> None:

@@ -45,7 +45,7 @@ def test_a_profile_stands_in_thresholds(profiled: Profile) -> None:
     assert min(row["rise"] for row in rows) == pytest.approx(0.0, abs=1e-12)
     assert all(row["inside"] == (row["units"] <= 1 + 1e-6) for row in rows)
     spec = charts.profile(profiled).to_dict()
-    assert charts.told_interval(profiled) in spec["description"]
+    assert charts.describe_interval(profiled) in spec["description"]
     assert profiled.low is not None
     assert f"{profiled.low:.5g}" in spec["description"]
 

@@ -11,8 +11,8 @@ import pytest
 from babelscale.errors import InputError, Stopped
 from babelscale.reporting.design.power import power
 from babelscale.reporting.monitor.study_monitor import StudyMonitor
-from babelscale.reporting.report.findings import limits
 from babelscale.reporting.report.study_analysis import StudyAnalysis
+from babelscale.reporting.report.study_sections import limits
 from babelscale.study import Study, cost, export, worker
 from babelscale.study.design import parse, to_toml
 from babelscale.study.engines import Engine

@@ -14,7 +14,7 @@ import pytest
 
 from babelscale.errors import InputError
 from babelscale.planning import plan
-from babelscale.reporting.report.findings import plan_section
+from babelscale.reporting.report.plan_section import plan_section
 from babelscale.reporting.report.study_analysis import analyse
 from babelscale.runs import Runs
 from babelscale.web import create_app, serve

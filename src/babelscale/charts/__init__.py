@@ -2,24 +2,36 @@
 
 from babelscale.charts.adding_languages import expansion
 from babelscale.charts.laws import (
+    AGAINST,
     EXPANDING_BY,
     HELD_OUT_BY,
     curve_rows,
+    describe_interval,
     expanding,
     expanding_rows,
     held_out,
     law_curves,
     measured_predicted,
     prediction_rows,
+    profile,
+    profile_rows,
+    residual_rows,
+    residuals,
 )
-from babelscale.charts.pairs import asymmetry, asymmetry_rows, transfer_along
 from babelscale.charts.plans import decision, partition, plan, plan_baselines, plan_losses, plan_tokens
-from babelscale.charts.profiles import profile, profile_rows, told_interval
-from babelscale.charts.rankings import helpers, source_ranking, source_rows, target_ranking, target_rows
-from babelscale.charts.residuals import AGAINST, residual_rows, residuals
 from babelscale.charts.saving import save
 from babelscale.charts.training import final_losses, learning_curves
-from babelscale.charts.transfer import transfer_map
+from babelscale.charts.transfer import (
+    asymmetry,
+    asymmetry_rows,
+    helpers,
+    source_ranking,
+    source_rows,
+    target_ranking,
+    target_rows,
+    transfer_along,
+    transfer_map,
+)
 from babelscale.result import register_charts
 
 register_charts(
@@ -43,6 +55,7 @@ __all__ = [
     "asymmetry",
     "asymmetry_rows",
     "curve_rows",
+    "describe_interval",
     "expanding",
     "expanding_rows",
     "final_losses",
@@ -65,7 +78,6 @@ __all__ = [
     "source_rows",
     "target_ranking",
     "target_rows",
-    "told_interval",
     "transfer_along",
     "transfer_map",
 ]

@@ -1,7 +1,7 @@
-"""What more languages cost: the frontiers of equal loss, the multipliers, and losses by the number of languages.
+"""Charts of adding languages: frontiers of equal loss, multipliers, and losses by the number of languages.
 
-Rows come from `babelscale.planning.Expansion` or from runs; nothing but the data of a spec depends on them (see
-`live`), apart from whether an axis holds counts or multiples.
+Rows come from `babelscale.planning.Expansion` or from runs. Only the data of a spec depends on them (see `live`), and
+whether an axis shows counts or multiples.
 """
 
 import math
@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING
 import altair as alt
 import polars as pl
 
-from babelscale.charts import live, style
+from babelscale.charts import style
+from babelscale.charts.live import Drawing, templated
+from babelscale.charts.style import Drawn
 from babelscale.formatting import count
 from babelscale.runs import METRICS
-
-Drawn = alt.LayerChart | alt.FacetChart
 
 if TYPE_CHECKING:
     from babelscale.planning import CandidateLanguage, Expansion
     from babelscale.runs import Runs
 
-_FRONTIER, _MULTIPLIERS = "Equal loss with more languages", "What to multiply by"
-_FIRST, _LOSSES = "Which languages to add first", "Losses by the number of languages"
-# Below the chart: beside it a legend would take half of a narrow screen.
+# Below the chart, because beside it a legend would take half of a narrow screen.
 _LEGEND = alt.Legend(symbolOpacity=1, orient="bottom", columns=3)
 QUANTITIES = {"params": "parameters N", "tokens": "tokens D in all", "compute": "compute C"}
 # A frontier is drawn as far as this many times the compute of its cheapest point.
@@ -31,8 +29,10 @@ _DEAREST = 12.0
 
 
 def frontier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
-    """One row a point of a frontier, and one its cheapest point: N and D_tot (multiples, or counts where a size was
-    given), the interval of D_tot, compute. Points that take far more compute than the cheapest are left out."""
+    """One row for each point of a frontier and one for its cheapest point, without points of far more compute.
+
+    N and D_tot are multiples, or counts where a size was given; `low` and `high` are the interval of D_tot.
+    """
     rows = []
     for found in expansions:
         best = found.cheapest
@@ -44,7 +44,7 @@ def frontier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
             tokens, compute = point.tokens, point.compute
             if not math.isfinite(tokens.value) or compute.value > _DEAREST * best.compute.value:
                 continue
-            # Where an end of the interval lies beyond every amount of data, the band ends at the top of the chart.
+            # If an end of the interval lies beyond every amount of data, the band ends at the top of the chart.
             high = min(tokens.high, 10 * tokens.value)
             rows.append(
                 {
@@ -63,40 +63,31 @@ def frontier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
     return rows
 
 
-def frontier(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
+@templated
+def frontier(expansions: "Sequence[Expansion]") -> Drawing:
     """Sizes and tokens that keep the loss as languages are added: a line a number of languages, its band 90 % or the
-    rounding of the print, and a dot at the least compute."""
-    rows = frontier_rows(expansions)
-    return style.finish(iso_loss(rows, _unit(expansions)), _FRONTIER, told_frontier(expansions))
-
-
-def expansion(expansion: "Expansion") -> alt.TopLevelMixin:
-    """The frontier of one expansion."""
-    return frontier([expansion])
-
-
-def frontier_spec(expansions: "Sequence[Expansion]") -> live.Spec:
-    """The spec of `frontier`, from a template."""
-    rows = frontier_rows(expansions)
-    return live.filled(iso_loss, rows, _unit(expansions), title=_FRONTIER, description=told_frontier(expansions))
-
-
-def told_frontier(expansions: "Sequence[Expansion]") -> str:
-    told = "; ".join(
+    rounding of the publication, and a dot at the least compute."""
+    listed = "; ".join(
         f"{found.to} languages {_times(found.cheapest.params)} parameters, {_times(found.cheapest.tokens.value)} tokens"
         for found in expansions
         if found.cheapest is not None
     )
     K = expansions[0].languages if expansions else 0
-    return f"Sizes and tokens that keep the loss of {K} languages, the cheapest of each: {told or 'none'}."
+    description = f"Sizes and tokens that keep the loss of {K} languages, the cheapest of each: {listed or 'none'}."
+    unit = "counts" if expansions and expansions[0].now else "multiples"
+    return Drawing(_iso_loss, frontier_rows(expansions), "Equal loss with more languages", description, (unit,))
 
 
-def iso_loss(rows: list[style.Row], unit: str) -> Drawn:
+def _iso_loss(rows: list[style.Row], unit: str) -> Drawn:
     """Lines of `frontier_rows` on logarithmic axes; `unit` is "counts" or "multiples"."""
     base = alt.Chart(style.rows(rows, "frontier"))
     span = alt.Scale(type="log", nice=False, padding=12)
-    x = alt.X("N:Q", title=_axis_title("parameters (N)", unit), scale=span, axis=_axis(unit))
-    y = alt.Y("D:Q", title=_axis_title("tokens in all (D)", unit), scale=span, axis=_axis(unit))
+    counts, form = unit == "counts", ".3~s" if unit == "counts" else ".3~g"
+    label = "replace(format(datum.value, '.2~s'), 'G', 'B')" if counts else "format(datum.value, '~g') + '×'"
+    axis = alt.Axis(labelExpr=label, tickCount=6, labelOverlap="greedy", labelSeparation=6)
+    of = "" if counts else ", multiple of the present"
+    x = alt.X("N:Q", title=f"parameters (N){of}", scale=span, axis=axis)
+    y = alt.Y("D:Q", title=f"tokens in all (D){of}", scale=span, axis=axis)
     colour = alt.Color(
         "languages:N",
         title=None,
@@ -104,14 +95,10 @@ def iso_loss(rows: list[style.Row], unit: str) -> Drawn:
         sort=alt.EncodingSortField("to", op="min"),
         scale=alt.Scale(range=list(style.PALETTE)),
     )
-    tips = [
-        alt.Tooltip("languages:N", title="to"),
-        alt.Tooltip("N:Q", title="parameters", format=_form(unit)),
-        alt.Tooltip("D:Q", title="tokens in all", format=_form(unit)),
-        alt.Tooltip("low:Q", title="tokens, low", format=_form(unit)),
-        alt.Tooltip("high:Q", title="tokens, high", format=_form(unit)),
-        alt.Tooltip("compute:N", title="times the compute"),
-    ]
+    tips = style.tips(
+        f"languages|to; N|parameters|{form}; D|tokens in all|{form}; low|tokens, low|{form}; high|tokens, high|{form}; "
+        "compute|times the compute"
+    )
     line = base.transform_filter("!datum.cheapest")
     band = line.mark_area(opacity=0.18, tooltip=None).encode(
         x=x, y=alt.Y("low:Q", scale=span), y2="high:Q", color=colour
@@ -140,27 +127,23 @@ def multiplier_rows(expansions: "Sequence[Expansion]") -> list[style.Row]:
     ]
 
 
-def multipliers(expansions: "Sequence[Expansion]") -> alt.TopLevelMixin:
+def expansion(expansion: "Expansion") -> alt.TopLevelMixin:
+    """The frontier of one expansion."""
+    return frontier([expansion])
+
+
+@templated
+def multipliers(expansions: "Sequence[Expansion]") -> Drawing:
     """Multipliers of N, D_tot and C against the number of languages."""
-    rows = multiplier_rows(expansions)
-    return style.finish(growth(rows), _MULTIPLIERS, told_multipliers(expansions))
+    description = "Multipliers of parameters, tokens and compute; no number of languages is given."
+    if expansions:
+        last = expansions[-1]
+        listed = ", ".join(f"{title} {_times(getattr(last, name).value)}" for name, title in QUANTITIES.items())
+        description = f"Multipliers at equal loss from {last.languages} languages on; at {last.to} languages: {listed}."
+    return Drawing(_growth, multiplier_rows(expansions), "Multipliers at equal loss", description)
 
 
-def multipliers_spec(expansions: "Sequence[Expansion]") -> live.Spec:
-    """The spec of `multipliers`, from a template."""
-    rows = multiplier_rows(expansions)
-    return live.filled(growth, rows, title=_MULTIPLIERS, description=told_multipliers(expansions))
-
-
-def told_multipliers(expansions: "Sequence[Expansion]") -> str:
-    if not expansions:
-        return "Multipliers of parameters, tokens and compute; no number of languages is given."
-    last = expansions[-1]
-    told = ", ".join(f"{title} {_times(getattr(last, name).value)}" for name, title in QUANTITIES.items())
-    return f"Multipliers at equal loss from {last.languages} languages on; at {last.to} languages: {told}."
-
-
-def growth(rows: list[style.Row]) -> Drawn:
+def _growth(rows: list[style.Row]) -> Drawn:
     base = alt.Chart(style.rows(rows, "multipliers"))
     span = alt.Scale(type="log", nice=False, padding=10)
     ticks = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
@@ -179,12 +162,7 @@ def growth(rows: list[style.Row]) -> Drawn:
         x=x,
         y=alt.Y("value:Q", title=title, scale=span, axis=axis),
         color=colour,
-        tooltip=[
-            alt.Tooltip("quantity:N"),
-            alt.Tooltip("languages:Q"),
-            alt.Tooltip("ratio:Q", format=".3~g"),
-            *(alt.Tooltip(f"{name}:Q", format=".3~g") for name in ("value", "low", "high")),
-        ],
+        tooltip=style.tips("quantity; languages:Q; ratio||.3~g; value||.3~g; low||.3~g; high||.3~g"),
     )
     return alt.layer(band, lines).properties(width=520, height=300)
 
@@ -209,17 +187,17 @@ def addition_rows(first: "Sequence[CandidateLanguage]") -> list[style.Row]:
     return rows
 
 
-def additions_spec(first: "Sequence[CandidateLanguage]") -> live.Spec:
-    """Languages in the order in which to add them, from a template."""
-    told = ", ".join(style.name(one.language) for one in first)
-    said = f"Languages in the order in which to add them: {told or 'none'}."
-    return live.filled(additions, addition_rows(first), title=_FIRST, description=said)
+@templated
+def additions(first: "Sequence[CandidateLanguage]") -> Drawing:
+    """Languages in the order in which to add them."""
+    listed = ", ".join(style.name(one.language) for one in first)
+    description = f"Languages in the order in which to add them: {listed or 'none'}."
+    return Drawing(_additions, addition_rows(first), "Which languages to add first", description)
 
 
-def additions(rows: list[style.Row]) -> Drawn:
+def _additions(rows: list[style.Row]) -> Drawn:
     axis = alt.Axis(grid=False, ticks=False, domain=False, labelLimit=200)
-    y = alt.Y("name:N", sort=alt.EncodingSortField("order", op="min"), title=None, axis=axis)
-    base = alt.Chart(style.rows(rows, "additions")).encode(y=y)
+    base = alt.Chart(style.rows(rows, "additions")).encode(y=style.by_order("name", axis))
     span, title = alt.Scale(nice=False, padding=8), "mean transfer score"
     x = alt.Axis(format="+.2~f", tickCount=7)
     bars = base.transform_filter("datum.low !== null && datum.high !== null")
@@ -237,7 +215,7 @@ def additions(rows: list[style.Row]) -> Drawn:
         shape=alt.Shape(
             "kind:N", title=None, legend=_LEGEND, scale=alt.Scale(domain=kinds, range=["circle", "diamond"])
         ),
-        tooltip=[alt.Tooltip("name:N", title="language"), alt.Tooltip("kind:N"), alt.Tooltip("score:Q", format="+.2f")],
+        tooltip=style.tips("name|language; kind; score||+.2f"),
     )
     return alt.layer(bars, dots).properties(width=400, height=alt.Step(22))
 
@@ -286,12 +264,7 @@ def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
             scale=alt.Scale(type="log", nice=False, padding=12),
             axis=alt.Axis(values=widths, format="d", labelOverlap="greedy"),
         ),
-        color=alt.Color(
-            "size:N",
-            sort=sizes,
-            title="parameters (N)",
-            scale=alt.Scale(domain=sizes, range=[style.PALETTE[k % 6] for k in range(len(sizes))]),
-        ),
+        color=style.colours("size", sizes, sort=sizes, title="parameters (N)"),
     )
     y = alt.Y(
         "loss:Q", title=style.metric_title(metric), scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5)
@@ -299,14 +272,10 @@ def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
     lines = base.mark_line(opacity=0.5, strokeWidth=1.2, tooltip=None).encode(y=alt.Y("mean(loss):Q"), detail="join:N")
     dots = base.mark_circle(size=32, opacity=0.8).encode(
         y=y,
-        tooltip=[
-            alt.Tooltip("name:N", title="language"),
-            alt.Tooltip("run:N"),
-            alt.Tooltip("languages:Q"),
-            alt.Tooltip("loss:Q", format=".4f"),
-            alt.Tooltip("tokens:Q", title="tokens of the language", format=",.0f"),
-            alt.Tooltip("total_tokens:Q", title="tokens in all", format=",.0f"),
-        ],
+        tooltip=style.tips(
+            "name|language; run; languages:Q; loss||.4f; tokens|tokens of the language|,.0f; "
+            "total_tokens|tokens in all|,.0f"
+        ),
     )
     panels = frame["language"].n_unique()
     chart = (
@@ -315,29 +284,16 @@ def losses_by_width(frame: pl.DataFrame, metric: str) -> alt.TopLevelMixin:
         .facet(facet=alt.Facet("name:N", title=None), columns=min(3, style.balanced(panels, 3)))
         .resolve_scale(y="independent")
     )
-    told = (
+    description = (
         f"Final losses of {panels} languages in runs of {widths[0]} to {widths[-1]} languages, a panel a language, a "
         "colour a size of model."
     )
-    return style.finish(chart, _LOSSES, told, ["Lines join runs of one size and one number of tokens in all."])
-
-
-def _unit(expansions: "Sequence[Expansion]") -> str:
-    return "counts" if expansions and expansions[0].now else "multiples"
-
-
-def _axis(unit: str) -> alt.Axis:
-    counts, multiples = "replace(format(datum.value, '.2~s'), 'G', 'B')", "format(datum.value, '~g') + '×'"
-    expr = counts if unit == "counts" else multiples
-    return alt.Axis(labelExpr=expr, tickCount=6, labelOverlap="greedy", labelSeparation=6)
-
-
-def _axis_title(name: str, unit: str) -> str:
-    return name if unit == "counts" else f"{name}, multiple of now"
-
-
-def _form(unit: str) -> str:
-    return ".3~s" if unit == "counts" else ".3~g"
+    return style.finish(
+        chart,
+        "Losses by the number of languages",
+        description,
+        ["Lines join runs of one size and one number of tokens in all."],
+    )
 
 
 def _times(value: float) -> str:

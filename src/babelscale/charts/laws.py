@@ -1,7 +1,7 @@
-"""Charts of fitted laws: what they say against what was measured, their curves, and how they fare on held-out runs."""
+"""Charts of fitted laws: predictions against measurements, curves, held-out comparisons, residuals and profiles."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import altair as alt
 import numpy as np
@@ -14,7 +14,7 @@ from babelscale.languages import UNDETERMINED
 from babelscale.runs import Metric, Observations, Runs
 
 if TYPE_CHECKING:
-    from babelscale.fitting import Comparison, Fit
+    from babelscale.fitting import Comparison, Fit, Profile
 
 _SOLID = alt.Legend(symbolOpacity=1)
 HELD_OUT_BY = {
@@ -25,10 +25,12 @@ HELD_OUT_BY = {
     "mixture": "wide mixtures",
 }
 EXPANDING_BY = {"compute": "compute (FLOPs)", "params": "parameters", "tokens": "tokens seen in all"}
-# How far the curves of a law run on beyond the largest run.
+# The curves of a law extend beyond the largest run by this factor.
 _BEYOND = 4.0
-# An R2 below this is a failure whatever its size; marks stop here and the tooltip tells the figure.
+# Marks of a lower R2 are drawn here; the tooltip has the number.
 _WORST = -0.5
+# The chart of a profile ends here, in thresholds above the least objective; its table has farther values.
+_TOP = 4.0
 
 
 def prediction_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
@@ -36,11 +38,11 @@ def prediction_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
     found: list[style.Row] = []
     for fit in fits:
         seen = _observed(fit, runs)
-        # A law says nothing of runs that never see its target; they were not fitted either.
-        kept = np.flatnonzero(fit.law.defined(seen.allocation))
-        told = fit.predict(seen.allocation.at(kept))
-        for place, k in enumerate(kept):
-            measured, predicted = float(seen.loss[k]), float(told.loss[place])
+        # A law does not describe runs that never see its target; these are not part of the fit either.
+        used = np.flatnonzero(fit.law.defined(seen.allocation))
+        prediction = fit.predict(seen.allocation.at(used))
+        for place, k in enumerate(used):
+            measured, predicted = float(seen.loss[k]), float(prediction.loss[place])
             found.append(
                 {
                     "law": fit.law.name,
@@ -48,8 +50,8 @@ def prediction_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
                     "run": str(seen.run[k]),
                     "measured": measured,
                     "predicted": predicted,
-                    "low": float(told.low[place]),
-                    "high": float(told.high[place]),
+                    "low": float(prediction.low[place]),
+                    "high": float(prediction.high[place]),
                     "error": 100 * (predicted / measured - 1),
                     "params": float(seen.allocation.params[k]),
                     "tokens": float(seen.allocation.total_tokens[k]),
@@ -77,17 +79,10 @@ def measured_predicted(fits: "Sequence[Fit]", runs: Runs) -> alt.TopLevelMixin:
     )
     points = base.mark_point(filled=True, size=38, opacity=0.85).encode(
         x=alt.X("predicted:Q", scale=scale, axis=style.loss_axis(metric, values, prefix="predicted ")),
-        tooltip=[
-            alt.Tooltip("run:N"),
-            alt.Tooltip("target:N"),
-            alt.Tooltip("measured:Q", format=".4f"),
-            alt.Tooltip("predicted:Q", format=".4f"),
-            alt.Tooltip("low:Q", title="low (90 %)", format=".4f"),
-            alt.Tooltip("high:Q", title="high (90 %)", format=".4f"),
-            alt.Tooltip("error:Q", title="error (%)", format="+.2f"),
-            alt.Tooltip("params:Q", title="parameters", format=",.0f"),
-            alt.Tooltip("tokens:Q", title="tokens seen in all", format=",.0f"),
-        ],
+        tooltip=style.tips(
+            "run; target; measured||.4f; predicted||.4f; low|low (90 %)|.4f; high|high (90 %)|.4f; "
+            "error|error (%)|+.2f; params|parameters|,.0f; tokens|tokens seen in all|,.0f"
+        ),
     )
     bars = base.mark_rule(opacity=0.4, clip=True).encode(x="low:Q", x2="high:Q")
     laws = list(dict.fromkeys(fit.law.name for fit in fits))
@@ -115,22 +110,22 @@ def curve_rows(fit: "Fit", runs: Runs | None = None, *, sizes: int = 5, steps: i
         own = seen.allocation.D(target)
         smallest, largest = float(own[own > 0].min()), float(own.max())
         params = _spread(np.unique(seen.allocation.params), sizes)
-        # The target's own U, where its runs state it: repeated tokens then bend the curve.
+        # With the target's own U, repeated tokens bend the curve.
         U = float(seen.allocation.U(target).min())
     inside = np.geomspace(smallest, largest, steps)
     D = np.concatenate([inside, np.geomspace(largest, largest * _BEYOND, steps // 3)[1:]])
     covariates = {name: float(np.mean(fit.range[f"covariates.{name}"])) for name in fit.law.covariates}
     found: list[style.Row] = []
     for N in params:
-        told = fit.predict(Allocation(N, {target: D}, {target: U}, covariates))
+        predicted = fit.predict(Allocation(N, {target: D}, {target: U}, covariates))
         for k, tokens in enumerate(D):
             found.append(
                 {
                     "size": count(float(N)),
                     "tokens": float(tokens),
-                    "loss": float(told.loss[k]),
-                    "low": float(told.low[k]),
-                    "high": float(told.high[k]),
+                    "loss": float(predicted.loss[k]),
+                    "low": float(predicted.low[k]),
+                    "high": float(predicted.high[k]),
                     "beyond": bool(tokens > largest * 1.001),
                 }
             )
@@ -159,7 +154,6 @@ def law_curves(fit: "Fit", runs: Runs | None = None) -> alt.TopLevelMixin:
         "y": alt.Y("loss:Q", scale=style.log_scale(spans), axis=style.loss_axis(fit.metric, spans)),
         "color": colour,
     }
-    tips = [alt.Tooltip("size:N", title="parameters"), alt.Tooltip("tokens:Q", format=",.0f")]
     curve = alt.Chart(style.rows(data))
     band = curve.mark_area(opacity=0.15).encode(x=axes["x"], y=alt.Y("low:Q"), y2="high:Q", color=colour)
     edge = max(row["tokens"] for row in data if not row["beyond"])
@@ -170,7 +164,7 @@ def law_curves(fit: "Fit", runs: Runs | None = None) -> alt.TopLevelMixin:
     points = (
         alt.Chart(style.rows(measured))
         .mark_point(filled=True, size=45, opacity=1, stroke=style.INK, strokeWidth=0.5)
-        .encode(**axes, tooltip=[alt.Tooltip("run:N"), *tips, alt.Tooltip("loss:Q", title="measured", format=".4f")])
+        .encode(**axes, tooltip=style.tips("run; size|parameters; tokens||,.0f; loss|measured|.4f"))
     )
     layers = [band, inside, beyond, *([points] if measured else [])]
     chart = alt.layer(*layers).properties(width=310, height=230)
@@ -213,21 +207,17 @@ def held_out(comparison: "Comparison") -> alt.TopLevelMixin:
         y=alt.Y("law:N", sort=laws, title=None, axis=alt.Axis(labelLimit=160, grid=True)),
         x=alt.X("shown:Q", scale=alt.Scale(domain=[_WORST, 1]), axis=alt.Axis(title="R²", tickCount=4)),
     )
-    tips = [
-        alt.Tooltip("law:N"),
-        alt.Tooltip("language:N", title="target"),
-        alt.Tooltip("axis:N", title="held out by"),
-        alt.Tooltip("R2:Q", title="R²", format=".3f"),
-        alt.Tooltip("n_train:Q", title="observations fitted"),
-        alt.Tooltip("n_test:Q", title="observations held out"),
-    ]
+    tips = style.tips(
+        "law; language|target; axis|held out by; R2|R²|.3f; n_train:Q|observations fitted; "
+        "n_test:Q|observations held out"
+    )
     sides = alt.Scale(domain=[False, True], range=["circle", "triangle-left"])
     points = base.mark_point(filled=True, size=55, opacity=0.75).encode(
         color=_by_target([{"target": row["language"]} for row in data], "language"),
         shape=alt.Shape("off:N", scale=sides, legend=None),
         tooltip=tips,
     )
-    # The median of the figures themselves, then cut off at the edge like them.
+    # The median of the numbers themselves, drawn at the edge like them.
     middle = (
         base.transform_aggregate(median="median(R2)", groupby=["law", "axis"])
         .transform_calculate(shown=f"max(datum.median, {_WORST})")
@@ -243,7 +233,7 @@ def held_out(comparison: "Comparison") -> alt.TopLevelMixin:
 
 
 def expanding_rows(comparison: "Comparison") -> list[style.Row]:
-    """One row a law, target and rung that could be computed: how far off the law is on every run beyond the rung."""
+    """One row for each law, target and step that could be computed: the error on all runs beyond the step."""
     return [
         row
         | {
@@ -258,16 +248,15 @@ def expanding_rows(comparison: "Comparison") -> list[style.Row]:
 
 
 def expanding(comparison: "Comparison") -> alt.TopLevelMixin:
-    """Error on every later run against the rung up to which a law was fitted: a line a law, the median over targets.
+    """Error on all later runs against the step up to which a law was fitted: a line a law, the median over targets.
 
-    Dots are target languages; a hollow dot leaves out losses on which the fitted law has none.
+    Dots are target languages; a hollow dot leaves out losses for which the fitted law has no value.
     """
     data = expanding_rows(comparison)
     forms, axes = (list(dict.fromkeys(str(row[key]) for row in data)) for key in ("law", "by"))
     errors = [row["error"] for row in data if row["error"] > 0]
-    colour = alt.Color(
-        "law:N", title=None, sort=forms, scale=alt.Scale(domain=forms, range=list(style.PALETTE)), legend=_SOLID
-    )
+    scale = alt.Scale(domain=forms, range=list(style.PALETTE))
+    colour = alt.Color("law:N", title=None, sort=forms, scale=scale, legend=_SOLID)
     panels = []
     for by in axes:
         part = [row for row in data if row["by"] == by]
@@ -289,23 +278,19 @@ def expanding(comparison: "Comparison") -> alt.TopLevelMixin:
         line = base.transform_aggregate(error="median(error)", groupby=["law", "upto"]).mark_line(strokeWidth=2)
         points = base.mark_point(size=40, opacity=0.8).encode(
             y=y,
-            fill=alt.Fill("law:N", sort=forms, scale=alt.Scale(domain=forms, range=list(style.PALETTE)), legend=None),
+            fill=alt.Fill("law:N", sort=forms, scale=scale, legend=None),
             fillOpacity=alt.condition("datum.outside", alt.value(0.0), alt.value(0.8)),
-            tooltip=[
-                alt.Tooltip("law:N"),
-                alt.Tooltip("language:N", title="target"),
-                alt.Tooltip("upto:Q", title="fitted up to", format=".3~g"),
-                alt.Tooltip("reach:Q", title="farthest later run (times as far)", format=".3~g"),
-                alt.Tooltip("error:Q", title="mean error (%)", format=".2f"),
-                alt.Tooltip("R2:Q", title="R²", format=".3f"),
-                alt.Tooltip("n_train:Q", title="observations fitted"),
-                alt.Tooltip("n_test:Q", title="later observations"),
-                alt.Tooltip("n_outside:Q", title="left out (no loss under the law)"),
-            ],
+            tooltip=style.tips(
+                "law; language|target; upto|fitted up to|.3~g; reach|farthest later run (times as far)|.3~g; "
+                "error|mean error (%)|.2f; R2|R²|.3f; n_train:Q|observations fitted; n_test:Q|later observations; "
+                "n_outside:Q|left out (no loss under the law)"
+            ),
         )
         panels.append(alt.layer(line.encode(y=y), points).properties(width=240, height=210))
-    description = f"Mean error of {len(forms)} laws on later runs, by the rung up to which they were fitted."
-    return style.finish(alt.hconcat(*panels), "Expanding window: fitted on the small, asked for the large", description)
+    description = f"Mean error of {len(forms)} laws on later runs, by the step up to which they were fitted."
+    return style.finish(
+        alt.hconcat(*panels), "Expanding window: fitted to smaller runs, tested on larger ones", description
+    )
 
 
 def _target(fit: "Fit", runs: Runs | None) -> str:
@@ -326,7 +311,7 @@ def _observed(fit: "Fit", runs: Runs) -> Observations:
 
 
 def _by_target(data: Sequence[style.Row], field: str = "target") -> alt.Color | alt.ColorValue:
-    """A colour a target while there are colours enough, one colour beyond that."""
+    """A colour a target, or one colour for more targets than colours."""
     names = list(dict.fromkeys(str(row["target"]) for row in data))
     if len(names) > len(style.PALETTE):
         return alt.ColorValue(style.PALETTE[0])
@@ -336,5 +321,140 @@ def _by_target(data: Sequence[style.Row], field: str = "target") -> alt.Color | 
 
 
 def _spread(values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the values, the ends among them."""
+    """At most `most` of the values, the ends included."""
     return values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))]
+
+
+_SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+.2~f')"
+Against = Literal["predicted", "params", "tokens"]
+AGAINST: dict[Against, str] = {
+    "predicted": "predicted loss",
+    "params": "parameters (N)",
+    "tokens": "tokens seen in all (D)",
+}
+
+
+def residual_rows(fits: "Sequence[Fit]", runs: Runs) -> list[style.Row]:
+    """One row an observation of each fit: `residual` is log measured less log predicted loss, times 100.
+
+    Near zero it is the error in per cent of the predicted loss; above zero, the run is worse than predicted.
+    """
+    return [
+        row | {"residual": 100 * float(np.log(row["measured"] / row["predicted"]))}
+        for row in prediction_rows(fits, runs)
+    ]
+
+
+def residuals(data: list[style.Row], against: Against, metric: str) -> alt.TopLevelMixin:
+    """Residuals against the predicted loss, N or D; a colour a law, or a target where there is one law.
+
+    Args:
+        data: of `residual_rows`.
+    """
+    laws, targets = (list(dict.fromkeys(str(row[key]) for row in data)) for key in ("law", "target"))
+    values = [row[against] for row in data]
+    if against == "predicted":
+        axis, scale = style.loss_axis(metric, values, prefix="predicted "), style.log_scale(values)
+    else:
+        axis, scale = style.count_axis(AGAINST[against], values), style.log_scale([1.0])
+    by, names = ("law", laws) if len(laws) > 1 else ("target", targets)
+    colour: alt.Color | alt.ColorValue = alt.ColorValue(style.PALETTE[0])
+    if 1 < len(names) <= len(style.PALETTE):
+        colours = alt.Scale(domain=names, range=list(style.PALETTE[: len(names)]))
+        colour = alt.Color(f"{by}:N", title=by, scale=colours, legend=alt.Legend(symbolOpacity=1, orient="bottom"))
+    points = (
+        alt.Chart(style.rows(data))
+        .mark_point(filled=True, size=34, opacity=0.75)
+        .encode(
+            x=alt.X(f"{against}:Q", axis=axis, scale=scale),
+            y=alt.Y("residual:Q", axis=alt.Axis(title="residual (100 × log)", labelExpr=_SIGNED)),
+            color=colour,
+            tooltip=style.tips(
+                "run; target; law; residual|residual (100 × log)|+.3f; measured||.4f; predicted||.4f; "
+                "params|parameters|,.0f; tokens|tokens seen in all|,.0f"
+            ),
+        )
+    )
+    zero = alt.Chart(style.rows([{"zero": 0.0}])).mark_rule(stroke=style.INK, opacity=0.5, strokeDash=[4, 3])
+    chart = alt.layer(zero.encode(y="zero:Q"), points).properties(width=300, height=220)
+    most = max((abs(row["residual"]) for row in data), default=0.0)
+    description = (
+        f"Residuals of {len(data)} observations under {', '.join(laws)} against {AGAINST[against]}; the largest is "
+        f"{most:.2f} (100 times the log)."
+    )
+    return style.finish(chart, f"Residuals against {AGAINST[against]}", description)
+
+
+def profile_rows(profile: "Profile") -> list[style.Row]:
+    """One row a value: the objective, its rise above the least, and the rise in units of the threshold.
+
+    The objective is infinite where the law has no loss. With a threshold of zero (runs without scatter) the unit is 1.
+    """
+    unit = profile.threshold if profile.threshold > 0 else 1.0
+    return [
+        {
+            "value": float(value),
+            "objective": float(objective),
+            "rise": float(objective - profile.minimum),
+            "units": float((objective - profile.minimum) / unit),
+            "inside": bool(inside),
+        }
+        for value, objective, inside in zip(profile.values, profile.objective, profile.inside, strict=True)
+    ]
+
+
+def profile(profile: "Profile") -> alt.TopLevelMixin:
+    """The rise of the objective along the parameter, the threshold as a line, the 90 % interval shaded."""
+    data = profile_rows(profile)
+    low, high = (edge if end is None else end for end, edge in zip(profile.interval, profile.searched, strict=True))
+    near = [row for row in data if np.isfinite(row["units"]) and row["units"] <= _TOP]
+    values = [row["value"] for row in near] or [profile.best]
+    ends = [min(min(values), low), max(max(values), high)]
+    logarithmic = ends[0] > 0 and ends[1] / ends[0] > 20
+    # One value beyond the top on either side, so that the line leaves the chart.
+    shown = [row for row in data if np.isfinite(row["units"]) and _beside(row["value"], values, data)]
+    x = alt.X(
+        "value:Q",
+        scale=alt.Scale(type="log" if logarithmic else "linear", domain=ends, nice=False, zero=False),
+        axis=alt.Axis(title=profile.parameter, format=".3~g", labelOverlap="greedy", tickCount=6),
+    )
+    top = min(_TOP, max(1.3, *(row["units"] for row in shown))) if shown else _TOP
+    y = alt.Y(
+        "units:Q",
+        scale=alt.Scale(domain=[0, top], nice=False),
+        axis=alt.Axis(title="rise of the objective (1 = threshold)", format=".2~f", tickCount=5),
+    )
+    band = (
+        alt.Chart(style.rows([{"low": low, "high": high}]))
+        .mark_rect(color=style.PALETTE[0], opacity=0.14)
+        .encode(x=alt.X("low:Q").title(profile.parameter), x2="high:Q")
+    )
+    tips = style.tips(f"value|{profile.parameter}|.5g; units|rise, thresholds|.3g; objective||.6g")
+    base = alt.Chart(style.rows(shown)).encode(x=x, y=y)
+    line = base.mark_line(color=style.PALETTE[0], strokeWidth=2, clip=True)
+    points = base.mark_point(filled=True, size=24, color=style.PALETTE[0], clip=True).encode(tooltip=tips)
+    edge = alt.Chart(style.rows([{"units": 1.0}])).mark_rule(stroke=style.INK, strokeDash=[5, 4], opacity=0.8)
+    best = alt.Chart(style.rows([{"value": profile.best}])).mark_rule(color=style.PALETTE[4], strokeWidth=1.5)
+    chart = alt.layer(band, edge.encode(y=y), best.encode(x=x), line, points).properties(width=520, height=260)
+    # Two short lines, because a narrow screen would cut a long one.
+    who = f"the {profile.law} law{f' of {style.name(profile.target)}' if profile.target else ''}"
+    title = f"Profile of {profile.parameter}"
+    description = f"{title}, {who}: best at {profile.best:.5g}, {describe_interval(profile)}."
+    return style.finish(chart, title, description, [who])
+
+
+def describe_interval(profile: "Profile") -> str:
+    """The 90 % interval in words."""
+    low, high = profile.interval
+    if low is None and high is None:
+        return "not bounded by these runs on either side (90 %)"
+    if low is None:
+        return f"at most {high:.5g}, not bounded below (90 %)"
+    return f"at least {low:.5g}, not bounded above (90 %)" if high is None else f"90 % interval {low:.5g} to {high:.5g}"
+
+
+def _beside(value: float, drawn: list[float], data: list[style.Row]) -> bool:
+    """Whether a value lies within those drawn, or next to them."""
+    below = [row["value"] for row in data if row["value"] < min(drawn)]
+    above = [row["value"] for row in data if row["value"] > max(drawn)]
+    return max(below, default=min(drawn)) <= value <= min(above, default=max(drawn))

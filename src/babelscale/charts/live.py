@@ -1,27 +1,60 @@
-"""Charts that are drawn again and again with new rows: the spec is built once, later only its data are filled in.
+"""Charts that are drawn repeatedly with new rows: the spec is built once, and then only its data change.
 
-Building a spec costs Altair tens of milliseconds, which is most of what a slider has. A chart fit for this is a
-function from rows (and what is fixed, such as a metric) to an Altair chart of which nothing but the data depends on the
-rows; the tests hold the charts that are used here to that.
+Altair needs tens of milliseconds to build a spec, which is most of the time between two positions of a slider. A chart
+made with `templated` is built from rows and fixed strings (such as a metric), and nothing but the data of its spec
+depends on the rows; tests hold these charts to that.
 """
 
 import copy
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec
+
+import altair as alt
 
 from babelscale.charts import style
 from babelscale.formatting import json_ready
 
+P = ParamSpec("P")
 Spec = dict[str, Any]
 
 
-def filled(build: Callable[..., Any], rows: Iterable[style.Row], *fixed: str, title: str, description: str) -> Spec:
-    """The Vega-Lite spec of `build(rows, *fixed)` in the style of this package: an earlier spec with these rows."""
-    spec = copy.deepcopy(_template(build, fixed, title))
-    spec["description"] = description
-    _fill(spec, json_ready(list(rows)))
-    return spec
+@dataclass(frozen=True)
+class Drawing:
+    """A chart before it is drawn: `build(rows, *fixed)` makes its Altair chart; `notes` are lines below its title."""
+
+    build: Callable[..., Any]
+    rows: list[style.Row]
+    title: str
+    description: str
+    fixed: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
+
+
+class TemplateChart(Generic[P]):
+    """A chart function: a call returns the Altair chart, `spec` its Vega-Lite spec without notes, from a template."""
+
+    def __init__(self, prepare: Callable[P, Drawing]) -> None:
+        functools.update_wrapper(self, prepare)
+        self._prepare = prepare
+
+    def __call__(self, *arguments: P.args, **options: P.kwargs) -> alt.TopLevelMixin:
+        drawing = self._prepare(*arguments, **options)
+        chart = drawing.build(drawing.rows, *drawing.fixed)
+        return style.finish(chart, drawing.title, drawing.description, drawing.notes)
+
+    def spec(self, *arguments: P.args, **options: P.kwargs) -> Spec:
+        drawing = self._prepare(*arguments, **options)
+        spec = copy.deepcopy(_template(drawing.build, drawing.fixed))
+        spec["title"]["text"], spec["description"] = drawing.title, drawing.description
+        _fill(spec, json_ready(list(drawing.rows)))
+        return spec
+
+
+def templated(prepare: Callable[P, Drawing]) -> TemplateChart[P]:
+    """Make a chart function of a function that returns a `Drawing`."""
+    return TemplateChart(prepare)
 
 
 def _fill(part: Any, rows: list[style.Row]) -> None:
@@ -39,5 +72,5 @@ def _fill(part: Any, rows: list[style.Row]) -> None:
 
 
 @functools.lru_cache(64)
-def _template(build: Callable[..., Any], fixed: tuple[str, ...], title: str) -> Spec:
-    return style.finish(build([], *fixed), title, "").to_dict(validate=False)
+def _template(build: Callable[..., Any], fixed: tuple[str, ...]) -> Spec:
+    return style.finish(build([], *fixed), "", "").to_dict(validate=False)

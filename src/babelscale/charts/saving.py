@@ -1,4 +1,4 @@
-"""Charts as files: an interactive page, a picture for a paper, or the spec itself."""
+"""Charts as files: an interactive page, a picture, or the spec."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _NAMED = re.compile(r"""(\sid="|url\(#|href="#)([^")]+)(["\)])""")
 
 
 def save(chart: alt.TopLevelMixin, path: str | Path) -> Path:
-    """Write a chart, atomically; the ending says the format. A page holds all it needs and loads nothing.
+    """Write a chart, atomically; the ending gives the format. An HTML page is self-contained.
 
     Raises:
         InputError: another ending.
@@ -43,15 +43,15 @@ def save(chart: alt.TopLevelMixin, path: str | Path) -> Path:
 
 
 def svg(spec: Mapping[str, Any]) -> str:
-    """A Vega-Lite spec as a picture on white, the same bytes for the same spec."""
+    """A Vega-Lite spec as SVG on white; the same spec gives the same bytes."""
     import vl_convert
 
     drawn = vl_convert.vegalite_to_svg(on_paper(spec))
-    # Vega counts the ids of its clips and gradients on from one chart to the next.
+    # Vega numbers the ids of clips and gradients across charts.
     ids = {old: f"part{k}" for k, old in enumerate(dict.fromkeys(_ID.findall(drawn)))}
     return _NAMED.sub(lambda found: found[1] + ids.get(found[2], found[2]) + found[3], drawn)
 
 
 def on_paper(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """On the page of a report ink follows the page; on paper it is black on white."""
+    """The spec in black on white; on a page, the ink follows the colours of the page."""
     return json.loads(json.dumps(spec).replace("currentColor", "#222222")) | {"background": "white"}

@@ -1,6 +1,6 @@
-"""What every chart shares: colours, number formats, names of languages and the look.
+"""The shared parts of all charts: colours, number formats, names of languages and the theme.
 
-Text and axes are drawn in `currentColor`, so a chart follows the page it stands on, light or dark.
+Text and axes are drawn in `currentColor`, so that a chart follows its page, light or dark.
 """
 
 import math
@@ -14,10 +14,11 @@ from babelscale.errors import InputError
 from babelscale.formatting import json_ready
 
 Row = dict[str, Any]
+Drawn = alt.LayerChart | alt.FacetChart
 
-# Okabe and Ito (2008), without black and yellow, which vanish on a dark or a light page.
+# Okabe and Ito (2008), without black and yellow, which are not visible on a dark or a light page.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-# Purple to green through white (ColorBrewer PRGn): told apart under every common colour blindness.
+# Purple to green through white (ColorBrewer PRGn): distinguishable with every common colour blindness.
 DIVERGING = ("#762a83", "#af8dc3", "#e7d4e8", "#f7f7f7", "#d9f0d3", "#7fbf7b", "#1b7837")
 INK = "currentColor"
 
@@ -38,16 +39,16 @@ _SI = "replace(format(datum.value, '~s'), 'G', 'B')"
 
 
 def rows(data: Iterable[Row], name: str | None = None) -> alt.InlineData:
-    """Rows as a chart's data; no limit on their number. What is not finite becomes null, as JSON asks.
+    """Rows as a chart's data, without a limit on their number; numbers that are not finite become null.
 
     Args:
-        name: by which a drawn chart takes new rows (see `babelscale.charts.live`).
+        name: under which new rows can be set (see `babelscale.charts.live`).
     """
     return alt.InlineData(values=json_ready(list(data)), name=alt.Undefined if name is None else name)
 
 
 def name(code: str) -> str:
-    """A language's name with its code, or the bare code where no table knows it (`x-python`, `und`)."""
+    """A language's name with its code, or the code alone if the language table does not have it (`x-python`, `und`)."""
     try:
         known = languages.lookup(code)
     except InputError:
@@ -56,7 +57,7 @@ def name(code: str) -> str:
 
 
 def by_kinship(codes: Iterable[str], first: str = "branch") -> list[str]:
-    """Codes with relatives side by side: by family, branch and script, or by script first.
+    """Codes sorted by relatedness.
 
     Args:
         first: "branch" (family, branch, script, code) or "script" (script, family, branch, code).
@@ -75,21 +76,21 @@ def by_kinship(codes: Iterable[str], first: str = "branch") -> list[str]:
 
 def metric_title(metric: str) -> str:
     """The loss and its unit, for an axis or a table."""
-    told = metric.replace("_", " ") or "unit unknown"
-    return METRIC_TITLES.get(metric, f"loss, {told}" if "(" in told else f"loss ({told})")
+    unit = metric.replace("_", " ") or "unit unknown"
+    return METRIC_TITLES.get(metric, f"loss, {unit}" if "(" in unit else f"loss ({unit})")
 
 
 def balanced(panels: int, most: int) -> int:
-    """Columns for so many panels, the last row as full as can be."""
+    """The number of columns for some panels that fills the last row best."""
     return -(-panels // -(-panels // most))
 
 
 def log_ticks(values: Iterable[float], most: int = 6) -> list[float]:
     """Round ticks of a logarithmic axis over the range of `values`, as dense as `most` allows."""
-    given = [float(value) for value in values if value > 0 and math.isfinite(value)]
-    if not given:
+    positive = [float(value) for value in values if value > 0 and math.isfinite(value)]
+    if not positive:
         return []
-    low, high = min(given) / 1.001, max(given) * 1.001
+    low, high = min(positive) / 1.001, max(positive) * 1.001
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     best: list[float] = []
     for steps in _TICKS:
@@ -100,24 +101,56 @@ def log_ticks(values: Iterable[float], most: int = 6) -> list[float]:
 
 
 def count_axis(title: str, values: Iterable[float] = ()) -> alt.Axis:
-    """An axis of counts (tokens, parameters) with suffixes; logarithmic where it is given the values it spans."""
-    ticks = log_ticks(values)
-    given: dict[str, Any] = {"values": ticks} if ticks else {"tickCount": 5}
-    return alt.Axis(title=title, labelExpr=_SI, labelOverlap="greedy", labelSeparation=6, **given)
+    """An axis of counts (tokens, parameters) with suffixes; logarithmic ticks if `values` are given."""
+    return alt.Axis(title=title, labelExpr=_SI, labelOverlap="greedy", labelSeparation=6, **_ticks(values))
 
 
 def loss_axis(metric: str, values: Iterable[float] = (), *, prefix: str = "") -> alt.Axis:
-    """An axis of losses; logarithmic where it is given the values it spans."""
+    """An axis of losses; logarithmic ticks if `values` are given."""
+    return alt.Axis(title=prefix + metric_title(metric), format=".3~f", labelOverlap="greedy", **_ticks(values))
+
+
+def _ticks(values: Iterable[float]) -> dict[str, Any]:
     ticks = log_ticks(values)
-    given: dict[str, Any] = {"values": ticks} if ticks else {"tickCount": 5}
-    return alt.Axis(title=prefix + metric_title(metric), format=".3~f", labelOverlap="greedy", **given)
+    return {"values": ticks} if ticks else {"tickCount": 5}
 
 
 def log_scale(values: Iterable[float]) -> alt.Scale:
-    """Logarithmic where every value is positive, otherwise linear (the unigram-normalised loss is negative)."""
+    """Logarithmic if every value is positive, otherwise linear (the unigram-normalised loss is negative)."""
     if all(value > 0 for value in values):
         return alt.Scale(type="log", nice=False, padding=8)
     return alt.Scale(type="linear", zero=False, nice=False, padding=8)
+
+
+def tips(fields: str) -> list[alt.Tooltip]:
+    """Tooltips from text such as "run; name|language; loss|loss (bits)|.4f".
+
+    Each entry is a field, its title, and its format, of which the last two are optional. A field with a format is
+    quantitative, otherwise nominal, unless it states its type ("count:Q").
+    """
+    found = []
+    for entry in fields.split("; "):
+        field, title, form = [*entry.split("|"), "", ""][:3]
+        more: dict[str, Any] = ({"title": title} if title else {}) | ({"format": form} if form else {})
+        found.append(alt.Tooltip(field if ":" in field else f"{field}:{'Q' if form else 'N'}", **more))
+    return found
+
+
+def colours(field: str, names: Sequence[str], **more: Any) -> alt.Color:
+    """A colour of the palette for each name."""
+    scale = alt.Scale(domain=list(names), range=[PALETTE[k % len(PALETTE)] for k in range(len(names))])
+    return alt.Color(f"{field}:N", scale=scale, **more)
+
+
+def by_order(field: str, axis: alt.Axis) -> alt.Y:
+    """One line a name, sorted by the field `order` of its rows."""
+    return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), title=None, axis=axis)
+
+
+def zero(data: list[Row], name: str, opacity: float, **mark: Any) -> alt.Chart:
+    """A vertical line at 0, drawn once."""
+    once = alt.Chart(rows(data, name)).transform_aggregate(rows="count()")
+    return once.mark_rule(color=INK, opacity=opacity, **mark).encode(x=alt.datum(0, type="quantitative"))
 
 
 def finish(
@@ -126,7 +159,7 @@ def finish(
     description: str,
     notes: Sequence[str] = (),
 ) -> alt.TopLevelMixin:
-    """Give a chart its title (with notes below it), a description for screen readers, and the common style."""
+    """Give a chart its title (with notes below it), its description for screen readers, and the theme."""
     under: dict[str, Any] = {"subtitle": list(notes)} if notes else {}
     head = alt.TitleParams(title, anchor="start", **under)
     return (

@@ -1,4 +1,4 @@
-"""Charts of runs: how losses fell, and where they ended."""
+"""Charts of runs: learning curves and final losses."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ KINDS = ("one language", "two languages", "several languages", "continued", "two
 def loss_rows(runs: Runs, *, metric: Metric | None = None, split: str = "validation") -> pl.DataFrame:
     """One row a run, step and language that the run trains on: loss, tokens, and what kind of run it is.
 
-    Losses on languages that a run never sees stay out: they are of another size, and hide the rest.
+    Losses on languages that a run never sees are left out: they are much larger and would hide the others.
     """
     metric = metric or runs.metric
     totals = runs.exposure.group_by("run", "step").agg(pl.sum("tokens").alias("total_tokens"))
@@ -52,7 +52,7 @@ def loss_rows(runs: Runs, *, metric: Metric | None = None, split: str = "validat
 def learning_curves(runs: Runs, *, metric: Metric | None = None, columns: int = 3) -> alt.TopLevelMixin:
     """Loss against tokens seen in all, one panel a language and one line a run.
 
-    Dots are measured under a stable learning rate, diamonds after its decay; the two are not to be compared.
+    Dots are measured at a stable learning rate, diamonds after its decay; the two cannot be compared.
     """
     metric = metric or runs.metric
     frame = loss_rows(runs, metric=metric)
@@ -141,20 +141,14 @@ def _kind_colour(frame: pl.DataFrame) -> alt.Color:
 
 
 def _params_legend(frame: pl.DataFrame) -> alt.Legend | None:
-    """Sizes as people write them; none where every run has one size."""
+    """Sizes with suffixes; no legend where all runs have one size."""
     if frame["params"].n_unique() < 2:
         return None
     return alt.Legend(labelExpr="replace(format(datum.value, '.3~s'), 'G', 'B')", symbolFillColor=style.INK)
 
 
 def _tooltip(metric: Metric) -> list[alt.Tooltip]:
-    return [
-        alt.Tooltip("run:N"),
-        alt.Tooltip("name:N", title="language"),
-        alt.Tooltip("mixture:N"),
-        alt.Tooltip("loss:Q", title=style.metric_title(metric), format=".4f"),
-        alt.Tooltip("lr_state:N", title="learning rate"),
-        alt.Tooltip("total_tokens:Q", title="tokens seen in all", format=",.0f"),
-        alt.Tooltip("tokens:Q", title="tokens of the language", format=",.0f"),
-        alt.Tooltip("params:Q", title="parameters", format=",.0f"),
-    ]
+    return style.tips(
+        f"run; name|language; mixture; loss|{style.metric_title(metric)}|.4f; lr_state|learning rate; "
+        "total_tokens|tokens seen in all|,.0f; tokens|tokens of the language|,.0f; params|parameters|,.0f"
+    )

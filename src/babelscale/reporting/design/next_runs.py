@@ -1,10 +1,10 @@
-"""proposal: the next runs of a study that would tell most about transfer between its languages, for a budget.
+"""The next runs of a study that would measure transfer between its languages best, for a budget.
 
-The first ones deal the languages out evenly over random mixtures. Once a few mixtures are read, the next are those that
-shrink the uncertainty of the gains most (`transfer.acquisition`). Mixtures come in several widths, pairs among them:
-without those neither the form of a mixture nor what many languages cost can be told from the gains. A language gets as
-many tokens in a wide mixture as in a narrow one, so that all can be read at one anchor. Languages without a monolingual
-run, against which mixtures are read, come first.
+The first ones spread the languages evenly over random mixtures. Once a few mixtures are measured, the next are those
+that reduce the uncertainty of the gains most (`transfer.acquisition`). Mixtures have several widths, pairs among them:
+without pairs, neither the form of a mixture nor the cost of many languages can be separated from the gains. A language
+gets as many tokens in a wide mixture as in a narrow one, so that all are measured at one anchor. Languages without a
+monolingual run, which is the baseline of every mixture, come first.
 """
 
 import itertools
@@ -19,6 +19,7 @@ import polars as pl
 
 from babelscale import files
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 from babelscale.reporting.report.language_features import language_features
 from babelscale.transfer.acquisition import balanced, propose
 from babelscale.transfer.measure import from_scratch, trained_on
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from babelscale.study.study import Study
 
 WIDTH = 8
-# Tokens of a language in a mixture, as a share of its monolingual run: what it takes to reach 0.4 of that run's tokens
-# where the others interfere.
+# Tokens of a language in a mixture, as a share of its monolingual run: enough to reach the loss at 0.4 of that run's
+# tokens where the other languages interfere.
 _ENOUGH = 0.75
-# So that a second proposal is not the first again.
+# Makes the random mixtures of a second proposal differ from those of the first.
 _STEP = 1000
 
 
@@ -45,12 +46,13 @@ class NextRuns:
     Attributes:
         design: the study's design with the new groups, ready to run in the same folder.
         baselines: languages that lack a monolingual run.
-        mixtures: languages of each new mixture, evenly sampled, in the order of their worth.
+        mixtures: languages of each new mixture, evenly sampled, the most informative first.
         size: of all of them.
         tokens: of each language in a mixture; `baseline_tokens` of a monolingual run.
         compute: FLOPs of all of them.
         chosen: "evenly" (random, every language equally often) or "by uncertainty".
-        sd: root mean square of the standard deviations of the log gains, now and as promised; None before any reading.
+        sd: root mean square of the standard deviations of the log gains, now and expected after these runs; None where
+            no mixture is measured yet.
     """
 
     design: "Design"
@@ -64,24 +66,21 @@ class NextRuns:
     sd: tuple[float, float] | None
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {name: value for name, value in vars(self).items() if name != "design"}
-        plain["mixtures"] = [list(mixture) for mixture in self.mixtures]
-        return plain | {"baselines": list(self.baselines), "sd": list(self.sd) if self.sd else None}
+        return json_ready({name: value for name, value in vars(self).items() if name != "design"})
 
     def __str__(self) -> str:
+        first = f"; first {len(self.baselines)} monolingual runs" if self.baselines else ""
         lines = [
-            f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens a language, "
-            f"chosen {self.chosen}"
-            + (f"; first {len(self.baselines)} monolingual runs" if self.baselines else "")
-            + f"; {self.compute:.3g} FLOPs in total"
+            f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens a language, chosen "
+            f"{self.chosen}{first}; {self.compute:.3g} FLOPs in all",
+            *(f"  {' '.join(mixture)}" for mixture in self.mixtures),
         ]
-        lines += [f"  {' '.join(mixture)}" for mixture in self.mixtures]
         if self.baselines:
             lines.append(f"monolingual, {self.baseline_tokens:,.0f} tokens each: {' '.join(self.baselines)}")
         if self.sd is not None:
             lines.append(
-                f"uncertainty of a log gain (standard deviation over all pairs): {self.sd[0]:.3f} now, "
-                f"{self.sd[1]:.3f} after them"
+                f"uncertainty of a log gain (standard deviation over all pairs): {self.sd[0]:.3f} now, expected "
+                f"{self.sd[1]:.3f} after these runs"
             )
         return "\n".join(lines)
 
@@ -94,9 +93,9 @@ class NextRuns:
         from babelscale.study.design import to_toml
 
         if path.exists():
-            raise InputError(f"{path} exists already", hint="give another file with --file")
-        about = f"{self.design.name} with {len(self.mixtures)} more mixtures, chosen {self.chosen}."
-        about += "Run this design in the folder of the study: finished runs are not trained again."
+            raise InputError(f"{path} exists already", hint="name another file with --file")
+        about = f"{self.design.name} with {len(self.mixtures)} more mixtures, chosen {self.chosen}.\n"
+        about += "Run it in the study's own folder: runs that are finished there are not trained again."
         return files.write_text(path, to_toml(self.design, about))
 
 
@@ -114,7 +113,7 @@ def next_runs(
     """Propose the next runs of a study.
 
     Args:
-        study: finished runs are read where there are any.
+        study: its finished runs are used, if there are any.
         compute: FLOPs for all of them; or give `count`, the number of mixtures.
         width: languages of the widest mixtures (default 8, or two thirds of a study of fewer than twelve); others have
             half as many, or two.
@@ -122,7 +121,7 @@ def next_runs(
             three quarters of a monolingual run's).
         size: of the design's (default: of the most mixtures, otherwise the first).
         targets: languages whose gains matter (default all).
-        seed: of the random mixtures and beginnings.
+        seed: of the random mixtures and of the starts of their search.
 
     Raises:
         InputError: neither or both of compute and count, an unknown size or language, or a budget below one run.
@@ -135,23 +134,27 @@ def next_runs(
     if size not in design.sizes:
         raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
     trained = _trained(runs, design.shape(size).params)
-    single = max((t for codes, t in trained.items() if len(codes) == 1), default=None) or _asked(design, size) or tokens
+    single = (
+        max((t for codes, t in trained.items() if len(codes) == 1), default=None)
+        or _monolingual_length(design, size)
+        or tokens
+    )
     if single is None:
-        raise InputError("the study has no monolingual run that gives the number of tokens", hint="give --tokens")
+        raise InputError("the study has no monolingual run to take a length from", hint="give --tokens")
     each = tokens or max((t / len(codes) for codes, t in trained.items() if len(codes) > 1), default=_ENOUGH * single)
     alone = {code for codes in trained if len(codes) == 1 for code in codes}
     baselines = tuple(code for code in design.languages if code not in alone)
     rate = design.shape(size).flops_per_token(design.training_recipe(size).sequence_length)
     widest = min(WIDTH, max(2, 2 * len(design.languages) // 3)) if width is None else width
     there = {frozenset(codes) for codes in trained} | _planned(design, size)
-    left = _left(widest, len(design.languages), there)
-    widths = _widths(widest, left, each * rate, count, compute, len(baselines) * single * rate)
-    held = _estimate(study, runs, design.shape(size).params)
+    unused = _unused(widest, len(design.languages), there)
+    widths = _widths(widest, unused, each * rate, count, compute, len(baselines) * single * rate)
+    estimated = _estimate(study, runs, design.shape(size).params)
     number = 1 + len({group.name.split("-")[1] for group in design.groups if group.name.startswith("next-")})
-    if held is None:
+    if estimated is None:
         mixtures, chosen, sd = _evenly(design.languages, widths, there, seed + _STEP * number), "evenly", None
     else:
-        proposal = propose(held, widths, targets=targets, seed=seed, avoid=there)
+        proposal = propose(estimated, widths, targets=targets, seed=seed, avoid=there)
         mixtures, chosen, sd = proposal.mixtures, "by uncertainty", (proposal.sd[0], proposal.sd[-1])
     spent = rate * (len(baselines) * single + each * sum(widths))
     grown = _grown(design, baselines, mixtures, size, single, each, number)
@@ -175,7 +178,7 @@ def _planned(design: "Design", size: str) -> set[frozenset[str]]:
     return found
 
 
-def _left(widest: int, languages: int, there: Collection[frozenset[str]]) -> dict[int, int]:
+def _unused(widest: int, languages: int, there: Collection[frozenset[str]]) -> dict[int, int]:
     """Mixtures that are neither trained nor planned yet, by width."""
     if not 2 <= widest <= languages:
         raise InputError(f"mixtures of {widest} out of {languages} languages", hint=f"2 to {languages}")
@@ -184,15 +187,15 @@ def _left(widest: int, languages: int, there: Collection[frozenset[str]]) -> dic
 
 
 def _widths(
-    widest: int, left: Mapping[int, int], price: float, count: int | None, compute: float | None, before: float
+    widest: int, unused: Mapping[int, int], price: float, count: int | None, compute: float | None, before: float
 ) -> list[int]:
     """Languages of each mixture, as many as the count or the budget allows: wide, half as wide, wide, pairs, and again.
 
     Args:
-        left: how many there are of each width.
-        price: FLOPs of one language in a mixture; `before` of the monolingual runs.
+        unused: number of mixtures of each width that are neither trained nor planned.
+        price: FLOPs of one language in a mixture; `before`: FLOPs of the monolingual runs.
     """
-    rest = dict(left)
+    rest = dict(unused)
     found: list[int] = []
     for width in itertools.cycle((widest, max(2, widest // 2), widest, 2)):
         over = compute is not None and before + price * (sum(found) + width) > compute
@@ -203,7 +206,7 @@ def _widths(
             found.append(width)
     if not found and compute is not None:
         raise InputError(
-            f"{compute:.3g} FLOPs are not enough for the monolingual runs and one mixture",
+            f"{compute:.3g} FLOPs are less than the monolingual runs and one mixture need",
             hint=f"give at least {before + price * widest:.3g}, or fewer --tokens",
         )
     return found
@@ -212,8 +215,7 @@ def _widths(
 def _evenly(
     languages: Sequence[str], widths: Sequence[int], there: Collection[frozenset[str]], seed: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Mixtures of the given widths, in their order, none of them twice or among those that are there, every language
-    about equally often in those of a width."""
+    """New mixtures of the given widths, in their order, with every language about equally often in those of a width."""
     taken = set(there)
     dealt: dict[int, Iterator[tuple[str, ...]]] = {}
     for width in dict.fromkeys(widths):
@@ -249,7 +251,7 @@ def _trained(runs: "Runs | None", params: int) -> Mapping[tuple[str, ...], float
     return found
 
 
-def _asked(design: "Design", size: str) -> float | None:
+def _monolingual_length(design: "Design", size: str) -> float | None:
     """Tokens of the design's longest monolingual run from scratch at a size."""
     lengths = [
         length
@@ -261,7 +263,7 @@ def _asked(design: "Design", size: str) -> float | None:
 
 
 def _estimate(study: "Study", runs: "Runs | None", params: int) -> MixtureEstimate | None:
-    """The gains as far as they are known, where there are readings enough of every language."""
+    """The estimated gains; None where some language has no measured mixture."""
     if runs is None:
         return None
     try:
@@ -269,7 +271,7 @@ def _estimate(study: "Study", runs: "Runs | None", params: int) -> MixtureEstima
         known = language_features(study.folder, readings.languages)
         found = estimate(readings, known)
     except InputError:
-        # Too few mixtures or baselines yet; the first proposals do not need them.
+        # There are too few mixtures or baselines yet. The first proposals do not need them.
         return None
     return found if set(found.matrix.languages) == set(study.design.languages) else None
 
@@ -286,28 +288,15 @@ def _grown(
     """The design with groups for the baselines and for the mixtures of each width."""
     from babelscale.study.design import Group
 
+    def group(name: str, why: str, tokens: float, **more: Any) -> Group:
+        return Group(name=f"next-{number}-{name}", why=why, sizes=(size,), tokens=(float(math.ceil(tokens)),), **more)
+
     groups = list(design.groups)
     if baselines:
-        groups.append(
-            Group(
-                name=f"next-{number}-baselines",
-                why="the baselines of the mixtures",
-                mixture="monolingual",
-                languages=tuple(baselines),
-                sizes=(size,),
-                tokens=(float(math.ceil(single)),),
-            )
-        )
+        more: dict[str, Any] = {"mixture": "monolingual", "languages": tuple(baselines)}
+        groups.append(group("baselines", "baselines of the mixtures", single, **more))
     for width in sorted({len(mixture) for mixture in mixtures}):
-        chosen = tuple(dict.fromkeys(mixture, 1.0) for mixture in mixtures if len(mixture) == width)
-        groups.append(
-            Group(
-                name=f"next-{number}-{width}",
-                why="mixtures that add most to the knowledge of transfer",
-                mixture="shares",
-                shares=chosen,
-                sizes=(size,),
-                tokens=(float(math.ceil(width * each)),),
-            )
-        )
+        shares = tuple(dict.fromkeys(mixture, 1.0) for mixture in mixtures if len(mixture) == width)
+        why = "mixtures that measure transfer best"
+        groups.append(group(str(width), why, width * each, mixture="shares", shares=shares))
     return design.model_copy(update={"groups": tuple(groups)})

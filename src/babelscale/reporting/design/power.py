@@ -1,10 +1,11 @@
-"""power: what a design could tell, before it is trained: tables drawn from an assumed law are fitted as real ones."""
+"""Statistical power of a design before it is trained: tables drawn from an assumed law are fitted as real ones are."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,24 +17,23 @@ from babelscale.fitting.simulation import runs_of, simulate
 from babelscale.laws import ScalingLaw
 from babelscale.reporting.design.default_parameters import default_parameters
 from babelscale.runs import Runs
-
-if TYPE_CHECKING:
-    from babelscale.study.design import Design
-    from babelscale.study.spec import RunSpec
+from babelscale.study import cost
+from babelscale.study.design import Design, load
+from babelscale.study.spec import RunSpec, expand
 
 Progress = Callable[[str, int, int], None]
 
 AHEAD = 4.0
-"""A prediction is asked at this multiple of the design's largest compute."""
-_OFTEN = 0.5  # a parameter that more of the tables leave open is called not identified
+"""The prediction is made at this multiple of the design's largest compute."""
+_MOST_TABLES = 0.5  # a parameter that more than this share of the tables leaves open is called not identified
 
 
 @dataclass(frozen=True)
 class ExpectedParameter:
-    """What a design would tell of one parameter: medians over the tables, natural units.
+    """What the design is expected to measure of one parameter: medians over the tables, in natural units.
 
-    `low` and `high` are None where no table gave an interval (the parameter is held). `open_share` is the share of
-    tables whose fit says that the parameter is not identified, `reason` such a sentence.
+    `low` and `high` are None where no table gives an interval (the parameter is fixed). `open_share` is the share of
+    tables whose fit does not identify the parameter, and `reason` is the fit's sentence on it.
     """
 
     name: str
@@ -46,11 +46,11 @@ class ExpectedParameter:
     @property
     def identified(self) -> bool:
         """Whether most of the tables identify it."""
-        return self.open_share <= _OFTEN
+        return self.open_share <= _MOST_TABLES
 
     @property
     def half_width(self) -> float | None:
-        """Half the interval's width, as a share of the assumed value; None without an interval or at a value of 0."""
+        """Half the interval's width as a share of the assumed value; None without an interval or at a value of 0."""
         if self.low is None or self.high is None or not self.assumed:
             return None
         return (self.high - self.low) / 2 / abs(self.assumed)
@@ -58,10 +58,10 @@ class ExpectedParameter:
 
 @dataclass(frozen=True)
 class Power:
-    """What a design's runs would tell of a law, from simulated tables.
+    """How well a design's runs are expected to identify a law.
 
-    `curve` and `new_run` are the widths of the 90 % intervals of a prediction at `ahead` (as N, D by language and C),
-    in shares of the loss (medians over the tables): of the law's own curve, and of a newly trained run. They are None
+    `curve` and `new_run` are the widths of the 90 % intervals of a prediction at `ahead` (N, D by language and C) in
+    shares of the loss (medians over the tables): of the law's own curve, and of a newly trained run. They are None
     where no table could be fitted.
     """
 
@@ -91,23 +91,22 @@ class Power:
     def __str__(self) -> str:
         noise = f"{100 * self.noise:.3g} % noise"
         head = f"{self.runs} runs on {self.target}, {self.law} law, {noise}, {self.tables} tables"
-        lines = [head, f"  {'parameter':<14}{'assumed':>12}   90 % interval expected"]
+        lines = [head, f"  {'parameter':<14}{'assumed':>12}   expected 90 % interval"]
         for p in self.parameters:
-            between = "held" if p.low is None or p.high is None else f"{p.low:.4g} to {p.high:.4g}"
-            said = f"   not identified in {100 * p.open_share:.0f} % of tables" if p.open_share else ""
-            lines.append(f"  {p.name:<14}{p.assumed:>12.4g}   {between}{said}")
+            between = "fixed" if p.low is None or p.high is None else f"{p.low:.4g} to {p.high:.4g}"
+            missed = f"   not identified in {100 * p.open_share:.0f} % of tables" if p.open_share else ""
+            lines.append(f"  {p.name:<14}{p.assumed:>12.4g}   {between}{missed}")
         if self.curve is not None and self.new_run is not None:
             lines.append(
-                f"  loss at {self.ahead['compute']:.3g} FLOPs ({AHEAD:g}x the largest run's, 6ND; "
-                f"extrapolated): the curve is known to ±{50 * self.curve:.2g} %, a new run to "
-                f"±{50 * self.new_run:.2g} %"
+                f"  loss at {self.ahead['compute']:.3g} FLOPs ({AHEAD:g}x the largest run's, 6ND; extrapolated): the "
+                f"curve is known to ±{50 * self.curve:.2g} %, a new run to ±{50 * self.new_run:.2g} %"
             )
-        said = [p.reason for p in self.parameters if p.reason and not p.identified]
-        return "\n".join([*lines, *(f"  {text}" for text in dict.fromkeys([*said, *self.notes, *self.assumptions]))])
+        reasons = [p.reason for p in self.parameters if p.reason and not p.identified]
+        return "\n".join([*lines, *(f"  {text}" for text in dict.fromkeys([*reasons, *self.notes, *self.assumptions]))])
 
 
-def power(
-    design: "Design | Allocation | Runs | str | Path",
+def power(  # noqa: PLR0913 - each is a setting of its own with a default
+    design: Design | Allocation | Runs | str | Path,
     law: str | ScalingLaw | None = None,
     target: str | None = None,
     *,
@@ -119,17 +118,16 @@ def power(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Power:
-    """The interval widths that a design would give, and what it cannot identify.
+    """The interval widths that a design is expected to give, and the parameters that it cannot identify.
 
     Args:
         design: a study's design (built-in name, TOML file or Design), allocations, or a table of runs.
-        law: a law or its name; where left out, adaptive-transfer if the target is trained beside others, else
+        law: a law or its name; by default adaptive-transfer if the target is trained beside other languages, otherwise
             chinchilla.
-        target: the language; may be left out where the design trains one only, or the law names it.
-        parameters: numbers of the assumed law that replace the default ones (see `default_parameters`).
-        unique_tokens: U by language, for a study's design; where left out, estimated (see
-            `study.cost.unique_tokens`).
-        tables: how many to simulate. noise: standard deviation of log loss.
+        target: the language; optional where the design trains one language only, or the law names it.
+        parameters: values of the assumed law that replace the default ones (see `default_parameters`).
+        unique_tokens: U by language, for a study's design; estimated by default (see `study.cost.unique_tokens`).
+        tables: number of simulated tables. noise: standard deviation of log loss.
         resamples: refits behind each interval.
         progress: called with (label, done, total).
 
@@ -144,7 +142,7 @@ def power(
     allocation = bare.final_allocations()
     form = _law(law, target, bare)
     target = _target(form, target, bare)
-    values, told = default_parameters(form, allocation.at(form.defined(allocation)), parameters)
+    values, sources = default_parameters(form, allocation.at(form.defined(allocation)), parameters)
     ahead = _ahead(form, allocation)
     fits, failures = [], []
     for done in range(tables):
@@ -158,7 +156,7 @@ def power(
     if progress:
         progress(f"power of {form.name} on {target}", tables, tables)
     widths = [_widths(found, ahead) for found in fits]
-    spoken, general = _notes(form, fits)
+    by_parameter, general = _notes(form, fits)
     return Power(
         law=form.name,
         target=target,
@@ -166,7 +164,7 @@ def power(
         tables=tables,
         fitted=len(fits),
         noise=noise,
-        parameters=tuple(_expected(name, values[name], fits, spoken.get(name, [])) for name in form.parameter_names),
+        parameters=tuple(_expected(name, values[name], fits, by_parameter[name]) for name in form.parameter_names),
         ahead={
             "params": float(ahead.params),
             "tokens": {code: float(D) for code, D in ahead.tokens.items()},
@@ -175,40 +173,21 @@ def power(
         curve=_median([curve for curve, _ in widths]),
         new_run=_median([new_run for _, new_run in widths]),
         notes=tuple(dict.fromkeys([*failures, *general])),
-        assumptions=(*assumptions, *told),
+        assumptions=(*assumptions, *sources),
     )
 
 
-def _allocation(
-    design: "Design | Allocation | Runs | str | Path", unique_tokens: Mapping[str, float] | None
-) -> tuple[Allocation, list[str]]:
-    """The allocations a design would train from scratch, shape (n,), and what had to be supposed."""
-    if isinstance(design, Allocation):
-        return design, []
-    if isinstance(design, Runs):
-        return design.one_stage().final_allocations(), []
-    from babelscale.study.design import Design, load
-
-    if not isinstance(design, Design):
-        design = load(design)
-    sizes, told = _unique(design, unique_tokens)
-    allocation, left_out = allocation_of(specs_of(design, sizes), sizes)
-    return allocation, [*told, *left_out]
-
-
-def specs_of(design: "Design", unique_tokens: Mapping[str, float]) -> "list[RunSpec]":
+def specs_of(design: Design, unique_tokens: Mapping[str, float]) -> list[RunSpec]:
     """Every run of a design once, in the design's order."""
-    from babelscale.study.spec import expand
-
     groups = expand(design, {code: min(unique_tokens[code], 1e18) for code in design.languages}, "", "")
     return list({spec.name: spec for specs in groups.values() for spec in specs}.values())
 
 
-def allocation_of(specs: "Sequence[RunSpec]", unique_tokens: Mapping[str, float]) -> tuple[Allocation, list[str]]:
+def allocation_of(specs: Sequence[RunSpec], unique_tokens: Mapping[str, float]) -> tuple[Allocation, list[str]]:
     """The allocations of the runs that a law is fitted to, shape (n,), and sentences on the runs that are left out.
 
     Args:
-        unique_tokens: U by language of the whole text; runs that read its first tokens only have less.
+        unique_tokens: U by language of the whole text; runs that read only its first tokens have less.
 
     Raises:
         InputError: no run starts from scratch.
@@ -217,29 +196,37 @@ def allocation_of(specs: "Sequence[RunSpec]", unique_tokens: Mapping[str, float]
     if not scratch:
         raise InputError("the design has no run of one stage from scratch", hint="laws can only be fitted to such runs")
     used = [spec for spec in scratch if spec.own is None] or scratch
-    told = []
+    left_out = []
     if staged := sum(spec.then is not None for spec in specs):
-        told.append(f"{staged} two-stage runs are left out.")
+        left_out.append(f"{staged} two-stage runs are left out.")
     if len(used) < len(scratch):
-        told.append(f"{len(scratch) - len(used)} runs with their own tokenizer are left out.")
+        left_out.append(f"{len(scratch) - len(used)} runs with a tokenizer of their own are left out.")
     codes = sorted({code for spec in used for code in spec.mixture.languages})
     tokens = {code: np.array([spec.tokens * spec.mixture.shares.get(code, 0.0) for spec in used]) for code in codes}
     available = [spec.available(unique_tokens) for spec in used]
     unique = {code: np.array([U.get(code, unique_tokens[code]) for U in available]) for code in codes}
-    return Allocation(np.array([spec.shape.params for spec in used], np.float64), tokens, unique), told
+    return Allocation(np.array([spec.shape.params for spec in used], np.float64), tokens, unique), left_out
 
 
-def _unique(design: "Design", given: Mapping[str, float] | None) -> tuple[dict[str, float], list[str]]:
-    from babelscale.study import cost
-
-    given = given or {}
-    if unknown := [code for code in given if code not in design.languages]:
+def _allocation(
+    design: Design | Allocation | Runs | str | Path, unique_tokens: Mapping[str, float] | None
+) -> tuple[Allocation, list[str]]:
+    """The allocations that a design trains from scratch, shape (n,), and sentences on what was assumed."""
+    if isinstance(design, Allocation):
+        return design, []
+    if isinstance(design, Runs):
+        return design.one_stage().final_allocations(), []
+    design = load(design)
+    known = dict(unique_tokens or {})
+    if unknown := [code for code in known if code not in design.languages]:
         raise InputError(
             f"unique tokens of {unknown[0]!r}, but design {design.name!r} does not train on this language",
             hint=f"its languages are {', '.join(design.languages)}",
         )
-    sizes, told = cost.unique_tokens(design)
-    return sizes | dict(given), told if len(given) < len(design.languages) else []
+    sizes, estimated = cost.unique_tokens(design)
+    sizes = sizes | known
+    allocation, left_out = allocation_of(specs_of(design, sizes), sizes)
+    return allocation, [*(estimated if len(known) < len(design.languages) else []), *left_out]
 
 
 def _law(law: str | ScalingLaw | None, target: str | None, bare: Runs) -> ScalingLaw:
@@ -250,9 +237,8 @@ def _law(law: str | ScalingLaw | None, target: str | None, bare: Runs) -> Scalin
             raise InputError("no target language is given", hint=f"the design trains {', '.join(bare.languages)}")
         target = bare.languages[0]
     if target not in bare.languages:
-        raise InputError(f"the design does not train on {target!r}", hint=f"it trains on {', '.join(bare.languages)}")
-    usual = "adaptive-transfer" if bare.cosampled(target, most=1) else "chinchilla"
-    return laws.by_name(law or usual, target, bare)
+        raise InputError(f"the design trains no {target!r}", hint=f"it trains {', '.join(bare.languages)}")
+    return laws.by_name(law or ("adaptive-transfer" if bare.cosampled(target, most=1) else "chinchilla"), target, bare)
 
 
 def _target(law: ScalingLaw, target: str | None, bare: Runs) -> str:
@@ -260,13 +246,13 @@ def _target(law: ScalingLaw, target: str | None, bare: Runs) -> str:
     if target not in (None, found) or found not in bare.languages:
         raise InputError(
             f"law {law.name!r} of {found!r}, and the target is {target!r}",
-            hint=f"give one language of the design: {', '.join(bare.languages)}",
+            hint=f"name one language of the design: {', '.join(bare.languages)}",
         )
     return found
 
 
 def _ahead(law: ScalingLaw, allocation: Allocation) -> Allocation:
-    """The largest run on the target with twice its parameters and twice its tokens of everything: 4x its compute."""
+    """The largest run on the target with twice its parameters and twice its tokens: 4 times its compute."""
     usable = allocation.at(law.defined(allocation))
     top = usable.at(int(np.argmax(usable.params * usable.total_tokens)))
     step = math.sqrt(AHEAD)
@@ -276,9 +262,9 @@ def _ahead(law: ScalingLaw, allocation: Allocation) -> Allocation:
 
 def _widths(found: Fit, ahead: Allocation) -> tuple[float, float]:
     """Widths of the curve's and a new run's interval, in shares of the loss."""
-    said = found.predict(ahead)
-    curve, new_run = said.confidence_high - said.confidence_low, said.high - said.low
-    return float(curve / said.loss), float(new_run / said.loss)
+    predicted = found.predict(ahead)
+    curve, new_run = predicted.confidence_high - predicted.confidence_low, predicted.high - predicted.low
+    return float(curve / predicted.loss), float(new_run / predicted.loss)
 
 
 def _median(values: list[float]) -> float | None:
@@ -286,24 +272,23 @@ def _median(values: list[float]) -> float | None:
 
 
 def _notes(law: ScalingLaw, fits: list[Fit]) -> tuple[dict[str, list[str]], list[str]]:
-    """What the fits say of each parameter, one sentence a table, and what else most of them say."""
-    spoken: dict[str, list[str]] = {}
-    general: dict[str, int] = {}
-    for found in fits:
-        for note in found.notes:
-            # A sentence on one parameter begins with its name; the search's own report is none on the design.
-            words = note.replace("R_D*", "R_D").replace("R_N*", "R_N").split(" ")
-            about = [w for w in (words[0], words[2] if words[1:2] == ["and"] else "") if w in law.parameter_names]
-            if about and "depends on" not in note:
-                for name in about:
-                    spoken.setdefault(name, []).append(note)
-            elif "starts agree" not in note and "losses left out" not in note:
-                general[note] = general.get(note, 0) + 1
-    return spoken, [note for note, times in general.items() if times > _OFTEN * len(fits)]
+    """The fits' notes by the parameter they are on, one a table, and the other notes that most fits share."""
+    by_parameter: dict[str, list[str]] = {name: [] for name in law.parameter_names}
+    general: Counter[str] = Counter()
+    for note in (note for found in fits for note in found.notes):
+        # A note on parameters begins with their names; notes on the search itself say nothing about the design.
+        first, joint, second = [*note.replace("R_D*", "R_D").replace("R_N*", "R_N").split(" "), "", ""][:3]
+        about = [word for word in (first, second if joint == "and" else "") if word in by_parameter]
+        if about and "depends on" not in note:
+            for name in about:
+                by_parameter[name].append(note)
+        elif "starts agree" not in note and "losses left out" not in note:
+            general[note] += 1
+    return by_parameter, [note for note, times in general.items() if times > _MOST_TABLES * len(fits)]
 
 
-def _expected(name: str, assumed: float, fits: list[Fit], said: list[str]) -> ExpectedParameter:
+def _expected(name: str, assumed: float, fits: list[Fit], notes: list[str]) -> ExpectedParameter:
     known = [found.intervals[name] for found in fits if name in found.intervals]
-    share = min(len(said) / len(fits), 1.0) if fits else 1.0
+    share = min(len(notes) / len(fits), 1.0) if fits else 1.0
     low, high = _median([pair[0] for pair in known]), _median([pair[1] for pair in known])
-    return ExpectedParameter(name, assumed, low, high, share, said[0] if said else None)
+    return ExpectedParameter(name, assumed, low, high, share, notes[0] if notes else None)

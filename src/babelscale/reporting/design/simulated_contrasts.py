@@ -1,4 +1,4 @@
-"""questions_simulated: what needs simulated tables to be judged: repetition, the number of languages, laws apart."""
+"""What a design can measure, judged from simulated tables: repetition, the number of languages, differences of laws."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ Array = NDArray[np.float64]
 REPEATS_MATTER = math.log(1.5)
 """Of log R_D*: after ten epochs, R_D* of 15.4 and of 15.4 / 1.5 differ by a tenth in effective tokens."""
 EXPONENT_OF_N = 0.3
-"""A dependence R_D* ~ N^k worth seeing: over a factor of 20 in N it changes R_D* 2.5 times."""
-CURSE_MATTERS = 0.05
+"""A dependence R_D* ~ N^k that matters: over a factor of 20 in N it changes R_D* by a factor of 2.5."""
+EXPONENT_MATTERS = 0.05
 """Of phi and psi: the ATLAS study prints 0.11 and -0.04, and doubling K at 0.05 changes a term of the loss by 3.5 %."""
 MISSED = 0.2
 """Share of simulated tables in which a wrong answer is still accepted (a power of 80 %)."""
 MORE_TABLES = 3
-"""Tables a truth of the repetition question for each table of the laws: its fits are small."""
+"""Tables of the repetition question for each table of the laws: its fits are small."""
 TRUTHS = ("chinchilla", "data-constrained", "adaptive-transfer")
 AXES: tuple[Axis, ...] = ("random", "params", "tokens", "compute", "mixture")
 
@@ -44,10 +44,10 @@ def repetition(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[DesignAnswer]:
-    """Epochs by language and size; R_D* at each size alone; and whether R_D* ~ N^k would be seen.
+    """R_D* at each size alone, and whether a dependence R_D* ~ N^k would be detected.
 
-    Tables of the monolingual runs from scratch are drawn from the data-constrained law; each size is fitted alone, its
-    term of N part of the floor.
+    Tables of the monolingual runs from scratch are drawn from the data-constrained law. Each size is fitted alone, its
+    term of N as a part of the irreducible loss.
     """
     alone = [s for s in distinct(specs) if only(s) and s.base is None and s.own is None]
     cells: list[_Cell] = []
@@ -60,14 +60,12 @@ def repetition(
                 cells.append(cell)
     fitted = [cell for cell in cells if cell.enough]
     answers = []
-    if left := [cell for cell in cells if not cell.enough]:
-        most = max(float(cell.at.epochs(cell.language).max()) for cell in left)
-        codes, sizes = (named((getattr(cell, n) for cell in left), f"{n}s") for n in ("language", "size"))
-        basis = f"up to {most:.3g} epochs, too few lengths to fit one size"
-        add = "runs of one size on little text, of at least six lengths up to 40 epochs"
-        answers.append(
-            DesignAnswer(_AT_ONE_SIZE, f"{codes}; size {sizes}", basis, None, REPEATS_MATTER, "log R_D*", add=add)
-        )
+    if few := [cell for cell in cells if not cell.enough]:
+        most = max(float(cell.at.epochs(cell.language).max()) for cell in few)
+        codes, sizes = (named((getattr(cell, n) for cell in few), f"{n}s") for n in ("language", "size"))
+        subject, basis = f"{codes}; size {sizes}", f"up to {most:.3g} epochs, too few lengths to fit one size"
+        add = "runs of one size on little text, of six lengths or more up to 40 epochs"
+        answers.append(DesignAnswer(_AT_ONE_SIZE, subject, basis, None, REPEATS_MATTER, "log R_D*", add=add))
     drawn = {k: _draws(fitted, k, noise.sd, MORE_TABLES * tables, seed, progress) for k in (0.0, *_PLANTED)}
     for cell, found in zip(fitted, drawn[0.0], strict=True):
         epochs = cell.at.epochs(cell.language)
@@ -79,7 +77,7 @@ def repetition(
     return answers + _dependence(fitted, drawn)
 
 
-_AT_ONE_SIZE = "R_D* (the worth of repeated text) at one size"
+_AT_ONE_SIZE = "R_D* (the value of repeated tokens) at one size alone"
 _PLANTED = (EXPONENT_OF_N, -EXPONENT_OF_N)
 
 
@@ -122,36 +120,32 @@ def _draws(
 
 
 def _dependence(cells: Sequence[_Cell], drawn: Mapping[float, Sequence[Array]]) -> list[DesignAnswer]:
-    """k from log R_D* by log N, each language at a level of its own, weighted by the scatter at each size."""
+    """k from log R_D* by log N, with one level for each language, weighted by the scatter at each size."""
     question = "dependence of R_D* on the size (R_D* ~ N^k)"
     codes = sorted({cell.language for cell in cells})
     several = [code for code in codes if len({cell.size for cell in cells if cell.language == code}) > 1]
     add = "repeated runs of at least two sizes that differ by an order of magnitude"
     if not several:
-        return [
-            DesignAnswer(
-                question, "all languages", "no language is repeated at two sizes", None, MISSED, "tables", add=add
-            )
-        ]
-    kept = [i for i, cell in enumerate(cells) if cell.language in several]
-    x = np.array([math.log(cells[i].params) for i in kept])
-    levels = np.array([[cells[i].language == code for code in several] for i in kept], np.float64)
-    weight = 1 / np.maximum([float(np.std(drawn[0.0][i])) for i in kept], 1e-6)
+        basis = "no language repeats at two sizes"
+        return [DesignAnswer(question, "all languages", basis, None, MISSED, "tables", add=add)]
+    used = [i for i, cell in enumerate(cells) if cell.language in several]
+    x = np.array([math.log(cells[i].params) for i in used])
+    levels = np.array([[cells[i].language == code for code in several] for i in used], np.float64)
+    weight = 1 / np.maximum([float(np.std(drawn[0.0][i])) for i in used], 1e-6)
     X = np.column_stack([x, levels]) * weight[:, None]
 
     def slopes(k: float) -> Array:
-        y = np.stack([drawn[k][i] for i in kept]) * weight[:, None]
+        y = np.stack([drawn[k][i] for i in used]) * weight[:, None]
         return np.linalg.lstsq(X, y)[0][0]
 
     null = slopes(0.0)
     half = float(np.quantile(np.abs(null - np.median(null)), 0.9))
     missed = {k: float(np.mean(np.abs(slopes(k) - np.median(null)) <= half)) for k in _PLANTED}
-    sizes, factor = len({cells[i].size for i in kept}), math.exp(float(np.ptp(x)))
-    told = ", ".join(f"{k:+g} missed in {100 * share:.0f} %" for k, share in missed.items())
-    basis = f"{sizes} sizes over {factor:.3g}x of N, k known to ±{half:.2g}; of {len(null)} tables {told}"
-    worst = max(missed.values())
-    wanted = add if worst > MISSED else None
-    return [DesignAnswer(question, named(several, "languages"), basis, worst, MISSED, "tables", add=wanted)]
+    sizes, factor = len({cells[i].size for i in used}), math.exp(float(np.ptp(x)))
+    shares = ", ".join(f"k = {k:+g} is missed in {100 * share:.0f} %" for k, share in missed.items())
+    basis = f"{sizes} sizes over {factor:.3g}x of N, k known to ±{half:.2g}; of {len(null)} tables {shares}"
+    worst, subject = max(missed.values()), named(several, "languages")
+    return [DesignAnswer(question, subject, basis, worst, MISSED, "tables", add=add if worst > MISSED else None)]
 
 
 def number_of_languages(
@@ -171,46 +165,47 @@ def number_of_languages(
     widest = [size for size, counts in levels.items() if len(counts) > 2]
     counts = sorted({count for size in widest for count in levels[size]})
     if not widest:
-        add = "even mixtures of at least three numbers of languages, at three sizes"
-        return [
-            DesignAnswer(question, "all targets", "no size has three of them", None, CURSE_MATTERS, "exponent", add=add)
-        ]
+        add = "even mixtures of three numbers of languages or more, at three sizes"
+        basis = "no size has three of them"
+        return [DesignAnswer(question, "all targets", basis, None, EXPONENT_MATTERS, "exponent", add=add)]
     found: dict[str, list[tuple[ExpectedParameter, float]]] = {"phi": [], "psi": []}
     for done, target in enumerate(targets):
         if progress:
             progress("multilinguality", done, len(targets))
         allocation = allocation_of([s for s in even if target in s.mixture.shares], unique_tokens)[0]
-        told = power(allocation, Multilinguality(target), tables=tables, noise=noise.sd, seed=seed, resamples=40)
-        bias = _bias_of_repeats(allocation, target, {p.name: p.assumed for p in told.parameters}, seed)
-        for p in told.parameters:
+        known = power(allocation, Multilinguality(target), tables=tables, noise=noise.sd, seed=seed, resamples=40)
+        bias = _bias_of_repeats(allocation, target, {p.name: p.assumed for p in known.parameters}, seed)
+        for p in known.parameters:
             if p.name in found:
                 found[p.name].append((p, bias[p.name]))
     if progress:
         progress("multilinguality", len(targets), len(targets))
     basis = f"K = {' '.join(map(str, counts))} at {len(widest)} sizes; the worst of {named(targets, 'targets')}"
-    return [_price(question, name, basis, each) for name, each in found.items()]
+    return [_worst_target(question, name, basis, each) for name, each in found.items()]
 
 
-def _price(question: str, name: str, basis: str, found: Sequence[tuple[ExpectedParameter, float]]) -> DesignAnswer:
-    """The answer on one exponent at the target that tells least of it."""
+def _worst_target(
+    question: str, name: str, basis: str, found: Sequence[tuple[ExpectedParameter, float]]
+) -> DesignAnswer:
+    """The answer on one exponent at the target where it is known least."""
     widths = [None if p.low is None or p.high is None else (p.high - p.low) / 2 for p, _ in found]
     width = None if None in widths else max(each for each in widths if each is not None)
     bias = max((each for _, each in found), key=abs)
     obstacle = next((p.reason or "it is not identified" for p, _ in found if not p.identified), None)
-    if abs(bias) > CURSE_MATTERS:
-        obstacle = "repeated text, which the law does not read, could be taken for a cost of languages"
-    about = f"{basis}; repeated text changes it by {bias:+.2g}"
-    return DesignAnswer(question, name, about, width, CURSE_MATTERS, "exponent", obstacle=obstacle)
+    if abs(bias) > EXPONENT_MATTERS:
+        obstacle = "repeated text, which the law does not model, would look like a cost of languages"
+    about = f"{basis}; repeated text would move it by {bias:+.2g}"
+    return DesignAnswer(question, name, about, width, EXPONENT_MATTERS, "exponent", obstacle=obstacle)
 
 
 def _bias_of_repeats(allocation: Allocation, target: str, values: Mapping[str, float], seed: int) -> dict[str, float]:
-    """How far phi and psi move where repeated tokens lose worth (S_lambda at its usual value), which this law ignores.
+    """The shift of phi and psi where repeated tokens lose value (S_lambda at its usual value), which this law ignores.
 
-    Runs of few languages repeat their text more, so the number of languages seems to act.
+    Runs of few languages repeat their text more, so that the effect looks like one of the number of languages.
     """
     law = Multilinguality(target)
-    worth = {code: effective_tokens(allocation.D(code), allocation.U(code), LAMBDA) for code in allocation.languages}
-    losses = simulate(law, values, Allocation(allocation.params, worth), noise=1e-6, seed=seed).losses
+    effective = {c: effective_tokens(allocation.D(c), allocation.U(c), LAMBDA) for c in allocation.languages}
+    losses = simulate(law, values, Allocation(allocation.params, effective), noise=1e-6, seed=seed).losses
     bare = runs_of(allocation)
     found = fit(law, Runs.of(bare.table, bare.exposure, losses, "simulated "), resamples=0)
     return {name: found.parameters[name] - values[name] for name in ("phi", "psi")}
@@ -242,18 +237,11 @@ def laws_apart(
     if progress:
         progress("laws apart", len(TRUTHS) * tables, len(TRUTHS) * tables)
     if not wins:
-        raise InputError(
-            f"no held-out axis can compare the laws on {target!r}", hint="the design needs runs of two sizes"
-        )
-    return [
-        DesignAnswer(
-            question,
-            f"{target}, truth {truth}, axis {axis}",
-            f"first in {sum(won)} of {len(won)} tables, R2 above that of the next law by "
-            f"{np.median(gaps[truth, axis]):.2g} (median)",
-            1 - sum(won) / len(won),
-            MISSED,
-            "tables",
-        )
-        for (truth, axis), won in wins.items()
-    ]
+        raise InputError(f"no held-out axis compares the laws on {target!r}", hint="the design needs runs of two sizes")
+    answers = []
+    for (truth, axis), won in wins.items():
+        gap = np.median(gaps[truth, axis])
+        basis = f"first in {sum(won)} of {len(won)} tables, R2 above the next law's by {gap:.2g} (median)"
+        subject = f"{target}, truth {truth}, axis {axis}"
+        answers.append(DesignAnswer(question, subject, basis, 1 - sum(won) / len(won), MISSED, "tables"))
+    return answers

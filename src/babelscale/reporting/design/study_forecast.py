@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from babelscale.study import cost
-from babelscale.study.design import Design, Group, load
+from babelscale.study.design import Design, load
 
 if TYPE_CHECKING:
     from babelscale.reporting.design.power import Power
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyForecast:
-    """A design before it is trained. `power` is empty where it was not asked for."""
+    """A design before it is trained. `power` is empty where it was not requested."""
 
     estimate: cost.Estimate
     power: "tuple[Power, ...]" = ()
@@ -27,7 +27,7 @@ class StudyForecast:
         return "\n\n".join(map(str, (self.estimate, *self.power)))
 
 
-def forecast_study(
+def forecast_study(  # noqa: PLR0913 - each is an option of `babelscale study plan`
     design: Design | str | Path,
     *,
     device: str | None = None,
@@ -41,7 +41,7 @@ def forecast_study(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> StudyForecast:
-    """What a study would cost (`cost.estimate`, which the first arguments are for) and could tell.
+    """What a study costs (`cost.estimate`, which takes the first arguments) and what it can measure.
 
     Args:
         power: simulate and fit tables of the design's runs, for every law of `laws.LAWS`.
@@ -51,8 +51,7 @@ def forecast_study(
     Raises:
         InputError: no such design, device, group or language.
     """
-    if not isinstance(design, Design):
-        design = load(design)
+    design = load(design)
     found = cost.estimate(design, device=device, throughput=throughput, devices=devices, only=only, folder=folder)
     if not power:
         return StudyForecast(found)
@@ -60,15 +59,12 @@ def forecast_study(
     from babelscale.reporting.design.power import allocation_of, specs_of
     from babelscale.reporting.design.study_power import law_rows, targets_of
 
-    part = design if only is None else design.model_copy(update={"groups": _with_bases(design, only)})
+    part = design
+    if only is not None:
+        bases = {group.continue_from for group in design.groups if group.name in only}
+        part = design.model_copy(update={"groups": tuple(g for g in design.groups if g.name in {*only, *bases})})
     sizes, _ = cost.unique_tokens(design, folder)
     allocation, left_out = allocation_of(specs_of(part, sizes), sizes)
     targets = targets_of(design, target)[:1]
     rows = law_rows(allocation, targets, noise=ASSUMED_NOISE, tables=tables, seed=seed, progress=progress)
     return StudyForecast(found, tuple(replace(row, assumptions=(*left_out, *row.assumptions)) for row in rows))
-
-
-def _with_bases(design: Design, only: Collection[str]) -> tuple[Group, ...]:
-    """The chosen groups, and those they continue from, in the design's order."""
-    bases = {group.continue_from for group in design.groups if group.name in only}
-    return tuple(group for group in design.groups if group.name in only or group.name in bases)

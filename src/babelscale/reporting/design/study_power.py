@@ -1,4 +1,4 @@
-"""study_power: what a whole design could tell before it is trained: every law, every target, every question."""
+"""What a whole design can measure before it is trained: every law, every target, every contrast of its runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,9 +11,8 @@ from babelscale.corpora.store import STORE
 from babelscale.errors import InputError
 from babelscale.fitting.simulation import runs_of
 from babelscale.laws import Chinchilla
-from babelscale.reporting.design.contrasts import DesignAnswer, Noise, noise_of
+from babelscale.reporting.design.contrasts import DesignAnswer, Noise, contrasts, noise_of
 from babelscale.reporting.design.default_parameters import default_parameters
-from babelscale.reporting.design.loss_contrasts import contrasts
 from babelscale.reporting.design.power import AHEAD, ExpectedParameter, Power, Progress, allocation_of, power, specs_of
 from babelscale.reporting.design.simulated_contrasts import laws_apart, number_of_languages, repetition
 from babelscale.reporting.design.transfer_contrasts import pairs_by_size, transfer_questions
@@ -26,12 +25,12 @@ from babelscale.study.study import Study
 
 @dataclass(frozen=True)
 class StudyPower:
-    """What a design could tell.
+    """What a design can measure.
 
     Attributes:
         laws: one entry for every law and target.
-        questions: what the design's contrasts answer.
-        assumptions: sentences on text, runs left out and assumed numbers.
+        questions: what the design's contrasts can measure.
+        assumptions: sentences on the text, on runs left out and on assumed values.
     """
 
     design: str
@@ -51,10 +50,7 @@ class StudyPower:
         }
 
     def __str__(self) -> str:
-        noise = (
-            f"{self.design}: standard deviation of a loss between seeds {100 * self.noise.sd:.2g} %, "
-            f"{self.noise.source}"
-        )
+        noise = f"{self.design}: the loss scatters by {100 * self.noise.sd:.2g} % between seeds ({self.noise.source})"
         lines = [noise, "", *([str(self.laws[0])] if len(self.laws) == 1 else _table(self.laws))]
         question = ""
         for answer in self.questions:
@@ -65,7 +61,7 @@ class StudyPower:
         return "\n".join([*lines, "", *self.assumptions])
 
 
-def study_power(
+def study_power(  # noqa: PLR0913 - each is an option of `babelscale study power`
     design: Design | str | Path,
     law: str | None = None,
     target: str | None = None,
@@ -78,17 +74,17 @@ def study_power(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> StudyPower:
-    """Which parameters of which law a design identifies and how well, and what its contrasts can tell.
+    """Which parameters of which law a design identifies and how well, and what its contrasts can measure.
 
     Args:
         design: a built-in name, a TOML file or a design.
         law: by default every law of `laws.LAWS`.
         target: by default the targets of the design's analysis, or its first language.
-        folder: of the study. Where its text is prepared, its token counts are used; where it has finished runs that
-            differ in their seeds alone, their scatter is the noise.
-        parameters: numbers of the assumed laws in place of the default ones.
+        folder: of the study. If its text is prepared, its token counts are used; if it has finished runs that differ
+            in their seeds alone, their scatter is the noise.
+        parameters: values of the assumed laws that replace the default ones.
         tables: simulated tables for every law and target.
-        noise: standard deviation of log loss from seed to seed, in place of the measured or usual one.
+        noise: standard deviation of log loss between seeds, in place of the measured or default one.
         apart: also compare laws on tables drawn from each (`laws_apart`).
         progress: called with (label, done, total).
 
@@ -96,7 +92,7 @@ def study_power(
         InputError: no such design, law, target or parameter.
     """
     design = load(design)
-    sizes, told = cost.unique_tokens(design, folder)
+    sizes, assumptions = cost.unique_tokens(design, folder)
     specs = specs_of(design, sizes)
     allocation, left_out = allocation_of(specs, sizes)
     scatter = noise_of(specs, noise, *_finished(folder))
@@ -115,21 +111,20 @@ def study_power(
     steepness = [slope(code, pairs.params, pairs.anchor) for pairs in pairs_by_size(specs) for code in pairs.languages]
     if steepness:
         low, high = (100 * (1 - 2**-x) for x in (min(steepness), max(steepness)))
-        told.append(
-            f"Transfer: at the anchor, a loss is assumed to fall by {low:.2g} to {high:.2g} % for each "
-            "doubling of its tokens."
+        assumptions.append(
+            f"Transfer: the loss at the anchor is assumed to fall by {low:.2g} to {high:.2g} % per doubling of tokens."
         )
     if design.holdout.sizes or design.holdout.groups:
-        told.append("The runs of the design's holdout count like the others.")
-    told.append("Every law is simulated from itself. Real runs differ from the laws, so real intervals are wider.")
-    return StudyPower(design.name, scatter, rows, tuple(answers), (*told, *left_out))
+        assumptions.append("The runs of the design's holdout count like the other runs.")
+    assumptions.append("Every law is simulated from itself. Real runs deviate from a law, so real intervals are wider.")
+    return StudyPower(design.name, scatter, rows, tuple(answers), (*assumptions, *left_out))
 
 
 def targets_of(design: Design, target: str | None = None) -> tuple[str, ...]:
-    """The languages whose losses are meant: the one named, those of the design's analysis, or its first language.
+    """The target languages: the one named, those of the design's analysis, or its first language.
 
     Raises:
-        InputError: the design does not name them as a list of its languages.
+        InputError: a target is not a language of the design, or the design does not list its targets.
     """
     wanted = [target] if target is not None else design.analysis.get("targets") or [design.languages[0]]
     if not isinstance(wanted, list | tuple) or any(code not in design.languages for code in wanted):
@@ -158,15 +153,15 @@ def law_rows(
                 f"the design does not train on {target!r}", hint=f"it trains on {', '.join(bare.languages)}"
             )
     forms = [laws.by_name(name, target, bare) for name in ([law] if law else laws.LAWS) for target in targets]
-    given = dict(parameters or {})
-    if unused := [name for name in given if not any(name in form.parameter_names for form in forms)]:
+    fixed = dict(parameters or {})
+    if unused := [name for name in fixed if not any(name in form.parameter_names for form in forms)]:
         raise InputError(f"no law has a parameter {unused[0]!r}", hint=f"laws: {', '.join(laws.LAWS)}")
     return tuple(
         power(
             allocation,
             form,
             form.target,
-            parameters={name: value for name, value in given.items() if name in form.parameter_names},
+            parameters={name: value for name, value in fixed.items() if name in form.parameter_names},
             tables=tables,
             noise=noise,
             seed=seed,
@@ -177,14 +172,14 @@ def law_rows(
 
 
 def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """The progress of one part, told as that of the whole."""
+    """Report the progress of one part as progress of the whole."""
     if progress is None:
         return None
     return lambda label, done, _: progress(label, before + done, total)
 
 
 def _finished(folder: str | Path | None) -> tuple[Runs | None, Mapping[str, RunSpec] | None]:
-    """The finished runs of a study and its specifications by name; nothing where none is prepared."""
+    """The finished runs of a study and its specifications by name; None where no study is prepared."""
     if folder is None or not (Path(folder) / "corpus" / STORE).exists():
         return None, None
     study = Study.open(folder)
@@ -198,8 +193,8 @@ def _slope(allocation: Allocation, parameters: Mapping[str, float] | None) -> Ca
     def slope(code: str, params: float, tokens: float) -> float:
         if code not in assumed:
             law = Chinchilla(code)
-            given = {name: value for name, value in (parameters or {}).items() if name in law.parameter_names}
-            assumed[code] = default_parameters(law, allocation.at(law.defined(allocation)), given)[0]
+            fixed = {name: value for name, value in (parameters or {}).items() if name in law.parameter_names}
+            assumed[code] = default_parameters(law, allocation.at(law.defined(allocation)), fixed)[0]
         p = assumed[code]
         data = p["B"] / tokens ** p["beta"]
         return p["beta"] * data / (p["E"] + p["A"] / params ** p["alpha"] + data)
@@ -213,24 +208,24 @@ def _table(rows: Sequence[Power]) -> list[str]:
     head = f"{'law':<{width}}{'target':<8}{'runs':>5}  {'curve, new run at ' + f'{AHEAD:g}x':<26}"
     lines = [f"{head}identified: half the 90 % interval as a share of the assumed value"]
     for row in rows:
-        ahead = (
-            "-" if row.curve is None or row.new_run is None else f"±{50 * row.curve:.2g} %, ±{50 * row.new_run:.2g} %"
-        )
-        known = ", ".join(f"{p.name} {_share(p)}" for p in row.parameters if p.identified and not _vague(p))
+        ahead = "-"
+        if row.curve is not None and row.new_run is not None:
+            ahead = f"±{50 * row.curve:.2g} %, ±{50 * row.new_run:.2g} %"
+        known = ", ".join(f"{p.name} {_share(p)}" for p in row.parameters if p.identified and not _is_vague(p))
         lines.append(f"{row.law:<{width}}{row.target:<8}{row.runs:>5}  {ahead:<26}{known or 'none'}")
-        if vague := [f"{p.name} {_share(p)}" for p in row.parameters if _vague(p)]:
-            lines.append(f"{'':<{width}}interval at least as wide as the value: {', '.join(vague)}")
+        if vague := [f"{p.name} {_share(p)}" for p in row.parameters if _is_vague(p)]:
+            lines.append(f"{'':<{width}}interval as wide as the value or wider: {', '.join(vague)}")
         why = [p.reason or f"{p.name}: {' '.join(row.notes)}" for p in row.parameters if not p.identified]
         lines += [f"{'':<{width}}not identified: {reason}" for reason in dict.fromkeys(why)]
     return lines
 
 
-def _vague(parameter: ExpectedParameter) -> bool:
-    """Whether a parameter that counts as identified has an interval wider than its value."""
+def _is_vague(parameter: ExpectedParameter) -> bool:
+    """Whether an identified parameter has an interval wider than its value."""
     return parameter.identified and parameter.half_width is not None and 2 * parameter.half_width > 1
 
 
 def _share(parameter: ExpectedParameter) -> str:
     if parameter.half_width is None:
-        return "held" if parameter.low is None else f"{parameter.low:.2g} to {parameter.high:.2g}"
+        return "fixed" if parameter.low is None else f"{parameter.low:.2g} to {parameter.high:.2g}"
     return f"±{100 * parameter.half_width:{'.2g' if parameter.half_width < 1 else '.0f'}} %"

@@ -1,4 +1,4 @@
-"""questions_transfer: how well a design would measure transfer scores, and what the scores could tell.
+"""How well a design would measure transfer scores, and which differences the scores would show.
 
 A score is BTS = 2 - d_bi / d_mono. An error e of a log loss moves log d_bi by e / slope, with slope = -dlog L / dlog D
 of the learning curve at the anchor, so near a score of 0, where d_bi = 2 d_mono, the score has the error 2 e / slope.
@@ -14,7 +14,17 @@ from scipy.special import stdtrit
 
 from babelscale import published
 from babelscale.formatting import count
-from babelscale.reporting.design.contrasts import DesignAnswer, Noise, distinct, grouped, named, only, plain
+from babelscale.reporting.design.contrasts import (
+    EVEN,
+    DesignAnswer,
+    Noise,
+    distinct,
+    grouped,
+    named,
+    only,
+    plain,
+    stable_tokens,
+)
 from babelscale.study.spec import RunSpec
 from babelscale.transfer.relations import TRAITS, Trait, same
 
@@ -28,7 +38,6 @@ ANCHOR = 0.4
 """The share of the shortest monolingual curve at which scores are read (`transfer.measure`)."""
 LOW_SCORES = 0.1
 """Share of the printed scores of the ATLAS study that may lie below the lowest score that a design can measure."""
-_EVEN = 0.02
 
 
 @dataclass(frozen=True)
@@ -84,10 +93,10 @@ def pairs_by_size(specs: Sequence[RunSpec]) -> list[Pairs]:
     """The sizes at which scores can be read, smallest first."""
     runs = [s for s in distinct(specs) if plain(s)]
     mono = grouped((s for s in runs if only(s)), lambda s: (s.size, only(s), s.seed))
-    even = (s for s in runs if len(s.mixture.languages) == 2 and abs(min(s.mixture.shares.values()) - 0.5) <= _EVEN)
+    even = (s for s in runs if len(s.mixture.languages) == 2 and abs(min(s.mixture.shares.values()) - 0.5) <= EVEN)
     both = grouped(even, lambda s: (s.size, s.mixture.languages, s.seed))
     found: dict[str, dict[tuple[str, str], int]] = {}
-    curves: dict[str, tuple[list[list[float]], list[list[float]]]] = {}
+    curves: dict[str, tuple[list[list[int]], list[list[int]]]] = {}
     shapes: dict[str, float] = {}
     for (size, codes, seed), bilingual in both.items():
         for target, source in (codes, codes[::-1]):
@@ -96,23 +105,15 @@ def pairs_by_size(specs: Sequence[RunSpec]) -> list[Pairs]:
                 seeds = found.setdefault(size, {})
                 seeds[target, source] = seeds.get((target, source), 0) + 1
                 shapes[size] = float(base[0].shape.params)
-                held = curves.setdefault(size, ([], []))
-                held[0].append(_curve(base))
-                held[1].append(_curve(bilingual))
+                for side, kind in zip(curves.setdefault(size, ([], [])), (base, bilingual), strict=True):
+                    side.append(stable_tokens(max(kind, key=lambda s: s.tokens)))
     sizes = []
     for size, seeds in found.items():
         alone, beside = curves[size]
         shortest = min(alone, key=lambda curve: curve[-1])
         start, end = max(curve[0] for curve in alone), min(curve[-1] for curve in beside)
-        sizes.append(Pairs(size, shapes[size], seeds, start, shortest[-1], end, tuple(shortest)))
+        sizes.append(Pairs(size, shapes[size], seeds, start, shortest[-1], end, tuple(map(float, shortest))))
     return sorted(sizes, key=lambda pairs: pairs.params)
-
-
-def _curve(runs: Sequence[RunSpec]) -> list[float]:
-    """Tokens at which the longest run is measured before its decay."""
-    spec = max(runs, key=lambda s: s.tokens)
-    steps = [step for step in spec.recipe.evaluation_steps(spec.steps) if step <= spec.fork]
-    return [float(step * spec.recipe.tokens_per_step) for step in steps] or [float(spec.tokens)]
 
 
 def transfer_questions(
@@ -128,7 +129,7 @@ def transfer_questions(
         return []
     most = max(sizes, key=lambda pairs: (sum(pairs.seeds.values()), pairs.params))
     answers = [_one_score(alike, noise, slope) for alike in _patterns(sizes)]
-    answers += [_kinship(most, trait, noise, slope, unique_tokens) for trait in TRAITS]
+    answers += [_relatedness(most, trait, noise, slope, unique_tokens) for trait in TRAITS]
     return answers + _by_size(sizes, noise, slope) + [_by_tokens(alike, noise, slope) for alike in _patterns(sizes)]
 
 
@@ -176,17 +177,17 @@ def _variances(pairs: Pairs, slope: Slope) -> list[float]:
     return [2 * _variance(pairs, slope, pairs.anchor, target) / n for (target, _), n in pairs.seeds.items()]
 
 
-def _kinship(
+def _relatedness(
     pairs: Pairs, trait: Trait, noise: Noise, slope: Slope, unique_tokens: Mapping[str, float]
 ) -> DesignAnswer:
-    """The smallest difference between the mean scores of kindred and other pairs that an interval separates from 0."""
+    """The smallest difference between the mean scores of related and other pairs that an interval separates from 0."""
     codes = pairs.languages
     sd = noise.sd * math.sqrt(float(np.mean(_variances(pairs, slope))))
     scatter = math.hypot(pair_scatter(), sd)
     at = np.array([(codes.index(t), codes.index(s)) for t, s in pairs.seeds])
-    kindred = same(codes, trait)
-    width, units = _separated(at[:, 0], at[:, 1], kindred, scatter)
-    shared = int(kindred[at[:, 0], at[:, 1]].sum())
+    related = same(codes, trait)
+    width, units = _separated(at[:, 0], at[:, 1], related, scatter)
+    shared = int(related[at[:, 0], at[:, 1]].sum())
     basis = (
         f"{shared} of {len(at)} directed pairs share it, {units} languages have pairs of both kinds; "
         f"scatter of a pair {scatter:.2g}, of which noise {sd:.2g}"
@@ -201,14 +202,14 @@ def _kinship(
 
 
 def _more_languages(pairs: Pairs, trait: Trait, scatter: float, unique_tokens: Mapping[str, float]) -> str | None:
-    """The languages whose pairs with each other and with those measured would answer, the most telling first."""
+    """The languages whose pairs with each other and with the measured ones would answer, the most useful first."""
     codes = pairs.languages
-    chosen, left = list(codes), [code for code in sorted(unique_tokens) if code not in codes]
-    while left:
-        widths = {code: _complete([*chosen, code], trait, scatter) for code in left}
-        best = min(left, key=lambda code: widths[code])
+    chosen, others = list(codes), [code for code in sorted(unique_tokens) if code not in codes]
+    while others:
+        widths = {code: _complete([*chosen, code], trait, scatter) for code in others}
+        best = min(others, key=lambda code: widths[code])
         chosen.append(best)
-        left.remove(best)
+        others.remove(best)
         if widths[best] <= BTS_MATTERS:
             new = chosen[len(codes) :]
             runs = math.comb(len(chosen), 2) - math.comb(len(codes), 2)
@@ -230,20 +231,20 @@ def _complete(codes: Sequence[str], trait: Trait, scatter: float) -> float:
 
 
 def _separated(
-    target: NDArray[np.intp], source: NDArray[np.intp], kindred: NDArray[np.bool_], scatter: float
+    target: NDArray[np.intp], source: NDArray[np.intp], related: NDArray[np.bool_], scatter: float
 ) -> tuple[float | None, int]:
-    """Half the 90 % interval of the difference beside effects of targets and sources, and the languages that have
-    pairs of both kinds, whose number gives the degrees of freedom."""
-    own = kindred[target, source]
+    """Half the 90 % interval of the difference given effects of targets and sources, and the number of languages that
+    have pairs of both kinds, which gives the degrees of freedom."""
+    own = related[target, source]
     units = [k for k in np.unique(target) if own[target == k].any() and not own[target == k].all()]
     if len(units) < 3:
         return None, len(units)
-    X = _effects(target, source, len(kindred))
+    X = _effects(target, source, len(related))
     rest = own - X @ np.linalg.lstsq(X, own.astype(np.float64))[0]
-    left = float(rest @ rest)
-    if left < 1e-9:
+    remaining = float(rest @ rest)
+    if remaining < 1e-9:
         return None, len(units)
-    return float(stdtrit(len(units) - 1, 0.95)) * scatter / math.sqrt(left), len(units)
+    return float(stdtrit(len(units) - 1, 0.95)) * scatter / math.sqrt(remaining), len(units)
 
 
 def _effects(target: NDArray[np.intp], source: NDArray[np.intp], n: int) -> Array:
@@ -251,15 +252,15 @@ def _effects(target: NDArray[np.intp], source: NDArray[np.intp], n: int) -> Arra
     return np.column_stack([np.eye(n)[target], np.eye(n)[source]])
 
 
-def _mean_variance(pairs: Pairs, slope: Slope, anchor: float, kept: Sequence[tuple[str, str]]) -> float:
+def _mean_variance(pairs: Pairs, slope: Slope, anchor: float, used: Sequence[tuple[str, str]]) -> float:
     """Variance of the mean of these scores, in units of the noise's: a target's baseline is common to its scores."""
     total = 0.0
-    targets = sorted({t for t, _ in kept})
+    targets = sorted({t for t, _ in used})
     for target in targets:
-        counts = [pairs.seeds[pair] for pair in kept if pair[0] == target]
+        counts = [pairs.seeds[pair] for pair in used if pair[0] == target]
         one = _variance(pairs, slope, anchor, target)
         total += one * (sum(1 / n for n in counts) + len(counts) ** 2 / max(counts))
-    return total / len(kept) ** 2
+    return total / len(used) ** 2
 
 
 def _trend(question: str, subject: str, basis: str, x: Array, variances: Array, noise: Noise) -> DesignAnswer:
@@ -285,8 +286,8 @@ def _by_size(sizes: Sequence[Pairs], noise: Noise, slope: Slope) -> list[DesignA
     anchor = min(pairs.anchor for pairs in sizes)
     basis = f"{len(sizes)} sizes with {len(common)} scores in common, d_mono {count(anchor)} tokens"
     answers = []
-    for subject, kept in (("one pair", common[:1]), ("mean of the pairs", common)):
-        variances = np.array([_mean_variance(pairs, slope, anchor, kept) for pairs in sizes])
+    for subject, used in (("one pair", common[:1]), ("mean of the pairs", common)):
+        variances = np.array([_mean_variance(pairs, slope, anchor, used) for pairs in sizes])
         answers.append(_trend(question, subject, basis, x, variances, noise))
     return answers
 

@@ -1,7 +1,8 @@
-"""verification: train what a law recommends for more languages, and see whether the loss rose.
+"""Train what a law recommends for more languages, and test whether the loss rose.
 
-A law says how much larger a model and how many more tokens keep the loss from K to rK languages. Here its advice
-becomes a design of two groups, before and after, with several seeds each; and its runs a verdict, language by language.
+A law says how much larger a model and how many more tokens keep the loss from K to rK languages. `verification` makes
+its recommendation a design of two groups, before and after, with several seeds each; `verdict` compares their runs,
+language by language.
 """
 
 import math
@@ -13,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from babelscale import files, published
+from babelscale import files
 from babelscale.errors import InputError, StudyError
 from babelscale.fitting import Fit
-from babelscale.planning.expansion import EqualLoss
+from babelscale.planning import expand
+from babelscale.study.design import Design, load, to_toml
 
 if TYPE_CHECKING:
     from babelscale.model.shape import Shape
     from babelscale.runs import Runs
-    from babelscale.study.design import Design
 
 BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Two ends of an expansion that should have one loss; `tokens` are of all languages together."""
+    """The two models that should have one loss; `tokens` are of all languages together."""
 
     languages: tuple[int, int]
     params: tuple[int, int]
@@ -37,7 +38,7 @@ class Advice:
 
 
 def verification(
-    design: "Design",
+    design: Design,
     before: Sequence[str],
     after: Sequence[str],
     size: str,
@@ -46,77 +47,44 @@ def verification(
     fit: Fit | None = None,
     seeds: int = 3,
 ) -> str:
-    """The text of a design that checks a law's advice for going from some languages to more.
+    """The text of a design that tests a law's recommendation for more languages.
 
     Args:
-        design: lends its corpus, tokenizer, recipe and the size to start from.
-        before, after: languages, sampled evenly; the second hold the first.
+        design: its corpus, tokenizer, recipe and sizes are used.
+        before, after: languages, sampled evenly; the second must contain the first.
         tokens: D of the smaller mixture, all languages together.
-        fit: of the multilinguality law; by default the ATLAS study's printed exponents.
+        fit: of the multilinguality law; by default the published exponents of the ATLAS study.
 
     Raises:
-        InputError: the mixtures do not nest, a language or size is not the design's, or no amount of data would do.
+        InputError: the mixtures do not nest, a language or size is not the design's, or no number of tokens suffices.
     """
     for code in (*before, *after):
         if code not in design.languages:
             raise InputError(f"{code!r} is not among the design's languages", hint=", ".join(design.languages))
     if not set(before) < set(after):
-        raise InputError(
-            "the larger mixture must include the languages of the smaller one and more", hint="add languages to --to"
-        )
+        raise InputError("the larger mixture must contain the smaller one and more", hint="add languages to --to")
     if size not in design.sizes:
         raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
     if seeds < 2:
-        raise InputError(f"{seeds} seeds do not measure chance", hint="give 2 or more")
+        raise InputError(f"{seeds} seeds do not measure the scatter between seeds", hint="give 2 or more")
     shape = design.shape(size)
-    law = _law(fit)
-    wanted = shape.params * (len(after) / len(before)) ** (law.phi / law.alpha)
+    few, many = len(before), len(after)
+    wanted = shape.params * expand(few, many, fit=fit).params.value
     grown = _grown(shape, wanted)
-    more = _tokens(fit, law, (len(before), len(after)), (shape.params, grown.params), tokens)
+    found = expand(few, many, params=shape.params, tokens=tokens, fit=fit, sizes=(grown.params / wanted,))
+    more = tokens * found.frontier[0].tokens.value
     if not math.isfinite(more):
-        raise InputError("no amount of tokens keeps the loss at this size", hint="start from a larger size")
-    source = f"fit on {fit.target}, {fit.metric}" if fit else "printed exponents of the ATLAS study (arXiv 2510.22037)"
-    advice = Advice((len(before), len(after)), (shape.params, grown.params), (tokens, more), source)
-    return _text(design, before, after, (shape, grown), advice, seeds, design.training_recipe(size))
-
-
-def _law(fit: Fit | None) -> published.PrintedMultilinguality:
-    if fit is None:
-        return published.multilinguality()
-    if not fit.law.prices_languages:
-        raise InputError(f"the fit is of the {fit.law.name} law", hint="give a fit of the multilinguality law")
-    p = fit.parameters
-    return replace(
-        published.multilinguality(),
-        phi=p["phi"],
-        psi=p["psi"],
-        params_exponent=p["phi"] / p["alpha"],
-        tokens_exponent=1 + p["psi"] / p["beta"],
+        raise InputError("no number of tokens keeps the loss at this size", hint="start from a larger size")
+    source = (
+        f"fit on {fit.target}, {fit.metric}" if fit else "published exponents of the ATLAS study (arXiv 2510.22037)"
     )
-
-
-def _tokens(
-    fit: Fit | None, law: published.PrintedMultilinguality, K: tuple[int, int], N: tuple[int, int], tokens: float
-) -> float:
-    """D' of all languages at equal loss for a model of N' parameters.
-
-    From a fit, B K'^psi / D_t'^beta = A (K^phi / N^alpha - K'^phi / N'^alpha) + B K^psi / D_t^beta; the printed
-    exponents come without A and B, so there the model of now is taken as compute-optimal.
-    """
-    if fit is None:
-        return tokens * EqualLoss.of(law).tokens_multiplier(K[1] / K[0], N[1] / N[0])
-    p = fit.parameters
-
-    def capacity(k: int) -> float:
-        return p["A"] * K[k] ** p["phi"] / N[k] ** p["alpha"]
-
-    data = p["B"] * K[0] ** p["psi"] / (tokens / K[0]) ** p["beta"]
-    left = capacity(0) - capacity(1) + data
-    return K[1] * (p["B"] * K[1] ** p["psi"] / left) ** (1 / p["beta"]) if left > 0 else math.inf
+    advice = Advice((few, many), (shape.params, grown.params), (tokens, more), source)
+    recipe = asdict(design.training_recipe(size))
+    return _design(design, (before, after), (shape, grown), advice, seeds, recipe)
 
 
 def _grown(shape: "Shape", params: float) -> "Shape":
-    """The shape of the same depth and head size, its widths grown alike, whose parameters come closest."""
+    """The shape of the same depth and head size whose widths grow in proportion and whose parameters come closest."""
     step = 8 if shape.d_model >= 64 else 2
 
     def wide(d_model: int) -> "Shape":
@@ -127,59 +95,52 @@ def _grown(shape: "Shape", params: float) -> "Shape":
     return min(map(wide, range(step, 8 * shape.d_model, step)), key=lambda one: abs(math.log(one.params / params)))
 
 
-def _text(
-    design: "Design",
-    before: Sequence[str],
-    after: Sequence[str],
+def _design(
+    design: Design,
+    languages: tuple[Sequence[str], Sequence[str]],
     shapes: "tuple[Shape, Shape]",
     advice: Advice,
     seeds: int,
-    recipe: Any,
+    recipe: Mapping[str, Any],
 ) -> str:
-    from babelscale.study.design import Design, to_toml
-
-    def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
-
-    verified = Design.model_validate(
-        {
-            "name": f"{design.name}-verification",
-            "title": f"From {len(before)} to {len(after)} languages at equal loss",
-            "languages": design.languages,
-            "corpus": design.corpus,
-            "tokenizer": design.tokenizer,
-            "recipe": without_none(asdict(recipe)),
-            "sizes": {
-                name: {key: value for key, value in shape.identity().items() if key != "vocabulary"}
-                for name, shape in zip((BEFORE, AFTER), shapes, strict=True)
-            },
-            "groups": [
-                {
-                    "name": name,
-                    "why": f"{len(codes)} languages at {shape.params:,} parameters",
-                    "mixture": "uniform",
-                    "languages": codes,
-                    "sizes": [name],
-                    "tokens": [float(f"{tokens:.6g}")],
-                    "seeds": range(seeds),
-                }
-                for name, codes, shape, tokens in zip(
-                    (BEFORE, AFTER), (before, after), shapes, advice.tokens, strict=True
-                )
-            ],
-            "analysis": {"verification": asdict(advice)},
-        }
-    )
-    question = f"Does the loss rise from {len(before)} to {len(after)} languages at the recommended size and tokens?"
-    return to_toml(verified, f"{question}\nAdvice: {advice.source}.")
+    """The design of the two groups as TOML."""
+    sides = list(zip((BEFORE, AFTER), languages, shapes, advice.tokens, strict=True))
+    few, many = advice.languages
+    made = {
+        "name": f"{design.name}-verification",
+        "title": f"From {few} to {many} languages at equal loss",
+        "languages": design.languages,
+        "corpus": design.corpus,
+        "tokenizer": design.tokenizer,
+        "recipe": recipe,
+        "sizes": {
+            name: {key: value for key, value in shape.identity().items() if key != "vocabulary"}
+            for name, _, shape, _ in sides
+        },
+        "groups": [
+            {
+                "name": name,
+                "why": f"{len(codes)} languages at {shape.params:,} parameters",
+                "mixture": "uniform",
+                "languages": codes,
+                "sizes": [name],
+                "tokens": [float(f"{tokens:.6g}")],
+                "seeds": range(seeds),
+            }
+            for name, codes, shape, tokens in sides
+        ],
+        "analysis": {"verification": asdict(advice)},
+    }
+    about = f"Does the loss rise from {few} to {many} languages at the recommended size and tokens?\n"
+    return to_toml(load(made), f"{about}Recommendation: {advice.source}.")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the loss rose, as a share of the loss before, with 90 % intervals over the seeds.
+    """The change of the loss, as a share of the loss before, with 90 % intervals over the seeds.
 
-    `languages` holds (change, low, high) of each language of the smaller mixture; `mean` that of their mean. `answer`
-    says whether it rose, did not rise by more than `margin`, or cannot be told.
+    `languages` holds (change, low, high) of each language of the smaller mixture, `mean` that of their mean. `answer`
+    says whether the loss rose, did not rise by more than `margin`, or whether more seeds are needed.
     """
 
     languages: Mapping[str, tuple[float, float, float]]
@@ -196,7 +157,7 @@ class Verdict:
         (K, K2), (N, N2), (D, D2) = (self.advice[name] for name in ("languages", "params", "tokens"))
         lines = [
             f"{K} languages, {N:,} parameters, {D:,.0f} tokens -> {K2} languages, {N2:,} parameters, {D2:,.0f} tokens",
-            f"  advice: {self.advice['source']}",
+            f"  recommendation: {self.advice['source']}",
             f"  change of the loss ({self.metric.replace('_', ' ')}), 90 % interval over seeds",
         ]
         for name, (change, low, high) in [*self.languages.items(), ("mean", self.mean)]:
@@ -204,22 +165,20 @@ class Verdict:
         return "\n".join([*lines, f"the loss {self.answer}"])
 
 
-def verdict(runs: "Runs", design: "Design", groups: Mapping[str, Sequence[str]], *, margin: float = 0.01) -> Verdict:
-    """The answer of a verification's finished runs.
+def verdict(runs: "Runs", design: Design, groups: Mapping[str, Sequence[str]], *, margin: float = 0.01) -> Verdict:
+    """The result of a verification's finished runs.
 
     Args:
         groups: names of the runs before and after.
         margin: a rise of the mean below this share of the loss counts as none.
 
     Raises:
-        InputError: the design is no verification.
+        InputError: the design is not a verification.
         StudyError: too few of its runs are finished.
     """
     advice = design.analysis.get("verification")
     if advice is None:
-        raise InputError(
-            f"{design.name} is not a design for a verification", hint="`babelscale study verify` writes one"
-        )
+        raise InputError(f"design {design.name!r} is not a verification", hint="`babelscale study verify` writes one")
     codes = next(group.languages for group in design.groups if group.name == BEFORE) or ()
     losses = {side: _losses(runs, codes, groups[side]) for side in (BEFORE, AFTER)}
     if any(len(values) < 2 for values in losses.values()):
@@ -235,12 +194,12 @@ def verdict(runs: "Runs", design: "Design", groups: Mapping[str, Sequence[str]],
     elif mean[2] < margin:
         answer = f"did not rise by more than {100 * margin:g} %"
     else:
-        answer = "cannot be said to have risen or not; more seeds would decide"
+        answer = "may have risen or not: the interval holds both; train more seeds"
     return Verdict(by_language, mean, margin, answer, runs.metric, advice)
 
 
 def _losses(runs: "Runs", codes: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Final losses (run, language) of those of the named runs that are finished."""
+    """Final losses of the named runs that are finished, shape (run, language)."""
     observed = [runs.observations(code, lr_state="decayed") for code in codes]
     found = [dict(zip(o.run, np.asarray(o.loss), strict=True)) for o in observed]
     rows = [[losses[name] for losses in found] for name in names if all(name in losses for losses in found)]
@@ -261,6 +220,5 @@ def write(text: str, path: Path) -> Path:
         InputError: the file exists.
     """
     if path.exists():
-        raise InputError(f"{path} exists already", hint="give another file with --out")
-    files.write_text(path, text)
-    return path
+        raise InputError(f"{path} exists already", hint="name another file with --out")
+    return files.write_text(path, text)

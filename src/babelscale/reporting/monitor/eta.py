@@ -1,4 +1,4 @@
-"""How long work will take that is under way, and how sure that is."""
+"""The time that work under way still needs, with its interval."""
 
 import itertools
 import math
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Fewer steps of progress than this tell nothing of how they scatter.
+# With fewer steps of progress than this, their scatter is not known.
 _FEWEST = 3
 _COVERED = 0.9
 
 
 @dataclass(frozen=True)
 class Eta:
-    """What is left of some work.
+    """The work and the time that remain.
 
-    `rate` is in FLOPs a second. `low` and `high` bound `seconds` with 90 % confidence, as far as the work goes on as it
-    went; `high` is None where the rate is not told apart from nothing. It was measured in `steps` over `over` seconds.
+    `rate` is in FLOPs a second, measured in `steps` over `over` seconds. `low` and `high` bound `seconds` with 90 %
+    confidence, if the work continues at the rates seen; `high` is None where the rate may be zero.
     """
 
     flops: float
@@ -32,15 +32,15 @@ class Eta:
 
 
 def estimate_eta(flops: float, points: Sequence[tuple[float, float]], longest: float = 0.0) -> Eta | None:
-    """The time for so many FLOPs after progress as given; None where it was seen too shortly.
+    """The time that `flops` FLOPs need, from the progress so far; None where there is too little of it.
 
     The rate is a ratio of sums, r = sum x_i / sum t_i over the steps of progress (FLOPs x_i in t_i seconds); its
     variance is n / (n - 1) sum (x_i - r t_i)^2 / (sum t_i)^2 (Cochran, Sampling Techniques, 1977, section 6.3), and the
     interval is Student's t with n - 1 degrees of freedom.
 
     Args:
-        points: (seconds, FLOPs done in all) as they were seen, in order of time.
-        longest: seconds that the longest run still takes by itself: nothing is over before that.
+        points: (seconds, FLOPs done in all), in order of time.
+        longest: seconds that the longest run still needs by itself, a lower bound of the whole.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""Progress for people, on standard error: bars on a terminal, a line now and then elsewhere."""
+"""Progress bars on standard error: live on a terminal, a line at the end elsewhere."""
 
 import sys
 from types import TracebackType
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Bar:
-    """A hook `(label, done, total)` for long work; labels that share their first word share a bar."""
+    """A progress callback `(label, done, total)`; labels that share their first word share a bar."""
 
     def __init__(self) -> None:
         self._progress = bars()
@@ -33,7 +33,7 @@ class Bar:
 
 
 def bars(console: Console | None = None) -> Progress:
-    """The one look of every bar: what, how far, time gone, time left. Lines printed on its console stand above it."""
+    """Bars with a description, the share done, the time used and the time left; printed lines appear above them."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

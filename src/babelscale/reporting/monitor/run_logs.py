@@ -1,4 +1,4 @@
-"""Logs of runs, read while other processes write them: whole lines only, each of them once."""
+"""Logs of runs, read while other processes write them: complete lines only, each of them once."""
 
 import json
 import os
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# What is read at once, so that a long log costs no more memory than its numbers.
+# Bytes read at once, so that a long log needs no more memory than its numbers.
 _CHUNK = 1 << 20
 
 
 class RunLog:
-    """What a run's log says so far.
+    """The content of a run's log so far.
 
     Attributes:
-        steps, losses: of training, in nats per token, a value a step.
-        held_out: the lines of evaluations, as the log has them.
-        written: when it was written last, in seconds since 1970.
+        steps, losses: of training, in nats per token, one value a step.
+        held_out: the entries of evaluations.
+        written: time of the last write, in seconds since 1970.
     """
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class RunLog:
         return self.losses[-1] if self.losses else None
 
     def follow(self, path: Path) -> None:
-        """Read on in the file at `path`; from its start where that is another file than before, or a shorter one.
+        """Read the new lines of the file at `path`; all of it where it is another file than before, or a shorter one.
 
-        A last line without its end is left for the next time.
+        An incomplete last line is left for the next call.
 
         Raises:
-            FileNotFoundError: it is not there, or no longer; what was read stays.
+            FileNotFoundError: there is no such file (any more); the lines read before are kept.
         """
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())
@@ -69,7 +69,7 @@ class RunLog:
         try:
             entry = json.loads(line)
         except ValueError:
-            return  # torn by a kill; the run that goes on writes the step again
+            return  # cut by a kill; the continued run writes the step again
         if not isinstance(entry, dict) or "step" not in entry:
             return
         if "language" in entry:
@@ -79,7 +79,7 @@ class RunLog:
             self.losses.append(float(loss))
 
     def curve(self, points: int) -> list[tuple[int, float]]:
-        """(step, mean training loss up to it since the point before), at most so many points, evenly in log steps."""
+        """(step, mean training loss since the point before), at most `points` points, evenly spaced in log steps."""
         count = len(self.losses)
         if count == 0:
             return []

@@ -1,4 +1,4 @@
-"""Run a study from end to end before a person's eyes: data, training, analysis, report."""
+"""Run a study from end to end with progress bars: data, training, analysis, report."""
 
 import difflib
 import sys
@@ -17,10 +17,10 @@ from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
 
 def prepare(study: Study, *, only: Sequence[str] | None = None, restored_from: Path | None = None) -> None:
-    """Prepare the data and put back the runs of a file of records; what came of it is told on standard error.
+    """Prepare the data and restore the runs of a file of records; the result is written to standard error.
 
     Raises:
-        InputError: the file cannot be used, or holds runs and none of this study.
+        InputError: the file cannot be used, or holds runs but none of this study.
     """
     with Bar() as bar:
         study.prepare(bar, only)
@@ -47,37 +47,35 @@ def run(
 
     Args:
         only: groups of the design; by default all.
-        engine: what trains the runs.
+        engine: trains the runs.
         holdout: train the design's holdout too.
         restored_from: a file of records, whose runs count as finished.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came while runs were trained; what was begun is saved.
-        StudyError: some runs failed. What is finished is kept, and the same call goes on from there.
-        DiskFull: what is finished or saved is kept.
+        Stopped: SIGINT or SIGTERM arrived during training; the state of unfinished runs is saved.
+        StudyError: some runs failed. Finished runs are kept, and the same call continues from there.
+        DiskFull: finished runs and saved states are kept.
     """
     console = Console(file=sys.stderr)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
     began = time.perf_counter()
     prepare(study, only=only, restored_from=restored_from)
     chosen, missing = study.select(only), study.missing_of(only, holdout=holdout)
     again = sum(study.is_finished(spec.name) for spec in missing)
-    why = f" ({again} of them again, for states from which others continue)" if again else ""
-    console.print(
-        f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train{why}, in {study.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    why = f" ({again} of them again, for states that others continue from)" if again else ""
+    say(f"study {study.design.name}: {len(chosen)} runs, {len(missing)} to train{why}, in {study.folder}")
     if missing:
         with _TrainingView(missing, console) as view:
             study.train(engine=engine, only=only, holdout=holdout, on_event=view.on_event)
     else:
         study.train()
     if left := len(study.missing_of(only)):
-        console.print(
-            f"{left} runs of the holdout are not trained. Seal a forecast of them (babelscale forecast "
-            f"{study.folder} --seal), then add --holdout to this command",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            f"{left} runs of the holdout are not trained: seal a forecast of them (babelscale forecast "
+            f"{study.folder} --seal), then add --holdout to this command"
         )
     result = study.folder
     if report:
@@ -85,7 +83,7 @@ def run(
 
         with Bar() as bar, watched(study.folder):
             result = reporting.build_report(study.folder, progress=bar)
-    console.print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
+    say(f"done in {time.perf_counter() - began:.0f} s")
     sys.stdout.write(f"{result}\n")
     return result
 
@@ -101,19 +99,19 @@ def submit(
     """Prepare the data and write an array script for SLURM that trains the missing runs; print how to submit it.
 
     Args:
-        holdout: the runs of the design's holdout too.
-        now: submit it as well.
+        holdout: train the design's holdout too.
+        now: submit the script as well.
         restored_from: a file of records, whose runs count as finished.
 
     Raises:
-        StudyError: there is no SLURM here, or it refused.
+        StudyError: SLURM is not installed here, or it refused the script.
     """
     prepare(study, only=only, restored_from=restored_from)
     missing = study.missing_of(only, holdout=holdout)
     with watched(study.folder):
         commands = slurm.write_array(missing, study.folder, trunks=study.trunks)
-    said = [f"{len(missing)} runs to train; to submit them: bash {study.folder / 'slurm' / 'submit.sh'}", *commands]
-    sys.stdout.write("".join(f"{line}\n" for line in said))
+    head = f"{len(missing)} runs to train; to submit them: bash {study.folder / 'slurm' / 'submit.sh'}"
+    sys.stdout.write("".join(f"{line}\n" for line in (head, *commands)))
     if now and missing:
         slurm.submit(study.folder)
 
@@ -121,10 +119,10 @@ def submit(
 def train(study: Study, names: Sequence[str], *, devices: int | None = None, tensor: int = 1) -> None:
     """Train named runs of a prepared study in this process, on a mesh of devices; several as a population.
 
-    Where JAX runs in several processes, all of them call this; the first one shows progress.
+    If JAX runs in several processes, all of them call this; the first one shows progress.
 
     Raises:
-        InputError: a name is no run of the study, or runs they continue from are missing.
+        InputError: a name is no run of the study, or a run that it continues from is missing.
     """
     import jax
 
@@ -172,12 +170,12 @@ def _named(study: Study, name: str) -> RunSpec:
         raise InputError(f"{study.folder} has no run {name!r}", hint=hint)
     if isinstance(spec.base, RunSpec) and not study.has_state(spec.base):
         lacks = "has no saved state" if study.is_finished(spec.base.name) else "is not finished"
-        raise InputError(f"{name} continues from {spec.base.name}, which {lacks}", hint="train that one first")
+        raise InputError(f"{name} continues from {spec.base.name}, which {lacks}", hint="train that run first")
     return spec
 
 
 class _TrainingView:
-    """One bar for the whole study, measured in FLOPs, and one line a run under way."""
+    """One bar for the whole study, measured in FLOPs, and one bar for each run under way."""
 
     def __init__(self, missing: Sequence[RunSpec], console: Console) -> None:
         self._specs = {spec.name: spec for spec in missing}

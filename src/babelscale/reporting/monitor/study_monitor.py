@@ -1,15 +1,16 @@
-"""Follow a study that other processes train: what every run does now, read again and again, and never written to.
+"""Follow a study that other processes train: the state of every run, read repeatedly; nothing is written.
 
-Every read is whole or left for the next time: folders of runs are renamed and files replaced while this looks.
+Folders of runs are renamed and files replaced during a read. What cannot be read completely is read the next time.
 """
 
 import contextlib
+import itertools
 import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,22 +24,23 @@ from babelscale.training import LOG
 
 State = Literal["working", "failed", "waiting", "finished"]
 STATES: tuple[State, ...] = ("working", "failed", "waiting", "finished")
-# A study of which nothing was heard for so many seconds may be trained by nobody.
+# If no log was written for so many seconds, the study may have stopped.
 SILENT = 120.0
-# Looks closer together than this are one: logs are written every few steps, not every moment.
-_APART, _KEPT = 5.0, 240
-# Of the speed of a run: what is remembered of its last looks, in seconds.
+# Snapshots closer together than this many seconds count as one point of progress; the last ones are stored.
+_APART, _STORED = 5.0, 240
+# The speed of a run is measured over its last snapshots, in seconds.
 _RECENT = 120.0
-# A log of a finished run is read from here before its end for the last loss.
+# Bytes at the end of a finished run's log in which its last loss is searched.
 _TAIL = 1 << 18
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """A run as it is at this moment.
+    """The state of a run.
 
-    `done` is its share, `flops` what it costs beyond what it takes over from a longer run; `loss` the latest of
-    training in nats per token; `written` when its log was written last, in seconds since 1970; `speed` tokens a second.
+    `done` is the share done, `flops` its cost without the part shared with a longer run, `loss` its latest training
+    loss in nats per token, `written` the time of the last write to its log in seconds since 1970, and `speed` tokens a
+    second.
     """
 
     spec: RunSpec
@@ -58,10 +60,10 @@ class RunSnapshot:
 
 @dataclass(frozen=True)
 class StudySnapshot:
-    """A study at this moment: its runs, FLOPs in all and done, and what is left of it.
+    """The state of a study: its runs, its FLOPs (all and done), and the time left.
 
-    `history` is (seconds since 1970, FLOPs of finished runs) at the end of each of them. `silent` is how long ago a run
-    was heard of last, None before the first.
+    `history` is (seconds since 1970, FLOPs of finished runs) at the end of each of them. `silent` is the number of
+    seconds since a log was written, None before the first.
     """
 
     title: str
@@ -77,8 +79,8 @@ class StudySnapshot:
 
 
 @dataclass
-class _Ended:
-    """What a finished run says of its end; it does not change any more."""
+class _FinishedRun:
+    """The facts of a finished run; they do not change any more."""
 
     at: float
     seconds: float | None
@@ -87,24 +89,24 @@ class _Ended:
 
 @dataclass
 class _Speeds:
-    """The last looks at a run under way: (seconds, step)."""
+    """The last points of a run under way: (seconds, step)."""
 
-    looks: deque[tuple[float, int]] = field(default_factory=deque)
+    points: deque[tuple[float, int]] = field(default_factory=deque)
 
     def at(self, now: float, step: int) -> float | None:
         """Steps a second."""
-        if self.looks and self.looks[-1][1] > step:
-            self.looks.clear()
-        if not self.looks or self.looks[-1][1] < step:
-            self.looks.append((now, step))
-        while len(self.looks) > 2 and now - self.looks[0][0] > _RECENT:
-            self.looks.popleft()
-        (began, first), (_, last) = self.looks[0], self.looks[-1]
+        if self.points and self.points[-1][1] > step:
+            self.points.clear()
+        if not self.points or self.points[-1][1] < step:
+            self.points.append((now, step))
+        while len(self.points) > 2 and now - self.points[0][0] > _RECENT:
+            self.points.popleft()
+        (began, first), (_, last) = self.points[0], self.points[-1]
         return (last - first) / (now - began) if last > first else None
 
 
 class StudyMonitor:
-    """Looks at a study's folder; what cannot have changed is read once.
+    """Takes snapshots of a study's folder; what cannot have changed is read once.
 
     Args:
         clock: seconds since 1970.
@@ -116,15 +118,15 @@ class StudyMonitor:
         self._lock = threading.Lock()
         self._study: tuple[object, Study] | None = None
         self._logs: dict[str, RunLog] = {}
-        self._ended: dict[str, _Ended] = {}
+        self._ended: dict[str, _FinishedRun] = {}
         self._speeds: dict[str, _Speeds] = {}
-        self._looks: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        self._points: deque[tuple[float, float]] = deque(maxlen=_STORED)
 
     def snapshot(self) -> StudySnapshot:
         """The study now.
 
         Raises:
-            InputError: the folder holds no study, or one whose text is not prepared.
+            InputError: the folder holds no study, or its text is not prepared.
         """
         with self._lock:
             study, now = self._opened(), self._clock()
@@ -132,25 +134,25 @@ class StudyMonitor:
             runs = [self._run(study, spec, costs[name], failed, now) for name, spec in study.specs.items()]
             runs = _orphaned(runs)
             whole, done = sum(costs.values()), sum(run.flops * run.done for run in runs)
-            if not self._looks or now - self._looks[-1][0] >= _APART:
-                self._looks.append((now, done))
-            # A run that was restored from its record has no log, and tells nothing of the pace here.
-            here = {name: each for name, each in self._ended.items() if name in costs and each.loss is not None}
-            ends = sorted((each.at, costs[name]) for name, each in here.items())
-            history = tuple(_summed(ends))
-            heard = [run.written for run in runs if run.written is not None]
+            if not self._points or now - self._points[-1][0] >= _APART:
+                self._points.append((now, done))
+            # A run that was restored from its record has no log, and was not trained at the pace of this machine.
+            local = {name: each for name, each in self._ended.items() if name in costs and each.loss is not None}
+            ends = sorted((each.at, costs[name]) for name, each in local.items())
+            history = tuple(zip((at for at, _ in ends), itertools.accumulate(f for _, f in ends), strict=True))
+            writes = [run.written for run in runs if run.written is not None]
             return StudySnapshot(
                 study.design.title or study.design.name,
                 tuple(runs),
                 whole,
                 done,
                 self._left(runs, whole - done, history),
-                max(0.0, now - max(heard)) if heard else None,
+                max(0.0, now - max(writes)) if writes else None,
                 history,
             )
 
     def logs(self, names: Sequence[str]) -> dict[str, RunLog]:
-        """The logs of runs, as far as they can be read now."""
+        """The logs of the named runs, as far as they can be read now."""
         found: dict[str, RunLog] = {}
         with self._lock:
             for name in names:
@@ -162,21 +164,18 @@ class StudyMonitor:
         return found
 
     def _opened(self) -> Study:
-        """The study, opened anew when its design or its text changes."""
-        stamp = [_stamp(path) for path in self._made_of()]
+        """The study, opened again when its design or its text changes."""
+        places = ("design.json", "corpus/store.json", "tokenizer/tokenizer.json")
+        stamp = [_stamp(self.folder / place) for place in places]
         if self._study is None or self._study[0] != stamp:
             study = Study.open(self.folder)
             study.specs  # noqa: B018 - raises while the text is being prepared
             self._study = (stamp, study)
         return self._study[1]
 
-    def _made_of(self) -> Iterator[Path]:
-        yield from (self.folder / "design.json", self.folder / "corpus" / "store.json")
-        yield self.folder / "tokenizer" / "tokenizer.json"
-
     def _run(self, study: Study, spec: RunSpec, flops: float, failed: Mapping[str, str], now: float) -> RunSnapshot:
         name = spec.name
-        # In this order: a run that is published in between is found in one of the two places.
+        # In this order, a run that is published in between is found in one of the two places.
         log = self._log(name)
         if study.is_finished(name) and (ended := self._end(study.finished(name))) is not None:
             self._speeds.pop(name, None)
@@ -191,21 +190,13 @@ class StudyMonitor:
         done = min(1.0, max(0.0, (log.step - first) / (spec.steps - first)))
         pace = self._speeds.setdefault(name, _Speeds()).at(now, log.step)
         speed = pace * spec.recipe.tokens_per_step if pace is not None and now - log.written < SILENT else None
-        state: State = "failed" if name in failed else "working"
-        return RunSnapshot(
-            spec,
-            state,
-            log.step,
-            done,
-            flops,
-            log.loss,
-            log.written,
-            speed if state == "working" else None,
-            failed.get(name, ""),
-        )
+        known = (log.step, done, flops, log.loss, log.written)
+        if name in failed:
+            return RunSnapshot(spec, "failed", *known, reason=failed[name])
+        return RunSnapshot(spec, "working", *known, speed)
 
     def _log(self, name: str) -> RunLog | None:
-        """The log of a run under way, as it was last where its folder is just being renamed; None of any other."""
+        """The log of a run under way; its last content while its folder is being renamed; None for other runs."""
         found: list[tuple[float, Path]] = []
         try:
             attempts = list((self.folder / "working" / name).iterdir())
@@ -220,25 +211,25 @@ class StudyMonitor:
                 log.follow(max(found)[1])
         return log
 
-    def _end(self, folder: Path) -> _Ended | None:
-        """None where it was taken away at this moment."""
+    def _end(self, folder: Path) -> _FinishedRun | None:
+        """The facts of a finished run; None if its folder disappears at this moment."""
         if folder.name not in self._ended:
             try:
                 at = (folder / RECORD).stat().st_mtime
             except FileNotFoundError:
                 return None
-            self._ended[folder.name] = _Ended(at, _seconds(folder / "timing.json"), _last(folder / LOG))
+            self._ended[folder.name] = _FinishedRun(at, _seconds(folder / "timing.json"), _last(folder / LOG))
         return self._ended[folder.name]
 
     def _left(self, runs: Sequence[RunSnapshot], flops: float, history: Sequence[tuple[float, float]]) -> Eta | None:
-        """From what was seen of this study lately, or from the ends of its runs."""
+        """From the recent progress of the study, or from the ends of its runs."""
         if flops <= 0:
             return None
         took = {name: ended.seconds for name, ended in self._ended.items() if ended.seconds}
         paces = [run.flops / took[run.name] for run in runs if run.name in took]
         alone = _longest_chain(runs) / max(paces) if paces else 0.0
         ends = _steady(history, max(took.values(), default=0.0))
-        return estimate_eta(flops, _moving(self._looks), alone) or estimate_eta(flops, ends, alone)
+        return estimate_eta(flops, _moving(self._points), alone) or estimate_eta(flops, ends, alone)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -249,56 +240,47 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
 
-def _moving(looks: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The looks since the study went on last: where nothing moved for long, nobody trained."""
+def _moving(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points since the study last stood still for long."""
     since, still = 0, 0.0
-    for k in range(1, len(looks)):
-        still = still + looks[k][0] - looks[k - 1][0] if looks[k][1] <= looks[k - 1][1] else 0.0
+    for k in range(1, len(points)):
+        still = still + points[k][0] - points[k - 1][0] if points[k][1] <= points[k - 1][1] else 0.0
         if still > SILENT:
             since = k
-    return list(looks)[since:]
+    return list(points)[since:]
 
 
 def _steady(history: Sequence[tuple[float, float]], longest: float) -> list[tuple[float, float]]:
-    """The ends of runs since the last time that the study stood still."""
+    """The ends of runs since the study last stood still."""
     gap = max(SILENT, 4 * longest)
     since = max((k for k in range(1, len(history)) if history[k][0] - history[k - 1][0] > gap), default=0)
     return list(history[since:])
 
 
-def _summed(ends: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    total = 0.0
-    for at, flops in ends:
-        total += flops
-        yield at, total
-
-
 def _longest_chain(runs: Sequence[RunSnapshot]) -> float:
-    """FLOPs left of the run that has most before it: its own, and its base's."""
-    left = {run.name: run.flops * (1 - run.done) for run in runs}
+    """The most FLOPs that one run still waits for: its own, and its base's."""
+    remaining = {run.name: run.flops * (1 - run.done) for run in runs}
 
     def chain(run: RunSnapshot) -> float:
         base = run.spec.base
-        return left[run.name] + (left.get(base.name, 0.0) if isinstance(base, RunSpec) else 0.0)
+        return remaining[run.name] + (remaining.get(base.name, 0.0) if isinstance(base, RunSpec) else 0.0)
 
     return max((chain(run) for run in runs), default=0.0)
 
 
 def _orphaned(runs: Sequence[RunSnapshot]) -> list[RunSnapshot]:
-    """Runs whose base failed are told to wait for it."""
+    """The runs, with those failed that wait for a base that failed."""
     failed = {run.name for run in runs if run.state == "failed"}
-
-    def told(run: RunSnapshot) -> RunSnapshot:
-        base = run.spec.base
-        if run.state != "waiting" or base is None or base.name not in failed:
-            return run
-        return RunSnapshot(run.spec, "failed", run.step, run.done, run.flops, reason=f"continues from {base.name}")
-
-    return [told(run) for run in runs]
+    return [
+        replace(run, state="failed", reason=f"continues from {run.spec.base.name}")
+        if run.state == "waiting" and run.spec.base is not None and run.spec.base.name in failed
+        else run
+        for run in runs
+    ]
 
 
 def _seconds(path: Path) -> float | None:
-    """How long a run took; None where it does not say, as runs of other machines may not."""
+    """The seconds that a run took; None where they are not recorded, as for some restored runs."""
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
     except (FileNotFoundError, KeyError, ValueError, TypeError):
@@ -306,7 +288,7 @@ def _seconds(path: Path) -> float | None:
 
 
 def _last(path: Path) -> float | None:
-    """The last training loss of a log, found at its end."""
+    """The last training loss of a log, read from its end."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))

@@ -1,4 +1,4 @@
-"""scalars: the logs of a study's runs as event files that TensorBoard reads, one folder a run."""
+"""The logs of a study's runs as event files for TensorBoard, one folder a run."""
 
 import contextlib
 import json
@@ -17,10 +17,10 @@ _SOURCE = "source.json"
 
 
 def write_tensorboard(study: str | Path) -> Path:
-    """Write or bring up to date `tensorboard/` in a study's folder, for runs finished and under way.
+    """Write or update `tensorboard/` in a study's folder, for runs finished and under way.
 
     Each run has its training loss, gradient norm and learning rate by step, and its held-out losses by language in
-    every unit its totals give. A run whose log has not grown is left alone.
+    every unit that its totals allow. A run whose log has not grown is skipped.
 
     Raises:
         InputError: there is no study, or none of its runs has begun.
@@ -28,17 +28,17 @@ def write_tensorboard(study: str | Path) -> Path:
     study = Path(study)
     logs = _logs(study)
     if not logs:
-        raise InputError(f"{study}: no run has started", hint="give the folder of a study that is training or finished")
+        raise InputError(f"{study}: no run has begun", hint="name the folder of a study whose runs have begun")
     for name, log in sorted(logs.items()):
         _write_run(log, study / FOLDER / name)
     return study / FOLDER
 
 
 def _logs(study: Path) -> dict[str, Path]:
-    """The log of every run by name: of a finished one its own, of one under way that of its latest attempt."""
+    """The log of every run by name; of a run under way, the log of its latest attempt."""
     begun: dict[str, tuple[float, Path]] = {}
     for path in study.glob("working/*/*/log.jsonl"):
-        # An attempt that ends at this moment takes its log with it.
+        # The log disappears with an attempt that ends at this moment.
         with contextlib.suppress(FileNotFoundError):
             name = path.parent.parent.name
             begun[name] = max(begun.get(name, (0.0, path)), (path.stat().st_mtime, path))
@@ -69,7 +69,7 @@ def _scalars(log: Path) -> Iterator[tuple[int, str, float]]:
         try:
             entry: dict[str, Any] = json.loads(line)
         except json.JSONDecodeError:
-            break  # the line a run is writing at this moment
+            break  # the line that a run is writing at this moment
         if "language" in entry:
             evaluated.append(entry)
         else:

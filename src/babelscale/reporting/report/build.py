@@ -1,4 +1,4 @@
-"""A report: the analysis's sections in order, as one HTML file or as Markdown with its pictures beside it."""
+"""A report: the sections of an analysis in order, as one HTML file or as Markdown with its pictures beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import babelscale
 from babelscale import files
 from babelscale.errors import InputError
-from babelscale.reporting.report import adding_languages, final_losses, findings, study_sections, transfer_sections
+from babelscale.reporting.report import adding_languages, final_losses, law_sections, study_sections, transfer_sections
 from babelscale.reporting.report import markdown as markdown_of
 from babelscale.reporting.report.document import Section
 from babelscale.reporting.report.html import html_document
+from babelscale.reporting.report.plan_section import plan_section
 from babelscale.reporting.report.study_analysis import Progress, StudyAnalysis, analyse
 
 
@@ -24,9 +25,9 @@ def build_report(
     """Analyse a study's folder, a folder of runs or one table of runs, and write its report; returns the report's path.
 
     Args:
-        out: where to write; left out, a folder's report is its report.html, a table's stands beside it as
-            NAME.report.html. Its ending is .html (or .htm), or .md (or .markdown), which asks for Markdown.
-        markdown: write Markdown, by default to report.md or NAME.report.md; its pictures lie in a folder beside it.
+        out: the file to write; by default report.html in a folder of runs, and NAME.report.html beside a table. An
+            ending of .html or .htm writes HTML, .md or .markdown writes Markdown.
+        markdown: write Markdown, by default to report.md or NAME.report.md; its pictures are in a folder beside it.
 
     Raises:
         InputError: the runs cannot be read, naming file, row and field; or `out` has another ending.
@@ -37,18 +38,16 @@ def build_report(
     place = usual if out is None else Path(out)
     asks_for_markdown = _is_markdown(place)
     if markdown and not asks_for_markdown:
-        raise InputError(
-            f"{place}: this file name is not that of a Markdown file", hint="use a file name that ends in .md"
-        )
+        raise InputError(f"{place}: Markdown has another ending", hint="end the file's name in .md")
     analysis = analyse(path, progress=progress, seed=seed)
     return write_report(analysis, place)
 
 
 def write_report(analysis: StudyAnalysis, path: str | Path) -> Path:
-    """Write a analysis's report, atomically and the same bytes for the same analysis.
+    """Write the report of an analysis, atomically; the same analysis gives the same bytes.
 
-    A path that ends in .md or .markdown becomes Markdown with a folder of pictures beside it; one in .html or .htm
-    becomes one HTML file that needs nothing else.
+    A path that ends in .md or .markdown gives Markdown with a folder of pictures beside it; one in .html or .htm gives
+    one self-contained HTML file.
 
     Raises:
         InputError: another ending.
@@ -56,41 +55,43 @@ def write_report(analysis: StudyAnalysis, path: str | Path) -> Path:
     if not _is_markdown(Path(path)):
         return files.write_text(path, report_html(analysis))
     parts, subtitle, footer = _parts(analysis)
-    footer += "Keep the charts beside this file."
+    footer += "It needs the folder of pictures beside it."
     return markdown_of.write(Path(path), analysis.title, subtitle, parts, footer=footer)
 
 
 def report_html(analysis: StudyAnalysis) -> str:
     """The report as text."""
     parts, subtitle, footer = _parts(analysis)
-    return html_document(analysis.title, subtitle, parts, footer=f"{footer}This file loads nothing from other servers.")
+    return html_document(
+        analysis.title, subtitle, parts, footer=f"{footer}This file is self-contained and loads nothing."
+    )
 
 
 def _is_markdown(path: Path) -> bool:
-    """Whether a report at this path is Markdown, not HTML.
+    """Whether a report at this path is Markdown (otherwise HTML).
 
     Raises:
-        InputError: an ending of neither.
+        InputError: the path has another ending.
     """
     ending = path.suffix.lower()
     if ending not in (".html", ".htm", ".md", ".markdown"):
-        raise InputError(f"{path}: a report cannot have this ending", hint="use a file name that ends in .html or .md")
+        raise InputError(f"{path}: no report has this ending", hint="end the file's name in .html or .md")
     return ending in (".md", ".markdown")
 
 
 def _parts(analysis: StudyAnalysis) -> tuple[Sequence[Section], str, str]:
-    """Sections, subtitle and footer, which every format shares."""
+    """Sections, subtitle and footer, the same in every format."""
     parts = [
-        findings.in_short(analysis),
+        study_sections.in_short(analysis),
         study_sections.about(analysis),
         study_sections.losses(analysis),
         transfer_sections.transfer(analysis),
         adding_languages.section(analysis),
         final_losses.continued(analysis),
-        study_sections.laws(analysis),
-        study_sections.held_out(analysis),
-        findings.planned(analysis),
-        findings.limits(analysis),
+        law_sections.laws(analysis.fits, analysis.best_fits, analysis.runs) if analysis.fits else None,
+        None if analysis.comparison is None else law_sections.held_out(analysis.comparison),
+        None if analysis.plan is None else plan_section(analysis.plan),
+        study_sections.limits(analysis),
         study_sections.trained(analysis),
     ]
     several = len(analysis.runs.languages) > 1

@@ -10,18 +10,17 @@ import altair as alt
 
 @dataclass(frozen=True)
 class Table:
-    """Column titles and rows of text and numbers; numbers stand right. `caption` says what the table holds."""
+    """Column titles and rows of text; `caption` describes the table, `numeric` are the columns aligned to the right."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    # Columns whose cells are numbers, written as text with their digits already chosen.
     numeric: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, how to read it, and the numbers behind it; `half` ones stand two in a row where there is room.
+    """A chart, how to read it, and its numbers as a table; two `half` charts share a row where there is room.
 
     `chart` is an Altair chart or the Vega-Lite spec of one (see `babelscale.charts.live`).
     """
@@ -36,13 +35,13 @@ class Figure:
     def spec(self) -> Mapping[str, Any]:
         if isinstance(self.chart, Mapping):
             return self.chart
-        # Specs are checked against the schema in the tests; at run time the check would cost more than the drawing.
+        # The tests check specs against the schema; at run time the check would take longer than the drawing.
         return self.chart.to_dict(validate=False)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a page. `lines` are a list of points, `notes` stand apart, `warning` stands out."""
+    """A titled part of a report. `lines` are a list, `notes` are set in small print, `warning` is highlighted."""
 
     title: str
     name: str

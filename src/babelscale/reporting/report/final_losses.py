@@ -1,4 +1,4 @@
-"""Where runs ended: losses in every unit, and continuing from a checkpoint against starting over."""
+"""Final losses: in every unit, and of runs that continue a checkpoint against runs from scratch."""
 
 import functools
 import math
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from babelscale import formatting
 from babelscale.charts import style
 from babelscale.errors import DomainError, InputError
+from babelscale.formatting import count, flops, number
 from babelscale.planning import decide
 from babelscale.reporting.report.document import Section, Table
 from babelscale.reporting.report.study_analysis import StudyAnalysis
@@ -18,13 +18,16 @@ from babelscale.runs import METRICS, Runs
 
 # Two runs count as trained on equally many tokens within this factor.
 _EQUAL = 1.05
+# Crossovers are fitted for at most so many languages; each takes seconds.
+_MOST_FITTED = 12
+_ANSWERS = {"finetune": "continuing", "pretrain": "from scratch", "either": "either, within the interval"}
 
 
 def in_every_unit(analysis: StudyAnalysis, most: int) -> Table:
-    """Final losses as bits per byte, nats per token and below the unigram, where the totals allow."""
+    """Final losses as bits per byte, nats per token and relative to the unigram's, where the totals allow it."""
     final = _final(analysis.runs).sort("language", "run").head(most)
     rows = [
-        [style.name(row["language"]), row["run"], *(_loss(row[metric]) for metric in METRICS)]
+        [style.name(row["language"]), row["run"], *(number(row[metric], ".4f") for metric in METRICS)]
         for row in final.to_dicts()
     ]
     titles = [style.metric_title(metric).removeprefix("loss (").removesuffix(")") for metric in METRICS]
@@ -32,117 +35,100 @@ def in_every_unit(analysis: StudyAnalysis, most: int) -> Table:
 
 
 def continued(analysis: StudyAnalysis) -> Section | None:
-    """Runs that continue a checkpoint beside those that start over, and what the continued ones forget."""
+    """Runs that continue a checkpoint against runs from scratch, and what the continued runs forget."""
     runs = analysis.runs
-    followers = runs.table.filter(pl.col("start") == "checkpoint", pl.col("base").is_not_null())
-    if not followers.height:
+    continuations = runs.table.filter(pl.col("start") == "checkpoint", pl.col("base").is_not_null())
+    if not continuations.height:
         return None
     final = _final(runs)
-    gained, lost = [], []
-    for follower in followers.to_dicts():
-        peer = _from_scratch(runs, follower)
-        for row in final.filter(run=follower["run"]).sort("language").to_dicts():
-            before = _value(final, follower["base"], row["language"], runs.metric)
-            said = [style.name(row["language"]), formatting.count(follower["tokens"]), _loss(row[runs.metric])]
+    trained, forgotten = [], []
+    for run in continuations.to_dicts():
+        peer = _from_scratch(runs, run)
+        for row in final.filter(run=run["run"]).sort("language").to_dicts():
+            before = _value(final, run["base"], row["language"], runs.metric)
+            cells = [style.name(row["language"]), count(run["tokens"]), number(row[runs.metric], ".4f")]
             if row["tokens"] > 0:
-                over = None if peer is None else _value(final, peer, row["language"], runs.metric)
-                gained.append([*said, _loss(over), _loss(before), follower["run"], peer or "no run of that length"])
+                scratch = "" if peer is None else _value(final, peer, row["language"], runs.metric)
+                trained.append([*cells, scratch, before, run["run"], peer or "none of that length"])
             else:
-                lost.append([*said, _loss(before), follower["run"]])
-    columns = ("language", "new tokens", "continued", "from scratch", "the checkpoint itself", "run", "beside it")
-    tables = [Table("Continued against from scratch, at equal new tokens", columns, gained, (1, 2, 3, 4))]
-    if lost:
+                forgotten.append([*cells, before, run["run"]])
+    columns = ("language", "new tokens", "continued", "from scratch", "the checkpoint itself", "run", "compared with")
+    tables = [Table("Continued runs and runs from scratch at equal new tokens", columns, trained, (1, 2, 3, 4))]
+    if forgotten:
         columns = ("language", "new tokens", "continued", "the checkpoint itself", "run")
-        tables.append(
-            Table("Forgetting: languages of the checkpoint that the run did not train on", columns, lost, (1, 2, 3))
-        )
-    unit = style.metric_title(runs.metric)
+        caption = "Forgetting: languages of the checkpoint that the continued run does not train on"
+        tables.append(Table(caption, columns, forgotten, (1, 2, 3)))
     text = (
-        f"Final {unit}. At equal new tokens a continued run has seen more text in total. The checkpoint's "
-        "own compute is not charged, as in the study. Continue the checkpoint while its column is lower."
+        f"Final {style.metric_title(runs.metric)}. At equal new tokens a continued run has seen more text in all; the "
+        "compute of the checkpoint is not counted, as in the ATLAS study. Continuing is better while its column is "
+        "lower."
     )
-    crossing, notes = _crossings(_Known(runs.hash, runs))
+    crossing, notes = _crossovers(_CachedRuns(runs.hash, runs))
     if crossing is not None:
         tables.append(crossing)
     return Section("From a checkpoint or from scratch", "continued", [text], tables=tables, notes=notes)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Runs that are the same where their contents are."""
+class _CachedRuns:
+    """Runs as a key of a cache: equal where their contents are."""
 
     hash: str
     runs: Runs = field(compare=False)
 
 
 @functools.lru_cache(8)
-def _crossings(known: _Known) -> tuple[Table | None, tuple[str, ...]]:
-    """From how many new tokens on starting over is the better, by language, and why it cannot be told of the others.
+def _crossovers(cached: _CachedRuns) -> tuple[Table | None, tuple[str, ...]]:
+    """By language, the new tokens from which a run from scratch is better, and why others have no such number.
 
-    Fits of both laws take seconds, so they are kept for runs that stay the same.
+    The fits of both laws take seconds, so that the table is kept for equal runs.
     """
-    runs, rows, said = known.runs, [], []
-    followers = runs.table.filter(pl.col("start") == "checkpoint").select("run", "params", all="tokens")
-    final = _final(runs).join(followers, on="run").filter(pl.col("tokens") > 0)
-    for code in final["language"].unique().sort().to_list()[:_MOST]:
-        own = final.filter(language=code)
-        N, D = (float(np.max(own[name].to_numpy())) for name in ("params", "tokens"))
+    runs, rows, notes = cached.runs, [], []
+    continuations = runs.table.filter(pl.col("start") == "checkpoint").select("run", "params", all="tokens")
+    final = _final(runs).join(continuations, on="run").filter(pl.col("tokens") > 0)
+    for code in final["language"].unique().sort().to_list()[:_MOST_FITTED]:
+        part = final.filter(language=code)
+        N, D = (float(np.max(part[name].to_numpy())) for name in ("params", "tokens"))
         try:
             found = decide(N, tokens=D, language=code, runs=runs)
         except (InputError, DomainError) as error:
-            said.append(
-                f"No crossover of {style.name(code)}: {error.message}{f' ({error.hint})' if error.hint else ''}."
-            )
+            hint = f" ({error.hint})" if error.hint else ""
+            notes.append(f"No crossover of {style.name(code)}: {error.message}{hint}.")
             continue
-        low, high = found.crossover_tokens_interval
-        compute = formatting.flops(found.crossover_compute) if math.isfinite(found.crossover_compute) else ""
-        told = (_crossed(found.crossover_tokens), f"{_crossed(low)} to {_crossed(high)}")
-        rows.append([style.name(code), formatting.count(N), *told, compute, _ANSWERS[found.answer]])
-        said += [f"{style.name(code)}: {note}." for note in found.notes]
-    columns = (
-        "language",
-        "parameters",
-        "crossover (new tokens)",
-        "90 % interval",
-        "crossover (FLOPs)",
-        "better at the longest continued run",
-    )
-    caption = "The crossover: the number of new tokens from which a model from scratch is as good as the continued one"
-    return Table(caption, columns, rows, (1, 2, 3, 4)) if rows else None, tuple(said)
+        low, high = map(_crossover, found.crossover_tokens_interval)
+        compute = flops(found.crossover_compute) if math.isfinite(found.crossover_compute) else ""
+        crossover = (_crossover(found.crossover_tokens), f"{low} to {high}", compute)
+        rows.append([style.name(code), count(N), *crossover, _ANSWERS[found.answer]])
+        notes += [f"{style.name(code)}: {note}." for note in found.notes]
+    crossover = ("crossover (new tokens)", "90 % interval", "crossover (FLOPs)")
+    columns = ("language", "parameters", *crossover, "better at the longest continued run")
+    caption = "Crossover: the new tokens at which a model from scratch is as good as the continued one"
+    return Table(caption, columns, rows, (1, 2, 3, 4)) if rows else None, tuple(notes)
 
 
-_ANSWERS = {"finetune": "continuing", "pretrain": "starting over", "either": "either, within the interval"}
-# Each takes seconds to fit.
-_MOST = 12
-
-
-def _crossed(tokens: float) -> str:
-    return formatting.count(tokens) if math.isfinite(tokens) else "no crossover"
+def _crossover(tokens: float) -> str:
+    return count(tokens) if math.isfinite(tokens) else "none in range"
 
 
 def _final(runs: Runs) -> pl.DataFrame:
     """Decayed losses in every unit, with the tokens of the language that the run trained on (0: none)."""
-    own = runs.exposure.select("run", "step", "language", "tokens")
+    tokens = runs.exposure.select("run", "step", "language", "tokens")
     losses = runs.losses.filter(split="validation", lr_state="decayed")
     units = losses.select("run", "step", "language", **METRICS)
-    return units.join(own, on=["run", "step", "language"], how="left").with_columns(pl.col("tokens").fill_null(0.0))
+    return units.join(tokens, on=["run", "step", "language"], how="left").with_columns(pl.col("tokens").fill_null(0.0))
 
 
-def _from_scratch(runs: Runs, follower: dict[str, Any]) -> str | None:
+def _from_scratch(runs: Runs, continuation: dict[str, Any]) -> str | None:
     """The run from scratch of the same size, mixture and number of tokens."""
-    alike = runs.table.filter(
+    matches = runs.table.filter(
         pl.col("start").fill_null("scratch") == "scratch",
-        pl.col("params") == follower["params"],
-        pl.col("mixture").eq_missing(follower["mixture"]),
-        pl.col("tokens").is_between(follower["tokens"] / _EQUAL, follower["tokens"] * _EQUAL),
+        pl.col("params") == continuation["params"],
+        pl.col("mixture").eq_missing(continuation["mixture"]),
+        pl.col("tokens").is_between(continuation["tokens"] / _EQUAL, continuation["tokens"] * _EQUAL),
     )
-    return alike.sort("run")["run"][0] if alike.height else None
+    return matches.sort("run")["run"][0] if matches.height else None
 
 
-def _value(final: pl.DataFrame, run: str, language: str, metric: str) -> float | None:
+def _value(final: pl.DataFrame, run: str, language: str, metric: str) -> str:
     found = final.filter(run=run, language=language)
-    return found[metric][0] if found.height else None
-
-
-def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return number(found[metric][0], ".4f") if found.height else ""

@@ -1,7 +1,7 @@
-"""A page from sections: one HTML file that holds its text, tables, charts and the code that draws them.
+"""Sections as one HTML file that contains its text, tables, charts and the code that draws them.
 
-Nothing is loaded from anywhere: Vega's JavaScript comes out of the installed vl-convert, once a page, and a content
-security policy in the page itself forbids any request. Charts are evaluated without `eval` (Vega's interpreter).
+The file loads nothing: Vega's JavaScript is taken from the installed vl-convert, and a content security policy in the
+file forbids any request. Charts are evaluated without `eval` (Vega's interpreter).
 """
 
 import base64
@@ -14,7 +14,7 @@ from importlib import resources
 
 from babelscale.reporting.report.document import Section
 
-# Draws every chart of the page, as the served page does; one that fails says so in its place, and its table stays.
+# Draws every chart of the file as the served page does; a chart that fails is replaced by a message above its table.
 _DRAW = """
 for (const data of document.querySelectorAll('script[type="application/json"][data-chart]')) {
   const name = data.dataset.chart;
@@ -41,14 +41,14 @@ def bundle() -> str:
 
 @functools.cache
 def drawing() -> str:
-    """The script that draws the charts: the served page's own, and what a file needs around it."""
-    # As a plain script it exports nothing; a module inside a file would be asked for by its origin.
+    """The script that draws the charts: that of the served page, and what a file needs in addition."""
+    # A plain script exports nothing; browsers do not run modules of a local file.
     served = resources.files("babelscale.web").joinpath("static", "chart.js").read_text("utf-8")
     return _inline(re.sub(r"^export ", "", served, flags=re.MULTILINE) + _DRAW)
 
 
 def content_policy() -> str:
-    """The content security policy of a page: its two scripts by their hashes, its own style, no request at all."""
+    """The content security policy of a page: its two scripts by their hashes, its own style, no requests."""
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (bundle(), drawing()))
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -59,10 +59,10 @@ def content_policy() -> str:
 def html_document(
     title: str, subtitle: str, sections: Sequence[Section], *, footer: str = "", asked: Mapping[str, str] | None = None
 ) -> str:
-    """The page as text; every word of it escaped, charts as JSON that no tag can leave.
+    """The page as HTML; all text is escaped, and charts are JSON that cannot close its element.
 
     Args:
-        asked: the planner's form stands before the sections, filled in with these `languages` and `compute`.
+        asked: values of `languages` and `compute` for the form of a plan above the sections; no form without them.
     """
     import jinja2
 
@@ -91,7 +91,7 @@ def _markup(text: str):
 
 
 def _script_json(value: object):
-    """JSON for a script element: no `<`, `>` or `&` stands as itself, so nothing can end the element."""
+    """JSON for a script element, with `<`, `>` and `&` escaped so that no text can close the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -99,7 +99,7 @@ def _script_json(value: object):
 
 
 def _inline(script: str) -> str:
-    """A script that may stand inside an element: inside its strings and patterns, `<\\/` means `</`."""
+    """A script for use inside an element: in its strings and patterns, `<\\/` means `</`."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

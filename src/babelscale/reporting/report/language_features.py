@@ -1,4 +1,4 @@
-"""Features of a study's languages: the table's, and what its text and its continued runs tell."""
+"""Features of a study's languages: those of the language table, and those that its text and its runs give."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -11,13 +11,13 @@ from babelscale.transfer.relations import Relations
 
 
 def language_features(folder: str | Path, languages: Sequence[str], runs: Runs | None = None) -> Relations:
-    """Relations of some languages, as far as a study's folder tells them; of a bare folder of runs, the table's alone.
+    """Relations of some languages, from the language table and from what the folder of a study adds.
 
-    A store's overlaps take the laboratory to read; without it they are left out, as they are for a bare folder.
+    Reading the overlaps of a token store needs the packages of the laboratory; without them they are left out.
 
     Args:
-        folder: a study's; its token store tells overlaps and shares of the vocabulary.
-        runs: theirs tell adaptation scores, where some continue a model of several languages.
+        folder: a study's; its token store gives overlaps and shares of the vocabulary.
+        runs: give adaptation scores, if some of them continue a model of several languages.
     """
     folder = Path(folder)
     found = Relations.of(languages)
@@ -34,8 +34,7 @@ def language_features(folder: str | Path, languages: Sequence[str], runs: Runs |
         try:
             scores = adaptation(runs)
         except InputError:
-            # No run continues another: there is nothing to add.
-            return found
+            return found  # no run continues another
         pairs, traits = scores.features()
         found = found.joined(Relations.of(scores.languages, pairs=pairs, traits=traits))
     return found

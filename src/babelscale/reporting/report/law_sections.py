@@ -1,106 +1,113 @@
-"""Fitted laws and their comparison as the sections of a page: what they say, and how far to believe them."""
+"""Fitted laws and their comparison as sections of a report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import polars as pl
 
-from babelscale import charts, formatting
+from babelscale import charts
 from babelscale.charts import style
 from babelscale.fitting import Comparison, Fit
+from babelscale.formatting import cell, count, interval, number, percent
 from babelscale.reporting.report.document import Figure, Section, Table
 from babelscale.runs import Runs
 
+Key = TypeVar("Key")
+
 
 def laws(fits: Sequence[Fit], best: Sequence[Fit], runs: Runs) -> Section:
-    """The fitted laws: parameters with intervals, curves of the `best`, and how they fare on the runs fitted."""
-    said = [
-        "Each law gives the loss on one target language from the size of the model and the tokens of each "
-        "language. Intervals are 90 %, from refits to resampled runs; the interval of a prediction also "
-        "includes the scatter of runs. In the curves, lines show the law for a model trained on one "
-        "language alone, bands are its prediction intervals, and dots are the monolingual runs. Dashed "
-        "lines are beyond the longest run, where the law has not been tested."
-    ]
+    """The fitted laws: parameters with intervals, curves of the `best`, and the predictions of the runs fitted."""
+    paragraph = (
+        "Each law gives the loss on one target language from the size of the model and the tokens of each language. "
+        "Intervals are 90 %, from refits to resampled runs; the interval of a prediction includes the scatter of runs. "
+        "In the curves, lines are the law for a model trained on one language alone, bands its prediction intervals, "
+        "dots the monolingual runs. Dashed lines are beyond the longest run, where the law is not tested."
+    )
     figures = [agreement(fits, runs), *(curves(fit, runs) for fit in best)]
-    return Section("Laws", "laws", said, figures=figures, tables=[parameters(fits)], notes=notes(fits))
+    return Section("Laws", "laws", [paragraph], figures=figures, tables=[parameters(fits)], notes=notes(fits))
 
 
 def held_out(comparison: Comparison) -> Section:
     """The comparison of laws on runs left out of the fit."""
     frame = comparison.table
-    said = [
-        "Each law is fitted again without some of the runs and predicts their losses: random runs, the "
-        "largest size, the runs with the most tokens or compute, or every mixture of more than two "
-        "languages. An R² of 1 is perfect, 0 is no better than the mean of the runs that were left out, "
-        "and below 0 is worse. A good fit to its own runs proves little."
-    ]
+    paragraph = (
+        "Each law is fitted again without some of the runs and predicts their losses: random runs, the largest size, "
+        "the runs with the most tokens or compute, or every mixture of more than two languages. R² of 1 is perfect; 0 "
+        "is no better than the mean of the runs left out, and below 0 is worse. A good fit to the runs that a law was "
+        "fitted to proves little."
+    )
     rows = [
         [
             str(row["law"]),
             style.name(row["target"] or ""),
             charts.HELD_OUT_BY.get(row["axis"], row["axis"]),
-            formatting.number(row["R2"], ".3f"),
-            formatting.percent(row["mean_relative_error"]),
-            formatting.percent(row["bias"], "+"),
-            formatting.cell(row["n_train"]),
-            formatting.cell(row["n_test"]),
+            number(row["R2"], ".3f"),
+            percent(row["mean_relative_error"]),
+            percent(row["bias"], "+"),
+            cell(row["n_train"]),
+            cell(row["n_test"]),
             row["note"] or "",
         ]
         for row in frame.to_dicts()
     ]
     columns = ("law", "target", "held out", "R²", "mean error (%)", "bias (%)", "fitted", "held out (n)", "note")
     table = Table("Laws on held-out runs", columns, rows, numeric=(3, 4, 5, 6, 7))
-    known = [row for row in frame["R2"].to_list() if row is not None and math.isfinite(row)]
     later = _later(comparison)
-    if not known:
-        return Section("Held-out comparison", "held-out", said, figures=later, tables=[table])
+    if not frame["R2"].is_finite().any():
+        return Section("Held-out comparison", "held-out", [paragraph], figures=later, tables=[table])
     reading = (
-        "Each dot is a target language, and the bar is their median. Triangles at the edge are below −0.5. "
-        "If few runs are left out, R² varies much: look at the number of held-out runs before you trust a "
-        "difference."
+        "Each dot is one target language, the bar their median; triangles at the edge are below −0.5. With few runs "
+        "left out, R² varies widely: check the number held out before you rely on a difference."
     )
     figure = Figure("held-out-r2", charts.held_out(comparison), reading, table)
-    return Section("Held-out comparison", "held-out", said, figures=[figure, *later], notes=_not_computed(frame))
+    return Section("Held-out comparison", "held-out", [paragraph], figures=[figure, *later], notes=_not_computed(frame))
 
 
 def _later(comparison: Comparison) -> list[Figure]:
-    """The expanding windows, where one could be computed."""
-    if not charts.expanding_rows(comparison):
-        return []
+    """The expanding windows, if one could be computed."""
     rows = [
         [
             row["law"],
             row["language"],
             f"{row['by']} {row['upto']:.3g}",
             f"{row['reach']:.3g}",
-            formatting.percent(row["mean_relative_error"]),
-            formatting.percent(row["bias"], "+"),
-            formatting.number(row["R2"], ".3f"),
-            formatting.cell(row["n_train"]),
-            formatting.cell(row["n_test"]),
-            formatting.cell(row["n_outside"]),
+            percent(row["mean_relative_error"]),
+            percent(row["bias"], "+"),
+            number(row["R2"], ".3f"),
+            *(cell(row[name]) for name in ("n_train", "n_test", "n_outside")),
         ]
         for row in charts.expanding_rows(comparison)
     ]
+    if not rows:
+        return []
     scores = ("mean error (%)", "bias (%)", "R²")
     columns = ("law", "target", "fitted up to", "farthest (×)", *scores, "fitted", "later (n)", "left out")
     table = Table("Laws on later runs", columns, rows, numeric=(3, 4, 5, 6, 7, 8, 9))
     reading = (
-        "Each law is fitted to the runs up to a rung and predicts every later run, because laws are used "
-        "in this way. Lines are medians over targets, and dots are targets. A hollow dot leaves out losses "
-        "for which the fitted law has no prediction."
+        "Each law is fitted to the runs up to a step and predicts every later one, which is how a law is used. Lines "
+        "are medians over targets, dots are targets. A hollow dot leaves out losses for which the fitted law has no "
+        "value."
     )
     return [Figure("expanding-window", charts.expanding(comparison), reading, table)]
 
 
 def _not_computed(frame: pl.DataFrame) -> list[str]:
-    """What the comparison could not tell, one sentence a reason, with the laws and targets it holds for."""
-    said: dict[tuple[str, str], list[str]] = {}
+    """The comparisons that could not be computed, one sentence a reason, with its laws and targets."""
+    pairs = []
     for row in frame.filter(pl.col("R2").is_null() & (pl.col("note") != "")).to_dicts():
-        axis = str(charts.HELD_OUT_BY.get(row["axis"], row["axis"]))
+        axis = charts.HELD_OUT_BY.get(row["axis"], row["axis"])
         reason = row["note"].removeprefix(f"law {row['law']!r}: ").rstrip(".")
-        said.setdefault((axis, reason), []).append(f"{row['law']} of {row['target']}")
-    return [f"Not computed, {axis} ({', '.join(who)}): {reason}." for (axis, reason), who in said.items()]
+        pairs.append(((axis, reason), f"{row['law']} of {row['target']}"))
+    return [f"Not computed, {axis} ({who}): {reason}." for (axis, reason), who in _joined(pairs)]
+
+
+def _joined(pairs: Iterable[tuple[Key, str]]) -> list[tuple[Key, str]]:
+    """Each key once, with its distinct texts as a list."""
+    found: dict[Key, list[str]] = {}
+    for key, text in pairs:
+        found.setdefault(key, []).append(text)
+    return [(key, ", ".join(dict.fromkeys(texts))) for key, texts in found.items()]
 
 
 def agreement(fits: Sequence[Fit], runs: Runs) -> Figure:
@@ -112,7 +119,7 @@ def agreement(fits: Sequence[Fit], runs: Runs) -> Figure:
             row["run"],
             f"{row['measured']:.4f}",
             f"{row['predicted']:.4f}",
-            formatting.interval(row["low"], row["high"]),
+            interval(row["low"], row["high"]),
             f"{row['error']:+.2f}",
         ]
         for row in charts.prediction_rows(fits, runs)
@@ -129,9 +136,9 @@ def curves(fit: Fit, runs: Runs) -> Figure:
     rows = [
         [
             row["size"],
-            formatting.count(row["tokens"]),
+            count(row["tokens"]),
             f"{row['loss']:.4f}",
-            formatting.interval(row["low"], row["high"]),
+            interval(row["low"], row["high"]),
             "extrapolated" if row["beyond"] else "",
         ]
         for row in charts.curve_rows(fit, runs)[::4]
@@ -144,23 +151,18 @@ def curves(fit: Fit, runs: Runs) -> Figure:
 
 def parameters(fits: Sequence[Fit]) -> Table:
     """Every parameter with its interval and meaning."""
-    meanings = {p.name: p.meaning for fit in fits for p in fit.law.parameters}
     rows = []
     for fit in fits:
+        target = style.name(fit.target) if fit.target else "all text"
+        meanings = {p.name: p.meaning for p in fit.law.parameters}
         for name, value in fit.parameters.items():
-            low, high = fit.intervals.get(name, (math.nan, math.nan))
-            target = style.name(fit.target) if fit.target else "all text"
-            rows.append(
-                [target, fit.law.name, name, f"{value:.4g}", formatting.interval(low, high, ".4g"), meanings[name]]
-            )
+            ends = interval(*fit.intervals.get(name, (math.nan, math.nan)), ".4g")
+            rows.append([target, fit.law.name, name, f"{value:.4g}", ends, meanings[name]])
     columns = ("target", "law", "parameter", "value", "90 % interval", "meaning")
     return Table("Parameters of every law", columns, rows, numeric=(3, 4))
 
 
 def notes(fits: Sequence[Fit]) -> list[str]:
-    """What the fits say about themselves, each sentence once with the targets it holds for."""
-    said: dict[str, list[str]] = {}
-    for fit in fits:
-        for note in fit.notes:
-            said.setdefault(note, []).append(f"{fit.law.name} of {fit.target or 'all'}")
-    return [f"{', '.join(dict.fromkeys(who))}: {note}" for note, who in said.items()]
+    """The notes of the fits, each sentence once with the laws and targets it holds for."""
+    pairs = ((note, f"{fit.law.name} of {fit.target or 'all'}") for fit in fits for note in fit.notes)
+    return [f"{who}: {note}" for note, who in _joined(pairs)]

@@ -1,9 +1,8 @@
-"""Sections as GitHub-flavoured Markdown, its pictures in a folder beside it.
+"""Sections as GitHub-flavoured Markdown, with pictures in a folder beside the file.
 
-Pictures are SVG files and not part of the text: GitHub shows pictures of a repository but drops those written as
-`data:` addresses, and a paper takes the files as they are. The numbers behind each stand in a table that opens.
-Whatever comes from a table of runs (names of runs, languages, mixtures) is text and never becomes markup, a link or a
-cell of its own.
+Pictures are SVG files: GitHub shows pictures of a repository but removes `data:` addresses, and papers use the files
+directly. A table that can be opened holds the numbers of each picture. Text from a table of runs (names of runs,
+languages, mixtures) is escaped, so that it never becomes markup, a link or a cell.
 """
 
 import re
@@ -16,18 +15,18 @@ from babelscale import files
 from babelscale.charts.saving import svg
 from babelscale.reporting.report.document import Figure, Section, Table
 
-# What means something in the middle of a line; at the start of one, more does.
+# Characters with a meaning anywhere in a line, and those with a meaning at its start.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~$]")
 _STARTS = re.compile(r"^([#+=-]|\d+(?=[.)]))")
 _WEB = re.compile(r"(?<=www)\.|:(?=//)", re.IGNORECASE)
-# What no file of text should hold; a newline or tab stays, as an entity.
+# Control characters are replaced; a newline or tab becomes an entity.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def write(path: Path, title: str, subtitle: str, sections: Sequence[Section], *, footer: str = "") -> Path:
     """Write sections as Markdown and their figures into NAME-figures/, atomically; returns the path of the text.
 
-    The folder of pictures is taken anew: one of an earlier report is replaced.
+    The folder of pictures of an earlier report is replaced.
     """
     place = path.with_name(f"{path.stem}-figures")
     figures = [figure for section in sections for figure in section.figures]
@@ -47,10 +46,10 @@ def write(path: Path, title: str, subtitle: str, sections: Sequence[Section], *,
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section], *, footer: str = "", pictures: str = "") -> str:
-    """The text, blocks with an empty line between them.
+    """The Markdown text.
 
     Args:
-        pictures: folder of the figures, from where the text lies.
+        pictures: folder of the figures, relative to the file.
     """
     blocks = [f"# {escape(title)}", _line(subtitle)]
     for section in sections:
@@ -60,15 +59,15 @@ def render(title: str, subtitle: str, sections: Sequence[Section], *, footer: st
 
 
 def escape(text: str) -> str:
-    """Text that Markdown gives back as it is, wherever in a line it stands."""
-    told = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).replace("&", "&amp;")
-    told = _WEB.sub(lambda found: "\\" + found[0], _SPECIAL.sub(lambda found: "\\" + found[0], told))
+    """Text escaped so that Markdown shows it unchanged, anywhere in a line."""
+    escaped = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).replace("&", "&amp;")
+    escaped = _WEB.sub(r"\\\g<0>", _SPECIAL.sub(r"\\\g<0>", escaped))
     for sign in "\n\r\t":
-        told = told.replace(sign, f"&#{ord(sign)};")
-    # White space at the ends would be lost, some parsers take all of Unicode's for such.
-    bare = told.strip()
-    start = told.index(bare)
-    return _entities(told[:start]) + bare + _entities(told[start + len(bare) :])
+        escaped = escaped.replace(sign, f"&#{ord(sign)};")
+    # Parsers remove white space at the ends, some of them all of Unicode's.
+    bare = escaped.strip()
+    start = escaped.index(bare)
+    return _entities(escaped[:start]) + bare + _entities(escaped[start + len(bare) :])
 
 
 def _entities(text: str) -> str:
@@ -76,7 +75,7 @@ def _entities(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Text as a paragraph: its start makes no heading, list or rule."""
+    """Text as a paragraph that does not start a heading, list or rule."""
     return _STARTS.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", escape(text))
 
 
@@ -104,7 +103,7 @@ def _figure(figure: Figure, pictures: str) -> Iterator[str]:
 
 
 def tabulate(table: Table) -> str:
-    """A table; numbers stand right."""
+    """A Markdown table; numeric columns are aligned to the right."""
     rule = ["---:" if k in table.numeric else "---" for k in range(len(table.columns))]
     rows = [[escape(str(cell)) for cell in row] for row in (table.columns, *table.rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))

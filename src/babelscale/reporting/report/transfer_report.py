@@ -1,11 +1,12 @@
-"""A transfer matrix and what it says, from whatever holds one: runs, a study, a file, or the printed figures."""
+"""A transfer matrix and its analysis, from whatever contains one: runs, a study, a file, or the published figures."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from babelscale.errors import InputError
+from babelscale.published import transfer_matrix
 from babelscale.reporting.report.language_features import language_features
 from babelscale.runs import Runs
 from babelscale.transfer import Relations, TransferMatrix, analyse
@@ -16,12 +17,11 @@ from babelscale.transfer.mixtures import FORMS, MixtureEstimate, estimate
 from babelscale.transfer.prediction import MatrixPrediction, predict
 
 Progress = Callable[[str, int, int], None]
-Features = Callable[[Sequence[str]], Relations]
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """A matrix, and what was asked of it beside."""
+    """A matrix, and the analyses that were requested."""
 
     matrix: TransferMatrix
     analysis: Analysis | None = None
@@ -30,19 +30,23 @@ class TransferReport:
     estimate: MixtureEstimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The matrix alone as it is saved; with anything beside it, an object of all parts."""
-        parts = {"analysis": self.analysis, "prediction": self.prediction, "along": self.along}
-        beside = {name: part.to_dict() for name, part in parts.items() if part is not None}
-        if self.estimate is not None:
-            beside["mixtures"] = self.estimate.to_dict()
-        return {"kind": "transfer", "matrix": self.matrix.to_dict(), **beside} if beside else self.matrix.to_dict()
+        """The matrix as it is saved; with any analysis, an object of all parts."""
+        parts = {
+            "analysis": self.analysis,
+            "prediction": self.prediction,
+            "along": self.along,
+            "mixtures": self.estimate,
+        }
+        requested = {name: part.to_dict() for name, part in parts.items() if part is not None}
+        matrix = self.matrix.to_dict()
+        return {"kind": "transfer", "matrix": matrix, **requested} if requested else matrix
 
     def __str__(self) -> str:
         first = self.prediction or self.estimate or self.matrix
         return "\n\n".join(str(part) for part in (first, self.analysis, self.along) if part is not None)
 
 
-def transfer_report(
+def transfer_report(  # noqa: PLR0913 - each is an option of `babelscale transfer`
     source: str | Path | None = None,
     *,
     published: bool = False,
@@ -56,109 +60,91 @@ def transfer_report(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TransferReport:
-    """A matrix and what is asked of it.
+    """A matrix and the requested analyses.
 
     Args:
         source: a study's folder, a folder or table of runs, a matrix as CSV or JSON; None with `published`.
-        mixtures: read scores from runs of several languages, not from pairs alone.
-        tests: analyse the measured scores; `seed` is of the permutations.
-        predicted: predict missing scores, for the matrix's languages and these; None for no.
-        moves: scores along size and tokens too.
-        anchor, params: where scores are read (see `TransferMatrix.from_runs` and `readings.read`).
-        known: more features of languages and pairs, beside those of the table and of the study's text.
-        progress: called with (what, done, total).
+        mixtures: estimate scores from runs of several languages, not from pairs alone.
+        tests: analyse the measured scores; `seed` is that of the permutations.
+        predicted: predict missing scores for the matrix's languages and these; None for no prediction.
+        moves: also the scores along size and tokens.
+        anchor, params: the size and tokens of the scores (see `TransferMatrix.from_runs` and `observe_mixtures`).
+        known: features of languages and pairs in addition to those of the language table and of the study's text.
+        progress: called with (label, done, total).
 
     Raises:
-        InputError: neither or both of source and published, or something that needs runs without them.
+        InputError: neither or both of source and published, or an analysis that needs runs without them.
     """
-    steps = 1 + tests + (predicted is not None) + moves
-    told = 0
+    total = 1 + tests + (predicted is not None) + moves
+    labels: list[str] = []
 
-    def tell(what: str) -> None:
-        nonlocal told
+    def report(label: str) -> None:
         if progress is not None:
-            progress(what, told, steps)
-        told += 1
+            progress(label, len(labels), total)
+        labels.append(label)
 
     if published == (source is not None):
         raise InputError("transfer needs either runs or --published", hint="babelscale transfer --published")
-    tell("transfer scores")
-    matrix = _matrix_of(source)
-    runs = Runs.read(source) if matrix is None and source is not None else None
-    if runs is None and (mixtures or moves):
-        raise InputError(f"{'mixtures' if mixtures else 'scores along size and tokens'} need runs; a matrix holds none")
+    report("transfer scores")
+    matrix, runs, mixed = _matrix(source), None, None
+    if matrix is not None and (mixtures or moves):
+        raise InputError(
+            f"{'mixtures' if mixtures else 'scores along size and tokens'} need runs; a matrix contains none",
+            hint="name a study or a table of runs",
+        )
 
     def features(codes: Sequence[str]) -> Relations:
         found = Relations.of(codes) if runs is None or source is None else language_features(source, codes, runs)
         return found if known is None else found.joined(known)
 
-    start = _read(runs, features, mixtures, anchor, params) if matrix is None else TransferReport(matrix)
-    return _beside(start, runs, features, tests, predicted, moves, seed, tell)
-
-
-def _read(
-    runs: Runs | None, features: Features, mixtures: bool, anchor: float | None, params: float | None
-) -> TransferReport:
-    assert runs is not None
-    if not mixtures:
-        return TransferReport(TransferMatrix.from_runs(runs, params=params, anchor=0.4 if anchor is None else anchor))
-    readings = observe_mixtures(runs, params=params, anchor=anchor)
-    found = estimate(readings, features(readings.languages), forms=tuple(FORMS))
-    return TransferReport(found.matrix, estimate=found)
-
-
-def _beside(
-    start: TransferReport,
-    runs: Runs | None,
-    features: Features,
-    tests: bool,
-    predicted: Sequence[str] | None,
-    moves: bool,
-    seed: int,
-    tell: Callable[[str], None],
-) -> TransferReport:
-    codes = tuple(dict.fromkeys((*(predicted or ()), *start.matrix.languages)))
-    known = features(codes) if tests or predicted is not None else None
-    found = start
+    if matrix is None:
+        assert source is not None
+        runs = Runs.read(source)
+        if mixtures:
+            observed = observe_mixtures(runs, params=params, anchor=anchor)
+            mixed = estimate(observed, features(observed.languages), forms=tuple(FORMS))
+            matrix = mixed.matrix
+        else:
+            matrix = TransferMatrix.from_runs(runs, params=params, anchor=0.4 if anchor is None else anchor)
+    codes = tuple(dict.fromkeys((*(predicted or ()), *matrix.languages)))
+    relations = features(codes) if tests or predicted is not None else None
+    analysis = prediction = moving = None
     if tests:
-        tell("permutation tests")
-        found = replace(found, analysis=analyse(start.matrix, known, seed=seed))
+        report("permutation tests")
+        analysis = analyse(matrix, relations, seed=seed)
     if predicted is not None:
-        tell("prediction")
-        prediction = predict(start.matrix, codes, known)
-        found = replace(found, matrix=prediction.matrix, prediction=prediction)
-    if moves:
-        assert runs is not None
-        tell("scores along size and tokens")
-        found = replace(found, along=along(runs))
-    return found
+        report("prediction")
+        prediction = predict(matrix, codes, relations)
+        matrix = prediction.matrix
+    if runs is not None and moves:
+        report("scores along size and tokens")
+        moving = along(runs)
+    return TransferReport(matrix, analysis, prediction, moving, mixed)
 
 
-def _matrix_of(source: str | Path | None) -> TransferMatrix | None:
-    """The printed matrix, or a file that holds one; None for runs."""
+def _matrix(source: str | Path | None) -> TransferMatrix | None:
+    """The published matrix, or that of a file; None for runs."""
     if source is None:
-        from babelscale.published import transfer_matrix
-
         return transfer_matrix()
     path = Path(source)
     return TransferMatrix.load(path) if holds_matrix(path) else None
 
 
 def holds_matrix(path: Path) -> bool:
-    """Whether a file is for a matrix: JSON that says nothing else of itself, or CSV other than a table of runs."""
+    """Whether a file contains a matrix: JSON that is not a saved fit, or CSV that is not a table of runs."""
     ending = path.suffix.lower()
     if not path.is_file() or ending not in (".json", ".csv"):
         return False
     if ending == ".json":
         return '"parameters"' not in path.read_text(encoding="utf-8", errors="replace")
     with path.open(encoding="utf-8", errors="replace") as lines:
-        header = {cell.strip().strip('"').lower() for cell in lines.readline().split(",")}
-    # A table of runs has params and a loss; a matrix has neither.
+        header = {name.strip().strip('"').lower() for name in lines.readline().split(",")}
+    # A table of runs has parameters and a loss; a matrix has neither.
     return not {"params", "loss"} & header
 
 
 def draw(found: TransferReport, picture: str, order: str, path: Path) -> Path:
-    """Draw one picture of a look to a file; its ending says the format.
+    """Draw one chart to a file whose ending gives the format.
 
     Raises:
         InputError: an unknown ending.
@@ -167,12 +153,12 @@ def draw(found: TransferReport, picture: str, order: str, path: Path) -> Path:
 
     match picture:
         case "sources":
-            drawn = charts.source_ranking(found.matrix)
+            chart = charts.source_ranking(found.matrix)
         case "asymmetry":
-            drawn = charts.asymmetry(found.matrix)
+            chart = charts.asymmetry(found.matrix)
         case "along":
             assert found.along is not None
-            drawn = charts.transfer_along(found.along)
+            chart = charts.transfer_along(found.along)
         case _:
-            drawn = charts.transfer_map(found.matrix, order=order)  # pyright: ignore[reportArgumentType]
-    return charts.save(drawn, path)
+            chart = charts.transfer_map(found.matrix, order=order)  # pyright: ignore[reportArgumentType]
+    return charts.save(chart, path)

@@ -113,12 +113,12 @@ def profiles(title: str, found: Sequence[Profile]) -> Section:
         who = f"{each.law} of {style.name(each.target) if each.target else 'all text'}"
         table = Table(f"Profile of {parameter}, {who}", columns, rows, (0, 1, 2))
         reading = (
-            f"{who}: best {each.best:.5g}, {charts.told_interval(each)}. The line is the least objective with the "
+            f"{who}: best {each.best:.5g}, {charts.describe_interval(each)}. The line is the least objective with the "
             f"parameter held at a value; where it lies under the dashed threshold, the value is as good as the best."
         )
         figures.append(Figure(f"profile-{each.law}-{each.target}", charts.profile(each), reading, table, half=True))
         notes += [f"{who}: {note}" for note in (f"threshold {each.threshold:.3g}, {each.why}.", *each.notes)]
-        said.append(f"{who}: {parameter} is {each.best:.5g}, {charts.told_interval(each)}.")
+        said.append(f"{who}: {parameter} is {each.best:.5g}, {charts.describe_interval(each)}.")
     return Section(title, "profile", said, figures=figures, notes=notes)
 
 

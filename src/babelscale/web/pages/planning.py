@@ -12,7 +12,7 @@ from babelscale.formatting import count, flops, interval, number
 from babelscale.planning import Checkpoint, Decision, Plan, decide, design, solve_plan
 from babelscale.planning.request import CheckpointOptions, PlanRequest
 from babelscale.reporting.report.document import Section, Table
-from babelscale.reporting.report.findings import plan_section
+from babelscale.reporting.report.plan_section import plan_section
 from babelscale.reporting.report.study_analysis import BUDGET
 from babelscale.web.app_state import PUBLISHED, AppState
 from babelscale.web.endpoints import Endpoint, Page

@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from babelscale.charts import growing, style
+from babelscale.charts import monitor as charts
+from babelscale.charts import style
 from babelscale.errors import InputError
 from babelscale.formatting import count, duration, flops, number
 from babelscale.reporting.report.document import Figure, Section, Table
@@ -169,7 +170,7 @@ def _curves(chosen: Sequence["RunSnapshot"], logs: dict[str, "RunLog"]) -> Secti
     figures = [
         Figure(
             "training",
-            growing.training_spec(training),
+            charts.training.spec(training),
             "Means of the training loss between points, which lie evenly in log steps. A dot ends a run under way.",
             _numbers("Training losses", training, ()),
         )
@@ -178,7 +179,7 @@ def _curves(chosen: Sequence["RunSnapshot"], logs: dict[str, "RunLog"]) -> Secti
         figures.append(
             Figure(
                 "held-out",
-                growing.held_out_spec(held, _METRIC),
+                charts.held_out.spec(held, _METRIC),
                 "Held-out losses of languages that a run trains on. The last point of a finished run stands after the "
                 "decay of its learning rate, and is lower for it.",
                 _numbers("Held-out losses", held, ("name",)),
@@ -235,7 +236,7 @@ def _speed(now: "StudySnapshot") -> Section | None:
     told = [[duration(at - began), flops(done), _percent(done / now.flops)] for at, done in now.history]
     figure = Figure(
         "done",
-        growing.done_spec(rows),
+        charts.finished.spec(rows),
         "A step up where a run ended; what is under way comes on top.",
         Table("FLOPs of finished runs", ("after the first run's end", "FLOPs", "of the study"), told, (1, 2)),
     )

@@ -111,9 +111,9 @@ def _view(state: AppState, query: TransferPageQuery) -> dict[str, Any]:
         parts.append(transfer_sections.helped(whole.within(dict.fromkeys((query.target, *codes))), query.target))
     parts.append(_ranked(found, shown))
     if found.prediction is not None:
-        parts.append(transfer_sections.foretold(found.prediction))
+        parts.append(transfer_sections.predicted(found.prediction))
     if found.analysis is not None:
-        parts.append(transfer_sections.told_tests(found.analysis))
+        parts.append(transfer_sections.tests(found.analysis))
     names = [{"code": code, "name": style.name(code)} for code in whole.languages]
     return {**sections(parts), "languages": names}
 

@@ -1,6 +1,6 @@
 """The files of a forecast: STUDY/forecasts/NAME.json (sealed) and NAME.opened.json (its scores).
 
-Each is one line of canonical JSON (sorted keys, no spaces, ASCII) with the SHA-256 of the rest of it as `sha256`.
+Each is one line of canonical JSON (sorted keys, no spaces, ASCII), whose field `sha256` is the SHA-256 of the rest.
 """
 
 import hashlib
@@ -41,18 +41,18 @@ class UsedRun(_ForecastRecord):
 
 
 class Parent(_ForecastRecord):
-    """A run that a forecast run continues from or shares its beginning with, and its state at the seal."""
+    """A run that a forecast run continues from or branches off, and its state when the forecast was sealed."""
 
     run: str
     state: Literal["finished", "under way", "missing", "not of this study"]
 
 
 class ForecastRun(_ForecastRecord):
-    """A run that was not begun at the seal.
+    """A run that had not begun when the forecast was sealed.
 
-    `hash` is its identity. `params` is N; `tokens` and `unique_tokens` are D and U by language at its end. `axes` says
-    how it lies beyond the runs used. `trunk` is the longer run it branches off: its evaluations before the fork come
-    from there, and only its own final loss is forecast. `base` is the run it continues from.
+    `hash` is its identity. `params` is N; `tokens` and `unique_tokens` are D and U by language at its end. `axes` names
+    the respects in which it lies outside the runs used. `trunk` is the longer run it branches off: its evaluations
+    before the fork come from there, and only its own final loss is forecast. `base` is the run it continues from.
     """
 
     run: str
@@ -79,17 +79,17 @@ class Predicted(_ForecastRecord):
 
 
 class Unanswered(_ForecastRecord):
-    """Runs without a prediction, and why."""
+    """Runs without a prediction, and the reason."""
 
     reason: str
     runs: tuple[str, ...]
 
 
 class LawForecast(_ForecastRecord):
-    """What a law, or a baseline, says of one target language in every forecast run trained on it.
+    """The predictions of a law, or of a baseline, for one target language in every forecast run trained on it.
 
     `parameters` is None for a baseline and where the law could not be fitted; in the latter case every run is
-    unanswered, with the reason. The notes are those of the fit, on what the finished runs do not identify.
+    unanswered, with the reason. The notes are those of the fit.
     """
 
     law: str
@@ -113,8 +113,8 @@ class ForecastSettings(_ForecastRecord):
 class Forecast(_ForecastRecord):
     """A sealed forecast.
 
-    Three kinds of runs are named and not forecast: `under_way` those that were begun and not finished, `untargeted`
-    those that train on no target, `own_tokenizer` those whose tokens are not the other runs' tokens.
+    Three kinds of runs are not forecast: `under_way` have begun and are not finished, `untargeted` train on no target,
+    `own_tokenizer` have tokens that differ from the other runs' tokens.
     """
 
     format: Literal[1]
@@ -188,7 +188,7 @@ class Opening(_ForecastRecord):
 
 
 class Openings(_ForecastRecord):
-    """What opening a forecast left. `sealed_file` is the SHA-256 of the sealed file's bytes."""
+    """The openings of a forecast. `sealed_file` is the SHA-256 of the sealed file's bytes."""
 
     format: Literal[1]
     babelscale: str
@@ -267,19 +267,19 @@ def _unsealed(path: Path, data: bytes) -> dict[str, Any]:
     """The content of a file whose hash is right, without that hash."""
     try:
         content = json.loads(data)
-        said = content.pop("sha256")
-        whole = _canonical(content | {"sha256": said}) + b"\n"
+        stated = content.pop("sha256")
+        whole = _canonical(content | {"sha256": stated}) + b"\n"
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _changed(path, f"it is no longer a sealed file: {error}") from None
-    if said != sha256(_canonical(content)):
-        raise _changed(path, "its content does not have the SHA-256 that it names")
+    if stated != sha256(_canonical(content)):
+        raise _changed(path, "its content does not have the SHA-256 that it states")
     if whole != data:
         raise _changed(path, "its bytes are not those that babelscale writes for its content")
     return content
 
 
 def _changed(path: Path, what: str) -> StudyError:
-    return StudyError(f"{path} was changed after it was written; {what}", hint="put back a copy of the original file")
+    return StudyError(f"{path} was changed after it was written; {what}", hint="restore a copy of the original file")
 
 
 def sha256(data: bytes) -> str:

@@ -1,24 +1,43 @@
-"""seal: write down what every law predicts for the runs of a study that are not begun."""
+"""Seal a forecast: what every law predicts for the runs of a study that have not begun."""
 
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 import babelscale
+from babelscale import laws
+from babelscale.allocation import Allocation
 from babelscale.corpora import TokenStore
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import BabelscaleError, InputError, StudyError
+from babelscale.fitting import Fit, fit
+from babelscale.formatting import json_ready
 from babelscale.reporting.design.forecast import document
-from babelscale.reporting.design.forecast.document import Forecast, ForecastRun, ForecastSettings, Parent, UsedRun
-from babelscale.reporting.design.forecast.predicting import Progress, answers
+from babelscale.reporting.design.forecast.document import (
+    MEAN,
+    NEAREST,
+    Forecast,
+    ForecastRun,
+    ForecastSettings,
+    LawForecast,
+    Parent,
+    Predicted,
+    Unanswered,
+    UsedRun,
+)
+from babelscale.runs import Observations, Runs
 from babelscale.study import RunSpec, Study, record, text
 from babelscale.study.disk import watched
 from babelscale.training import LOG
+
+Progress = Callable[[str, int, int], None]
 
 RESAMPLES = 100
 _ROUNDING = 1 + 1e-9
@@ -26,7 +45,7 @@ _ROUNDING = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Sealed:
-    """A sealed forecast: its file, and the SHA-256 of the file's bytes, which people may publish."""
+    """A sealed forecast: its file, and the SHA-256 of the file's bytes, which can be published."""
 
     path: Path
     sha256: str
@@ -44,11 +63,10 @@ class Sealed:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; the predictions themselves are in the file."""
-        shown = {"name", "study", "sealed", "settings", "under_way", "untargeted", "own_tokenizer"}
-        told = self.forecast.model_dump(mode="json", include=shown)
+        fields = {"name", "study", "sealed", "settings", "under_way", "untargeted", "own_tokenizer"}
+        head = {"path": str(self.path), "sha256": self.sha256, **self.forecast.model_dump(mode="json", include=fields)}
         runs = [run.run for run in self.forecast.runs]
-        counted = {"used": len(self.forecast.used), "runs": runs, "laws": self.counts()}
-        return {"path": str(self.path), "sha256": self.sha256, **told, **counted}
+        return head | {"used": len(self.forecast.used), "runs": runs, "laws": self.counts()}
 
     def to_frame(self) -> pl.DataFrame:
         """One row a law, target and run; `reason` says why there is no prediction."""
@@ -68,24 +86,18 @@ class Sealed:
         lines = [
             f"{self.path}: {len(forecast.runs)} runs forecast from {len(forecast.used)} finished runs, targets "
             f"{', '.join(forecast.settings.targets)}",
-            f"  SHA-256 of the file (publish it before training): {self.sha256}",
-            f"  {'law':<20}{'asked':>8}{'answered':>10}   pairs of a run and a target, and why others have none",
+            f"  SHA-256 of the file, for publication: {self.sha256}",
+            f"  {'law':<20}{'asked':>8}{'answered':>10}   pairs of a run and a target; reasons of unanswered pairs",
         ]
         for row in self.counts():
             lines.append(f"  {row['law']:<20}{row['asked']:>8}{row['answered']:>10}")
             lines += [f"    {count:>6}  {reason}" for reason, count in row["unanswered"].items()]
-        if forecast.under_way:
-            names = ", ".join(forecast.under_way)
-            lines.append(f"  {len(forecast.under_way)} runs have started and are not forecast: {names}")
-        if forecast.untargeted:
-            lines.append(
-                f"  {len(forecast.untargeted)} runs train on no target and are not forecast; the file names them"
-            )
-        if forecast.own_tokenizer:
-            lines.append(
-                f"  {len(forecast.own_tokenizer)} runs have their own tokenizer, so that their tokens "
-                "differ from the others, and are not forecast; the file names them"
-            )
+        for names, why in (
+            (forecast.under_way, f"are under way: {', '.join(forecast.under_way)}"),
+            (forecast.untargeted, "train on no target; the file names them"),
+            (forecast.own_tokenizer, "have a tokenizer of their own, so their tokens differ; the file names them"),
+        ):
+            lines += [f"  not forecast: {len(names)} runs, which {why}"] if names else []
         return "\n".join(lines)
 
 
@@ -98,7 +110,7 @@ def seal(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Sealed:
-    """Fit every law to the finished runs of a study, and write its predictions for the runs that are not begun.
+    """Fit every law to the finished runs of a study, and write its predictions for the runs that have not begun.
 
     The same finished runs, targets, resamples and seed give the same predictions.
 
@@ -106,7 +118,7 @@ def seal(
         name: of the forecast; by default forecast-1, forecast-2, ...
         targets: languages whose losses are predicted; by default the `targets` of the design's analysis, and all
             languages of the design where it names none.
-        resamples: bootstrap refits behind each interval, 2 at least.
+        resamples: bootstrap refits behind each interval, at least 2.
         progress: called with (label, done, total).
 
     Raises:
@@ -126,8 +138,7 @@ def seal(
         raise StudyError(
             f"{study.folder}: no run is finished", hint="laws are fitted to finished runs; train some first"
         )
-    names = {spec.name for spec in done}
-    missing = [spec for spec in specs if spec.name not in names]
+    missing = [spec for spec in specs if not study.is_finished(spec.name)]
     begun = {spec.name for spec in missing if _is_begun(study, spec.name)}
     every = _forecast_runs(study, [spec for spec in missing if spec.name not in begun], done)
     runs = [run for run in every if not run.tokens.keys().isdisjoint(wanted)]
@@ -142,7 +153,6 @@ def seal(
         UsedRun(run=spec.name, sha256=document.sha256((study.finished(spec.name) / record.RECORD).read_bytes()))
         for spec in done
     ]
-    told = tuple(answers(finished, runs, settings, progress))
     targeted = {run.run for run in runs}
     forecast = Forecast(
         format=document.FORMAT,
@@ -156,7 +166,7 @@ def seal(
         untargeted=tuple(run.run for run in every if run.run not in targeted),
         own_tokenizer=tuple(own),
         runs=tuple(runs),
-        answers=told,
+        answers=tuple(answers(finished, runs, settings, progress)),
     )
     with watched(path.parent):
         return Sealed(path, document.write(path, forecast), forecast)
@@ -190,7 +200,7 @@ def _is_begun(study: Study, name: str) -> bool:
 
 
 def _forecast_runs(study: Study, missing: Sequence[RunSpec], done: Sequence[RunSpec]) -> list[ForecastRun]:
-    """The runs with what each sees by its end, as its record will say."""
+    """The runs with the tokens that each will have seen at its end."""
     store = functools.cache(TokenStore.open)
     axes = _Reach.of(done)
     found = []
@@ -223,7 +233,7 @@ def _parent(study: Study, name: str) -> Parent:
 
 @dataclass(frozen=True)
 class _Reach:
-    """How far the finished runs go: the largest N, D and 6ND, and their mixtures."""
+    """The range of the finished runs: the largest N, D and 6ND, and their mixtures."""
 
     params: float
     tokens: float
@@ -255,3 +265,134 @@ class _Reach:
 
 def _shares(spec: RunSpec) -> tuple[tuple[str, float], ...]:
     return tuple((code, round(share, 6)) for code, share in spec.shares.items())
+
+
+def answers(
+    finished: Runs, runs: Sequence[ForecastRun], settings: ForecastSettings, progress: Progress | None = None
+) -> list[LawForecast]:
+    """Every law that `laws.names` lists, and every baseline, on every target that some of the runs train on.
+
+    A law is fitted once for each target, to the finished runs, and predicts all runs of that target in one batch.
+    """
+    wanted = [one for target in settings.targets if (one := _TargetRuns.of(target, runs)) is not None]
+    pairs = [(name, one) for name in laws.names() for one in wanted]
+    found = []
+    for done, (name, one) in enumerate(pairs):
+        if progress is not None:
+            progress(f"forecast: {name} law of {one.target}", done, len(pairs))
+        found.append(_of_law(name, one, finished, settings))
+    if progress is not None:
+        progress("forecast: laws fitted", len(pairs), len(pairs))
+    return found + [_of_baseline(name, one, finished, settings) for name in (NEAREST, MEAN) for one in wanted]
+
+
+@dataclass(frozen=True)
+class _TargetRuns:
+    """The forecast runs that train on a target, and their allocations, shape (runs,)."""
+
+    target: str
+    runs: tuple[ForecastRun, ...]
+    allocation: Allocation
+
+    @classmethod
+    def of(cls, target: str, every: Iterable[ForecastRun]) -> "_TargetRuns | None":
+        """None where no run trains on the target."""
+        runs = tuple(run for run in every if target in run.tokens)
+        if not runs:
+            return None
+        codes = sorted({code for run in runs for code in run.tokens})
+        D = {code: np.array([run.tokens.get(code, 0.0) for run in runs]) for code in codes}
+        # U does not matter where D is zero, as in observations.
+        U = {code: np.array([run.unique_tokens.get(code, np.inf) for run in runs]) for code in codes}
+        return cls(target, runs, Allocation(np.array([run.params for run in runs]), D, U))
+
+    def names(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
+        """The names of some of the runs."""
+        return tuple(run.run for run, used in zip(self.runs, mask, strict=True) if used)
+
+    def refused(self, law: str, reason: str, *, baseline: bool = False) -> LawForecast:
+        """The answer of a law that predicts no run."""
+        unanswered = Unanswered(reason=reason, runs=tuple(run.run for run in self.runs))
+        return self.answer(law, baseline=baseline, unanswered=(unanswered,))
+
+    def answer(self, law: str, **fields: Any) -> LawForecast:
+        """The answer of a law on this target; fields are empty by default."""
+        empty: dict[str, Any] = {"parameters": None, "notes": (), "predictions": (), "unanswered": ()}
+        return LawForecast(law=law, target=self.target, **empty | fields)
+
+
+def _of_law(name: str, asked: _TargetRuns, finished: Runs, settings: ForecastSettings) -> LawForecast:
+    try:
+        law = laws.by_name(name, asked.target, finished)
+        found = fit(law, finished, metric=settings.metric, resamples=settings.resamples, seed=settings.seed)
+    except BabelscaleError as error:
+        return asked.refused(name, f"the law cannot be fitted: {error.message}")
+    predictions, unanswered = _predicted(found, asked)
+    return asked.answer(
+        name,
+        baseline=False,
+        parameters=dict(found.parameters),
+        notes=found.notes,
+        predictions=tuple(predictions),
+        unanswered=unanswered,
+    )
+
+
+def _predicted(found: Fit, asked: _TargetRuns) -> tuple[list[Predicted], tuple[Unanswered, ...]]:
+    """Predictions in the order of the runs, and by reason the runs that the fitted law cannot predict."""
+    law, allocation = found.law, asked.allocation
+    starts = np.array([run.start for run in asked.runs])
+    described = np.isin(starts, law.starts)
+    inside = law.defined(allocation) & np.isfinite(law.evaluate(found.parameters, allocation))
+    mask = described & inside
+    refused = {
+        f"the run starts from {start}, and the law describes runs from {', '.join(law.starts)}": starts == start
+        for start in sorted(set(starts[~described].tolist()))
+    }
+    refused[f"outside the law's domain: {law.domain}"] = described & ~inside
+    predictions: list[Predicted] = []
+    if mask.any():
+        predicted = found.predict(allocation.at(mask))
+        # Where most draws of the parameters leave the law's domain, the interval has no ends.
+        lost = np.isposinf(predicted.low)
+        out = mask.copy()
+        out[mask] = lost
+        refused["most draws of the parameters leave the law's domain, so there is no interval"] = out
+        predictions = [
+            Predicted(run=run, loss=float(loss), low=json_ready(float(low)), high=json_ready(float(high)))
+            for run, loss, low, high, no in zip(
+                asked.names(mask), predicted.loss, predicted.low, predicted.high, lost, strict=True
+            )
+            if not no
+        ]
+    return predictions, tuple(
+        Unanswered(reason=reason, runs=asked.names(runs)) for reason, runs in refused.items() if runs.any()
+    )
+
+
+def _of_baseline(name: str, asked: _TargetRuns, finished: Runs, settings: ForecastSettings) -> LawForecast:
+    try:
+        seen = measured(finished, asked.target, settings)
+    except BabelscaleError as error:
+        return asked.refused(name, error.message, baseline=True)
+    own = seen.allocation.D(asked.target)
+    trained = own > 0
+    if not trained.any():
+        return asked.refused(name, f"no finished run trains on {asked.target!r}", baseline=True)
+    loss = seen.loss[trained]
+    values = np.full(len(asked.runs), loss.mean())
+    if name == NEAREST:
+        here = np.log(np.stack([seen.allocation.params[trained], own[trained]], axis=1))
+        there = np.log(np.stack([asked.allocation.params, asked.allocation.D(asked.target)], axis=1))
+        values = loss[((there[:, None] - here[None]) ** 2).sum(axis=2).argmin(axis=1)]
+    predictions = [
+        Predicted(run=run.run, loss=float(value), low=None, high=None)
+        for run, value in zip(asked.runs, values, strict=True)
+    ]
+    return asked.answer(name, baseline=True, predictions=tuple(predictions))
+
+
+def measured(runs: Runs, target: str, settings: ForecastSettings) -> Observations:
+    """The final losses of a target in runs of every start, by run in the order of their names."""
+    starts = runs.table.select(pl.col("start").fill_null("scratch").unique()).to_series().to_list()
+    return runs.observations(target, metric=settings.metric, start=sorted(starts))

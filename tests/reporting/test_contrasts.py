@@ -1,4 +1,4 @@
-"""questions: a design is told what its contrasts can tell, from its runs alone."""
+"""What the contrasts of a design can measure, from its runs alone."""
 
 import json
 import math
@@ -15,12 +15,12 @@ from babelscale.reporting.design.contrasts import (
     DesignAnswer,
     Noise,
     alike,
+    contrasts,
     distinct,
     measured_noise,
     noise_of,
     repeats,
 )
-from babelscale.reporting.design.loss_contrasts import contrasts
 from babelscale.reporting.design.power import allocation_of, specs_of
 from babelscale.reporting.design.simulated_contrasts import laws_apart, number_of_languages, repetition
 from babelscale.reporting.design.study_power import study_power
@@ -58,7 +58,7 @@ MONO = {"mixture": "monolingual", "languages": ["en", "ru"]}
 def test_without_seeds_the_noise_cannot_be_told():
     (answer,) = about(contrasts(runs_in(MONO), QUIET), "the noise")
     assert (answer.width, answer.can_tell) == (None, False)
-    assert "not identified" in str(answer)
+    assert "not measurable" in str(answer)
     assert "seeds" in (answer.add or "")
     assert noise_of(runs_in(MONO), None) == Noise(0.005, 0, "assumed")
 
@@ -319,7 +319,7 @@ def test_a_design_is_told_of_every_law_target_and_question(small: Any):
 
 def test_one_law_on_one_target_is_told_in_full(small: Any):
     found = study_power(small, "chinchilla", "ru", tables=2, parameters={"alpha": 0.4}, noise=0.01)
-    assert "90 % interval expected" in str(found)
+    assert "expected 90 % interval" in str(found)
     assert found.laws[0].noise == 0.01
     for wrong, message in (
         ({"target": "no"}, "does not train on 'no'"),

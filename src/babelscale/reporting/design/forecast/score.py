@@ -1,41 +1,48 @@
-"""open_forecast: score a sealed forecast on the runs that were trained after it was sealed.
+"""Open a sealed forecast: score it on the runs that were trained after it was sealed; list the forecasts of a study.
 
 Each forecast run is judged once, in the first opening that finds it trained. A later opening judges only the runs that
-were missing in all openings before it, and adds an entry of its own.
+were missing in all openings before it, and adds its own entry.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean, median
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel
 
 import babelscale
 from babelscale import files
-from babelscale.errors import InputError, StudyError
+from babelscale.errors import BabelscaleError, InputError, StudyError
+from babelscale.intervals import wilson
 from babelscale.reporting.design.forecast import document
 from babelscale.reporting.design.forecast.document import (
+    NEAREST,
     Forecast,
     ForecastRun,
     ForecastScore,
+    LawForecast,
     Opening,
     Openings,
+    Predicted,
     RefusedRun,
     ScoredRun,
 )
-from babelscale.reporting.design.forecast.predicting import measured
-from babelscale.reporting.design.forecast.scoring import scores
+from babelscale.reporting.design.forecast.seal import measured
 from babelscale.study import record, timing
 from babelscale.study.disk import watched
 from babelscale.study.spec import identity_hash
 
-_SHOWN = 10
+_MOST_LISTED = 10
+_AXES = ("size", "tokens", "compute", "mixture", "interpolation", "holdout")
+_STARTS = {"checkpoint": "continued"}
+Losses = Mapping[str, Mapping[str, float]]
 
 
 class _Identity(BaseModel):
-    """What of a record.json says which run it is."""
+    """The fields of a record.json that identify its run."""
 
     hash: str
     identity: dict[str, Any]
@@ -56,9 +63,9 @@ class Opened:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        told = self.forecast.model_dump(mode="json", include={"name", "study", "sealed", "settings"})
+        head = self.forecast.model_dump(mode="json", include={"name", "study", "sealed", "settings"})
         entries = [opening.model_dump(mode="json") for opening in self.openings]
-        return {"path": str(self.path), **told, "scored_now": self.scored_now, "openings": entries}
+        return {"path": str(self.path), **head, "scored_now": self.scored_now, "openings": entries}
 
     def to_frame(self) -> pl.DataFrame:
         """The scores over all openings, one row a law and axis."""
@@ -75,7 +82,7 @@ class Opened:
                 f"{len(one.refused)} refused, {len(one.missing)} not trained yet"
             )
         if not self.scored_now:
-            lines.append("  it was opened before, and no run is scored again; these are the stored scores")
+            lines.append("  it was opened before, and no further run is trained: these are the stored scores")
         lines += _table(self.last.scores_in_all)
         refused = [one for opening in self.openings for one in opening.refused]
         lines += _named(f"{len(refused)} runs refused, not scored", [f"{one.run}: {one.reason}" for one in refused])
@@ -101,7 +108,7 @@ def _table(rows: Sequence[ForecastScore]) -> list[str]:
             f"{cells[0]:>12}{cells[1]:>10}{cells[2]:>9}{cells[3]:>8}{cells[4]:>9}"
         )
     return [
-        "  pairs: pairs of a run and a target; none: pairs without an answer; nearest: median error of the "
+        "  pairs: of a run and a target; none: pairs without a prediction; nearest: median error of the "
         "nearest finished run on the same pairs",
         head,
         *lines,
@@ -111,12 +118,12 @@ def _table(rows: Sequence[ForecastScore]) -> list[str]:
 def _named(title: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
-    more = [f"    and {len(names) - _SHOWN} more, which --json lists"] if len(names) > _SHOWN else []
-    return [f"  {title}:", *(f"    {name}" for name in names[:_SHOWN]), *more]
+    more = [f"    and {len(names) - _MOST_LISTED} more, which --json lists"] if len(names) > _MOST_LISTED else []
+    return [f"  {title}:", *(f"    {name}" for name in names[:_MOST_LISTED]), *more]
 
 
 def open_forecast(study: Path, name: str | None = None) -> Opened:
-    """Score what was trained of a sealed forecast, once, and write the scores beside it.
+    """Score the trained runs of a sealed forecast, each once, and write the scores beside it.
 
     Args:
         study: the study's folder.
@@ -137,11 +144,11 @@ def open_forecast(study: Path, name: str | None = None) -> Opened:
     _check_used(study, forecast)
     found, refused = _judged(study, forecast, trained, seal)
     if not found and not before:
-        told = "".join(f"\n  {one.run}: {one.reason}" for one in refused[:_SHOWN])
+        listed = "".join(f"\n  {one.run}: {one.reason}" for one in refused[:_MOST_LISTED])
         raise StudyError(
-            f"{path}: none of its {len(forecast.runs)} runs was trained after the seal; {len(refused)} are "
-            f"refused{told}",
-            hint="train the runs that it forecasts with `babelscale study run`",
+            f"{path}: none of its {len(forecast.runs)} runs was trained after it was sealed; {len(refused)} are "
+            f"refused{listed}",
+            hint="train the forecast runs with `babelscale study run`",
         )
     there = {run.run for run in trained}
     missing = tuple(run.run for run in forecast.runs if run.run in candidates and run.run not in there)
@@ -185,12 +192,12 @@ def _before(place: Path, seal: str) -> tuple[Opening, ...]:
     """The openings so far."""
     if not place.exists():
         return ()
-    held, _ = document.read(place, Openings)
-    if held.sealed_file != seal:
+    stored, _ = document.read(place, Openings)
+    if stored.sealed_file != seal:
         raise StudyError(
             f"{place}: these scores belong to another sealed file", hint="put back the sealed file that was opened"
         )
-    return held.openings
+    return stored.openings
 
 
 def _record(study: Path, name: str) -> Path:
@@ -198,7 +205,11 @@ def _record(study: Path, name: str) -> Path:
 
 
 def _check_used(study: Path, forecast: Forecast) -> None:
-    """Every record behind the forecast is as it was."""
+    """Check that every record behind the forecast is unchanged.
+
+    Raises:
+        StudyError: a record is gone or changed.
+    """
     changed: list[str] = []
     for used in forecast.used:
         path = _record(study, used.run)
@@ -207,11 +218,11 @@ def _check_used(study: Path, forecast: Forecast) -> None:
         elif document.sha256(path.read_bytes()) != used.sha256:
             changed.append(f"{path}: changed")
     if changed:
-        told = "".join(f"\n  {line}" for line in changed[:_SHOWN])
+        listed = "".join(f"\n  {line}" for line in changed[:_MOST_LISTED])
         raise StudyError(
-            f"{study}: {len(changed)} of the {len(forecast.used)} records behind forecast {forecast.name} "
-            f"were changed or are missing{told}",
-            hint="put back the records that the forecast was made from",
+            f"{study}: {len(changed)} of the {len(forecast.used)} records behind forecast {forecast.name} have "
+            f"changed{listed}",
+            hint="restore the records that the forecast was made from",
         )
 
 
@@ -236,9 +247,9 @@ def _judged(
 def _refusal(study: Path, run: ForecastRun, seal: str) -> str | None:
     """Why a trained run is not scored; None where it is."""
     path = _record(study, run.run)
-    held = files.read_model(path, _Identity)
-    if not held.hash == identity_hash(held.identity) == run.hash:
-        return "its record is of a run with another identity than the one that was forecast"
+    found = files.read_model(path, _Identity)
+    if not found.hash == identity_hash(found.identity) == run.hash:
+        return "its record has another identity than the run that was forecast"
     if not (path.parent / timing.TIMING).exists():
         return f"there is no {timing.TIMING} that shows that it was trained after the forecast was sealed"
     if seal not in timing.read(path.parent / timing.TIMING).forecasts.values():
@@ -257,3 +268,151 @@ def _losses(study: Path, forecast: Forecast, sound: Sequence[ForecastRun]) -> di
         for name, loss in zip(seen.run.tolist(), seen.loss.tolist(), strict=True):
             losses[name][target] = loss
     return losses
+
+
+def scores(forecast: Forecast, losses: Losses) -> list[ForecastScore]:
+    """Scores by law, baselines last, and by axis: all runs, each axis of `ForecastRun.axes`, each kind of start.
+
+    Args:
+        losses: measured final loss by run and target, in the forecast's metric. Other runs are left out.
+    """
+    runs = [run for run in forecast.runs if run.run in losses]
+    named = {axis for run in runs for axis in run.axes}
+    starts = sorted({_start(run) for run in runs})
+    groups = {"all": {run.run for run in runs}}
+    groups |= {axis: {run.run for run in runs if axis in run.axes} for axis in _AXES if axis in named}
+    groups |= {start: {run.run for run in runs if _start(run) == start} for start in starts}
+    nearest = {
+        (answer.target, one.run): one.loss
+        for answer in forecast.answers
+        if answer.baseline and answer.law == NEAREST
+        for one in answer.predictions
+    }
+    by_law: dict[str, list[LawForecast]] = {}
+    for answer in forecast.answers:
+        by_law.setdefault(answer.law, []).append(answer)
+    return [
+        score
+        for law, answers in by_law.items()
+        for axis, names in groups.items()
+        if (score := _score(law, axis, names, answers, losses, nearest)) is not None
+    ]
+
+
+def _start(run: ForecastRun) -> str:
+    return _STARTS.get(run.start, run.start)
+
+
+def _score(
+    law: str,
+    axis: str,
+    names: set[str],
+    answers: Sequence[LawForecast],
+    losses: Losses,
+    nearest: Mapping[tuple[str, str], float],
+) -> ForecastScore | None:
+    """The scores of one law on some runs; None where it has no pairs."""
+    pairs = [(answer.target, one) for answer in answers for one in answer.predictions if one.run in names]
+    refused = [run for answer in answers for one in answer.unanswered for run in one.runs if run in names]
+    if not pairs and not refused:
+        return None
+    errors = [one.loss / losses[one.run][target] - 1 for target, one in pairs]
+    beside = [
+        abs(nearest[target, one.run] / losses[one.run][target] - 1)
+        for target, one in pairs
+        if (target, one.run) in nearest
+    ]
+    bounded = [(one, losses[one.run][target]) for target, one in pairs if one.low is not None]
+    covered = sum(_covers(one, loss) for one, loss in bounded)
+    low, high = wilson(covered, len(bounded))
+    widths = [(one.high - one.low) / one.loss for one, _ in bounded if one.low is not None and one.high is not None]
+    sizes = list(map(abs, errors))
+    return ForecastScore(
+        law=law,
+        axis=axis,
+        runs=len({one.run for _, one in pairs} | set(refused)),
+        answered=len(pairs),
+        unanswered=len(refused),
+        intervals=len(bounded),
+        covered=covered,
+        coverage=covered / len(bounded) if bounded else None,
+        coverage_low=low,
+        coverage_high=high,
+        median_error=median(sizes) if sizes else None,
+        mean_error=fmean(sizes) if sizes else None,
+        bias=fmean(errors) if errors else None,
+        width=fmean(widths) if widths else None,
+        unbounded=len(bounded) - len(widths),
+        nearest_error=median(beside) if beside else None,
+    )
+
+
+def _covers(one: Predicted, loss: float) -> bool:
+    return one.low is not None and one.low <= loss and (one.high is None or loss <= one.high)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One forecast. If it is damaged, `problem` says how, and fields that could not be read are None.
+
+    `trained` counts its runs that are finished, whenever they were trained; `scored` and `refused` those judged.
+    """
+
+    name: str
+    state: Literal["sealed", "opened", "damaged"]
+    sealed: str | None = None
+    sha256: str | None = None
+    runs: int | None = None
+    trained: int | None = None
+    scored: int = 0
+    refused: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The forecasts of a study."""
+
+    folder: Path
+    forecasts: tuple[Listed, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"folder": str(self.folder), "forecasts": [asdict(one) for one in self.forecasts]}
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a forecast."""
+        return pl.DataFrame([asdict(one) for one in self.forecasts], infer_schema_length=None)
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}: {len(self.forecasts)} forecasts"]
+        for one in self.forecasts:
+            counts = f"{one.runs} runs, {one.trained} trained, {one.scored} scored, {one.refused} refused"
+            lines.append(
+                f"  {one.state:<8} {one.name}: {one.problem or f'sealed {one.sealed}, {counts}; {one.sha256}'}"
+            )
+        return "\n".join(lines)
+
+
+def listing(study: Path) -> Listing:
+    """The forecasts in a study's folder; a damaged one is listed with its problem."""
+    return Listing(study, tuple(_listed(study, path) for path in document.sealed_files(study)))
+
+
+def _listed(study: Path, path: Path) -> Listed:
+    try:
+        forecast, seal = document.read(path, Forecast)
+        opened = document.opened_place(path)
+        openings = document.read(opened, Openings)[0].openings if opened.exists() else ()
+    except BabelscaleError as error:
+        return Listed(path.stem, "damaged", problem=error.message)
+    return Listed(
+        path.stem,
+        "opened" if openings else "sealed",
+        sealed=f"{forecast.sealed:%Y-%m-%dT%H:%M:%SZ}",
+        sha256=seal,
+        runs=len(forecast.runs),
+        trained=sum((study / "finished" / run.run / record.RECORD).exists() for run in forecast.runs),
+        scored=sum(len(opening.runs) for opening in openings),
+        refused=sum(len(opening.refused) for opening in openings),
+    )
