@@ -61,7 +61,7 @@ def test_the_law_is_fitted_and_told_where_runs_tell_it(walked: StudyAnalysis) ->
     assert fit.intervals["phi"][0] < LAW["phi"] < fit.intervals["phi"][1]
     found = adding_languages.section(walked)
     assert found is not None
-    assert found.paragraphs[0].startswith("Runs of 1, 2, 4 and 8 languages")
+    assert found.paragraphs[0].startswith("There are runs of 1, 2, 4 and 8 languages")
     exponents, doubled = found.tables
     assert exponents.rows[0][0] == "Swedish (sv)"
     whole = expand(4, 8, fit=fit)
@@ -96,7 +96,7 @@ def test_the_crossover_is_told_where_continued_runs_tell_it_and_why_not_elsewher
     assert any("No crossover of Swahili (sw)" in note and "three or more" in note for note in found.notes)
     found = final_losses.continued(StudyAnalysis("continued", continued_runs()))
     assert found is not None
-    row = next(table for table in found.tables if table.caption.startswith("The crossover")).rows[0]
+    row = next(table for table in found.tables if table.caption.startswith("Crossover")).rows[0]
     assert row[0] == "Swahili (sw)"
     assert " to " in row[3]
     # The head start is worth 4e8 tokens at 3e7 parameters, and a further token 0.7: 4e8 / 0.3 at that size.

@@ -149,7 +149,7 @@ def _spread(degrees: int) -> float:
 
 def vocabularies(specs: Sequence[RunSpec], noise: Noise) -> list[DesignAnswer]:
     """A language's own vocabulary against the shared one: runs of equal language, shape and length."""
-    question = "own against shared vocabulary"
+    question = "separate against shared vocabulary"
     own = grouped((s for s in specs if s.own is not None), lambda s: (s.own or "", s.shape, s.tokens))
     shared = grouped((s for s in specs if plain(s) and only(s)), lambda s: (only(s), s.shape))
     if not own:

@@ -206,7 +206,7 @@ def _widths(
             found.append(width)
     if not found and compute is not None:
         raise InputError(
-            f"{compute:.3g} FLOPs are less than the monolingual runs and one mixture need",
+            f"{compute:.3g} FLOPs are not enough for the monolingual runs and one mixture",
             hint=f"give at least {before + price * widest:.3g}, or fewer --tokens",
         )
     return found

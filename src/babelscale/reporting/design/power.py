@@ -200,7 +200,7 @@ def allocation_of(specs: Sequence[RunSpec], unique_tokens: Mapping[str, float]) 
     if staged := sum(spec.then is not None for spec in specs):
         left_out.append(f"{staged} two-stage runs are left out.")
     if len(used) < len(scratch):
-        left_out.append(f"{len(scratch) - len(used)} runs with a tokenizer of their own are left out.")
+        left_out.append(f"{len(scratch) - len(used)} runs with their own tokenizer are left out.")
     codes = sorted({code for spec in used for code in spec.mixture.languages})
     tokens = {code: np.array([spec.tokens * spec.mixture.shares.get(code, 0.0) for spec in used]) for code in codes}
     available = [spec.available(unique_tokens) for spec in used]
@@ -237,7 +237,7 @@ def _law(law: str | ScalingLaw | None, target: str | None, bare: Runs) -> Scalin
             raise InputError("no target language is given", hint=f"the design trains {', '.join(bare.languages)}")
         target = bare.languages[0]
     if target not in bare.languages:
-        raise InputError(f"the design trains no {target!r}", hint=f"it trains {', '.join(bare.languages)}")
+        raise InputError(f"the design does not train on {target!r}", hint=f"it trains on {', '.join(bare.languages)}")
     return laws.by_name(law or ("adaptive-transfer" if bare.cosampled(target, most=1) else "chinchilla"), target, bare)
 
 

@@ -77,7 +77,7 @@ def repetition(
     return answers + _dependence(fitted, drawn)
 
 
-_AT_ONE_SIZE = "R_D* (the value of repeated tokens) at one size alone"
+_AT_ONE_SIZE = "R_D* (the worth of repeated text) at one size"
 _PLANTED = (EXPONENT_OF_N, -EXPONENT_OF_N)
 
 
@@ -126,7 +126,7 @@ def _dependence(cells: Sequence[_Cell], drawn: Mapping[float, Sequence[Array]]) 
     several = [code for code in codes if len({cell.size for cell in cells if cell.language == code}) > 1]
     add = "repeated runs of at least two sizes that differ by an order of magnitude"
     if not several:
-        basis = "no language repeats at two sizes"
+        basis = "no language is repeated at two sizes"
         return [DesignAnswer(question, "all languages", basis, None, MISSED, "tables", add=add)]
     used = [i for i, cell in enumerate(cells) if cell.language in several]
     x = np.array([math.log(cells[i].params) for i in used])
@@ -194,7 +194,7 @@ def _worst_target(
     obstacle = next((p.reason or "it is not identified" for p, _ in found if not p.identified), None)
     if abs(bias) > EXPONENT_MATTERS:
         obstacle = "repeated text, which the law does not model, would look like a cost of languages"
-    about = f"{basis}; repeated text would move it by {bias:+.2g}"
+    about = f"{basis}; repeated text changes it by {bias:+.2g}"
     return DesignAnswer(question, name, about, width, EXPONENT_MATTERS, "exponent", obstacle=obstacle)
 
 

@@ -28,7 +28,7 @@ def write_tensorboard(study: str | Path) -> Path:
     study = Path(study)
     logs = _logs(study)
     if not logs:
-        raise InputError(f"{study}: no run has begun", hint="name the folder of a study whose runs have begun")
+        raise InputError(f"{study}: no run has started", hint="name the folder of a study whose runs have begun")
     for name, log in sorted(logs.items()):
         _write_run(log, study / FOLDER / name)
     return study / FOLDER

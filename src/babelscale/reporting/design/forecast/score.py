@@ -146,7 +146,7 @@ def open_forecast(study: Path, name: str | None = None) -> Opened:
     if not found and not before:
         listed = "".join(f"\n  {one.run}: {one.reason}" for one in refused[:_MOST_LISTED])
         raise StudyError(
-            f"{path}: none of its {len(forecast.runs)} runs was trained after it was sealed; {len(refused)} are "
+            f"{path}: none of its {len(forecast.runs)} runs was trained after the seal; {len(refused)} are "
             f"refused{listed}",
             hint="train the forecast runs with `babelscale study run`",
         )
