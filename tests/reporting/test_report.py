@@ -158,7 +158,7 @@ def test_the_page_says_what_it_is(page: Reader) -> None:
     assert "A <b>title</b> & more" in page.said, "escaped, and so read as text"
     assert "b" not in page.tags
     assert "phrasebook" in page.said
-    assert "What cannot be concluded" in page.said
+    assert "What these runs do not show" in page.said
     assert "90 % interval" in page.said
     assert "one seed" in page.said
 
