@@ -354,7 +354,7 @@ class LossEvaluator:
         """
         s = self._terms(p, n)
         above = s.loss - self.least_loss
-        q, bend = self.risk.derivatives(self.weights, above, np.ones(len(p)) if mu is None else mu)
+        value, q, bend = self.risk.derivatives(self.weights, above, np.ones(len(p)) if mu is None else mu)
         first = -self.beta * s.price * s.data / s.effective
         weighted, group_slope = q * first, self.group_weight * s.group_slope
         by_D, bent = self._by_language(weighted, s.slope), np.zeros_like(s.D)
@@ -368,7 +368,6 @@ class LossEvaluator:
         by_p = by_data = s.X[:, None] * by_D
         if self.gamma.any():
             by_p = by_data + self._to_languages(-q * s.loss * self.gamma / p[:, self.target_index])
-        value = self.risk.value(self.weights, above, mu)
         return LossDerivatives(
             p=p,
             n=n,

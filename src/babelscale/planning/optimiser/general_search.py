@@ -191,9 +191,10 @@ class _Search:
             losses, by_n, by_p = problem.slopes(p, n)
         if not (np.isfinite(losses).all() and np.isfinite(by_n).all() and np.isfinite(by_p).all()):
             return outside
-        above, weight = losses[None] - problem.least_loss, np.array([mu])
-        q = problem.risk.derivatives(problem.weights, above, weight)[0][0]
-        smoothed = problem.risk.value(problem.weights, above, None if problem.risk.scenario is None else weight)
+        smoothed, weights, _ = problem.risk.derivatives(
+            problem.weights, losses[None] - problem.least_loss, np.array([mu])
+        )
+        q = weights[0]
         return float(smoothed[0]) / scale, np.concatenate([[by_n @ q if self.box else 0.0], by_p @ q]) / scale
 
     def constraints(self, fixed: float) -> list[dict[str, Any]]:

@@ -56,27 +56,31 @@ class RiskMeasure:
         if mu is None:
             found[inside] = self._tail(f[inside])
         elif inside.any():
-            z, mu = self._z(f[inside], mu[inside]), mu[inside][:, None]
-            s = f[inside] - z[:, None]
-            u, rest = self._u(s, mu)
-            found[inside] = z + (self.kappa * u - mu * np.log(u / mu) - mu * np.log(rest / mu)).sum(1)
+            found[inside] = self._smooth(f[inside], self._z(f[inside], mu[inside]), mu[inside])
         return found
 
-    def derivatives(self, weights: Array, losses: Array, mu: Array) -> tuple[Array, Array | None]:
-        """dPhi/dL by target, shape (R, T), and d2Phi/df2 by scenario, shape (R, J, J); None for the mean."""
+    def _smooth(self, f: Array, z: Array, mu: Array) -> Array:
+        """The smooth objective at the best z, shape (R,)."""
+        mu = mu[:, None]
+        u, rest = self._u(f - z[:, None], mu)
+        return z + (self.kappa * u - mu * np.log(u / mu) - mu * np.log(rest / mu)).sum(1)
+
+    def derivatives(self, weights: Array, losses: Array, mu: Array) -> tuple[Array, Array, Array | None]:
+        """The smooth objective Phi (R,), dPhi/dL by target (R, T), and d2Phi/df2 by scenario (R, J, J); None for the
+        mean."""
         if self.scenario is None:
-            return weights, None
+            return (weights * losses).sum(1), weights, None
         f = self.scenarios(weights, losses)
-        s = f - self._z(f, mu)[:, None]
-        q, slope = self._q(s, mu[:, None])
+        z = self._z(f, mu)
+        q, slope = self._q(f - z[:, None], mu[:, None])
         bend = -slope[:, :, None] * slope[:, None, :] / slope.sum(1)[:, None, None]
         j = np.arange(f.shape[1])
         bend[:, j, j] += slope
-        return weights * q[:, self.scenario], bend
+        return self._smooth(f, z, mu), weights * q[:, self.scenario], bend
 
     def multipliers(self, weights: Array, losses: Array, mu: Array) -> Array:
         """The dual weights by target: a mean of losses that is never above the objective, shape (R, T)."""
-        found = self.derivatives(weights, losses, mu)[0]
+        found = self.derivatives(weights, losses, mu)[1]
         if self.scenario is None:
             return found
         q = np.zeros((len(weights), int(self.scenario.max()) + 1))
