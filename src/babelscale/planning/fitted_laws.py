@@ -137,8 +137,8 @@ class FittedLaws:
         """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
         counts = {len(fit.draws) for fit in self.fits.values()}
         if len(self.fits) < _MANY or len(counts) > 1 or counts == {0} or not self.separable(setting):
-            said = {target: fit.predict(allocation) for target, fit in self.fits.items()}
-            return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in said.items()}
+            predicted = {target: fit.predict(allocation) for target, fit in self.fits.items()}
+            return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in predicted.items()}
         total = float(allocation.total_tokens)
         C = 6 * float(allocation.params) * (total + setting.served / 3)
         one = replace(setting, compute=C, tokens={}, shares={})
@@ -160,7 +160,7 @@ class FittedLaws:
         }
 
     def extrapolation(self, allocation: Allocation) -> str | None:
-        """The fits' sentences as one; what holds for every target is said once."""
+        """The sentences of the fits as one, without repetition."""
         prefix = "extrapolated: "
         parts: dict[str, list[str]] = {}
         for target, fit in self.fits.items():
@@ -168,8 +168,8 @@ class FittedLaws:
             for part in sentence.removeprefix(prefix).split(", ") if sentence else ():
                 parts.setdefault(part, []).append(target)
         everyone = len(self.fits)
-        said = [part if len(who) == everyone else f"{part} for {' and '.join(who)}" for part, who in parts.items()]
-        return f"{prefix}{', '.join(said)}" if said else None
+        phrases = [part if len(who) == everyone else f"{part} for {' and '.join(who)}" for part, who in parts.items()]
+        return f"{prefix}{', '.join(phrases)}" if phrases else None
 
     def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]:
         notes = []

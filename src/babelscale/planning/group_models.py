@@ -1,11 +1,11 @@
-"""Blocks: what a model for some of the languages can reach with a part of the compute.
+"""Group models: what a model for some of the languages can reach with a part of the compute.
 
-A model's weighted loss is cap(N) + h(X), h(X) the least of the data's part over mixtures of X tokens, so a block is a
+A model's weighted loss is cap(N) + h(X), h(X) the least of the data's part over mixtures of X tokens, so it is a
 table of h over X. Several models share compute C (and, where asked, room for sum N parameters):
 
     minimise  sum_b cap_b(N_b) + h_b(X_b)   subject to   sum_b 6 N_b X_b <= C,   sum_b N_b <= M
 
-Without the second bound each block is its curve V_b(C_b) and the best split has one marginal -dV_b/dC_b for all.
+Without the second bound each model is its curve V_b(C_b) and the best split has one marginal -dV_b/dC_b for all.
 """
 
 import math
@@ -56,7 +56,7 @@ def hermite(x: Array, grid: Array, value: Array, slope: Array) -> Array:
 
 
 class ModelCache:
-    """Blocks made once and kept."""
+    """Group models, each made once."""
 
     def __init__(
         self, basis: LawSource, weights: Mapping[str, float], unique: Mapping[str, float], helpers: Sequence[str]
@@ -65,7 +65,7 @@ class ModelCache:
         self._made: dict[Code, GroupModel | None] = {}
 
     def __call__(self, codes: Code) -> GroupModel | None:
-        """The block of some targets; None where no mixture lies in the domain of their laws."""
+        """The model of some targets; None where no mixture lies in the domain of their laws."""
         if codes not in self._made:
             self._made[codes] = self._make(tuple(sorted(codes)))
         return self._made[codes]
@@ -95,57 +95,57 @@ class ModelCache:
         data[last + 1 :], slope[last + 1 :] = data[last], 0.0
         if not inside[first : last + 1].all():
             return None
-        block = GroupModel(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
-        return replace(block, curve=_curve(block))
+        model = GroupModel(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
+        return replace(model, curve=_curve(model))
 
 
-def _curve(block: GroupModel) -> tuple[Array, Array]:
+def _curve(model: GroupModel) -> tuple[Array, Array]:
     """V(C) at N's grid spread over compute, and log of the marginal -dV/dC; both falling."""
     log_C = np.linspace(math.log(1e12), math.log(1e30), 160)
     n = _N[None, :] + 0 * log_C[:, None]
     x = log_C[:, None] - math.log(6) - n
-    total = block.cap(_N)[None, :] + block.h(x.ravel()).reshape(x.shape)
+    total = model.cap(_N)[None, :] + model.h(x.ravel()).reshape(x.shape)
     best = total.argmin(1)
     # The envelope: dV / dlog C = dh / dlog X at the best N.
     x_best = x[np.arange(len(log_C)), best]
-    slope = (block.h(x_best + 1e-4) - block.h(x_best - 1e-4)) / 2e-4
+    slope = (model.h(x_best + 1e-4) - model.h(x_best - 1e-4)) / 2e-4
     marginal = np.log(np.maximum(-slope, 1e-300)) - log_C
     return log_C, np.minimum.accumulate(marginal)
 
 
-def split(blocks: Sequence[GroupModel], compute: float) -> Array:
-    """C_b of each block: one marginal for all, by bisection."""
+def split(models: Sequence[GroupModel], compute: float) -> Array:
+    """C_b of each model: one marginal for all, by bisection."""
     low, high = -200.0, 50.0
-    log_C = np.zeros(len(blocks))
+    log_C = np.zeros(len(models))
     for _ in range(80):
         middle = (low + high) / 2
-        log_C = np.array([np.interp(-middle, -block.curve[1], block.curve[0]) for block in blocks])
+        log_C = np.array([np.interp(-middle, -model.curve[1], model.curve[0]) for model in models])
         low, high = (middle, high) if np.exp(log_C).sum() > compute else (low, middle)
     C = np.exp(log_C)
     return C / C.sum() * compute
 
 
-def value(block: GroupModel, compute: float) -> tuple[float, float]:
+def value(model: GroupModel, compute: float) -> tuple[float, float]:
     """V(C) from the tables, and log N there."""
     n = _N
-    total = block.cap(n) + block.h(math.log(compute / 6) - n)
+    total = model.cap(n) + model.h(math.log(compute / 6) - n)
     best = int(total.argmin())
     fine = np.linspace(n[max(best - 1, 0)], n[min(best + 1, len(n) - 1)], 101)
-    total = block.cap(fine) + block.h(math.log(compute / 6) - fine)
+    total = model.cap(fine) + model.h(math.log(compute / 6) - fine)
     return float(total.min()), float(fine[total.argmin()])
 
 
-def split_with_memory(blocks: Sequence[GroupModel], compute: float, memory: float) -> tuple[Array, Array]:
-    """C_b and log N_b of each block where sum N_b is bounded too (in parameters), by SLSQP on the tables."""
+def split_with_memory(models: Sequence[GroupModel], compute: float, memory: float) -> tuple[Array, Array]:
+    """C_b and log N_b of each model where sum N_b is bounded too (in parameters), by SLSQP on the tables."""
     from scipy.optimize import minimize
 
-    B = len(blocks)
-    C = split(blocks, compute)
-    n = np.array([min(value(b, c)[1], math.log(memory / B)) for b, c in zip(blocks, C, strict=True)])
+    B = len(models)
+    C = split(models, compute)
+    n = np.array([min(value(b, c)[1], math.log(memory / B)) for b, c in zip(models, C, strict=True)])
     start = np.concatenate([n, np.log(C / 6) - n])
 
     def total(z: Array) -> float:
-        each = [float(b.cap(z[i : i + 1])[0] + b.h(z[B + i : B + i + 1])[0]) for i, b in enumerate(blocks)]
+        each = [float(b.cap(z[i : i + 1])[0] + b.h(z[B + i : B + i + 1])[0]) for i, b in enumerate(models)]
         return math.fsum(each)
 
     bounds: list[Callable[[Array], float]] = [

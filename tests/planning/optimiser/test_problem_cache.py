@@ -25,17 +25,17 @@ def made(seed: int) -> list[Fit]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    problem_cache._kept.clear()
+    problem_cache._cache.clear()
     yield
-    problem_cache._kept.clear()
+    problem_cache._cache.clear()
 
 
 def test_a_kept_stack_gives_the_same_plan_at_any_budget() -> None:
     fits = made(0)
     first = [plan(fits, compute=C, draws=40).to_dict() for C in (1e18, 1e20)]
-    assert problem_cache._kept
+    assert problem_cache._cache
     assert [plan(fits, compute=C, draws=40).to_dict() for C in (1e18, 1e20)] == first
-    problem_cache._kept.clear()
+    problem_cache._cache.clear()
     assert plan(fits, compute=1e20, draws=40).to_dict() == first[1]
 
 
@@ -56,7 +56,7 @@ def test_other_laws_weights_and_unique_tokens_are_other_stacks() -> None:
 def test_what_is_kept_is_bounded_and_cannot_be_written() -> None:
     for seed in range(12):
         plan(made(seed), compute=1e19, draws=10, baselines=False)
-    assert len(problem_cache._kept) <= problem_cache._KEPT
+    assert len(problem_cache._cache) <= problem_cache._MOST_PROBLEMS
     setting = Setting(("sw", "yo"), {"sw": 0.5, "yo": 0.5}, {}, 1e19)
     one = problem_cache.at_draws(FittedLaws.of(made(0)), setting, 10, 0)
     assert one is not None
@@ -67,4 +67,4 @@ def test_what_is_kept_is_bounded_and_cannot_be_written() -> None:
 def test_large_stacks_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problem_cache, "_LARGEST", 8)
     plan(made(0), compute=1e19, draws=10, baselines=False)
-    assert not problem_cache._kept
+    assert not problem_cache._cache

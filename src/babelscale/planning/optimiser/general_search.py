@@ -226,9 +226,9 @@ class _Search:
         ends = []
         for p, n in points:
             for end in (self.run(p, n), (p, n)):
-                kept = self._clean(*end)
-                if self._kept(kept, end[1]):
-                    ends.append((kept, end[1], float(self.problem.objective(kept[None], np.array([end[1]]))[0])))
+                cleaned = self._clean(*end)
+                if self._feasible(cleaned, end[1]):
+                    ends.append((cleaned, end[1], float(self.problem.objective(cleaned[None], np.array([end[1]]))[0])))
         finite = [end for end in ends if np.isfinite(end[2])]
         if not finite:
             return points[0][0], points[0][1], np.inf
@@ -238,11 +238,11 @@ class _Search:
         """Shares too small to be trained are none, where the bounds allow it."""
         small = p < NEGLIGIBLE
         small[self.problem.target_index] = False
-        kept = np.where(small, 0.0, p)
-        kept = kept / kept.sum()
-        return kept if self._kept(kept, n) else p
+        cleaned = np.where(small, 0.0, p)
+        cleaned = cleaned / cleaned.sum()
+        return cleaned if self._feasible(cleaned, n) else p
 
-    def _kept(self, p: Array, n: float) -> bool:
+    def _feasible(self, p: Array, n: float) -> bool:
         X, _ = self.problem.budget(np.array([n]))
         return all((each.slack >= -1e-9).all() for each in self.problem.constraints.slacks(p[None], X))
 

@@ -1,6 +1,6 @@
-"""LawSource of many targets stacked into one problem, kept for the next question about the same laws.
+"""Problem cache: the laws of many targets stacked into one problem, for the next question about the same laws.
 
-Stacking 50 laws with 200 draws takes a fifth of a plan, and who moves a slider asks about the same laws again.
+Stacking 50 laws with 200 draws takes a fifth of a plan, and a slider of the page asks about the same laws again.
 """
 
 import threading
@@ -18,12 +18,10 @@ from babelscale.planning.optimiser.setting import LawSource, Setting
 from babelscale.planning.optimiser.solver import PlanProblem
 
 Array = NDArray[np.float64]
-# Problems that are kept, and the bytes of the largest array of one.
-_KEPT, _LARGEST = 8, 1 << 24
-
-
-# By key: the laws, held so that no other object takes their identity, and their problem.
-_kept: OrderedDict[Hashable, tuple[LawSource, LossEvaluator]] = OrderedDict()
+# Problems in the cache, and the bytes of the largest array of one.
+_MOST_PROBLEMS, _LARGEST = 8, 1 << 24
+# By key: the laws, cached so that no other object takes their identity, and their problem.
+_cache: OrderedDict[Hashable, tuple[LawSource, LossEvaluator]] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -52,19 +50,19 @@ def _stacked(
     by_language = (setting.weights, setting.unique_tokens, setting.tokens, setting.shares)
     key = (laws.key, which, setting.languages, setting.served, *(tuple(each.items()) for each in by_language))
     with _lock:
-        held = _kept.get(key)
-        if held is not None:
-            _kept.move_to_end(key)
-    if held is None:
+        cached = _cache.get(key)
+        if cached is not None:
+            _cache.move_to_end(key)
+    if cached is None:
         made = make()
         if made is None:
             return None
-        held = laws, LossEvaluator.of(made, setting)
-        _keep(key, *held)
-    return replace(held[1], compute=np.full(held[1].draws, setting.compute))
+        cached = laws, LossEvaluator.of(made, setting)
+        _store(key, *cached)
+    return replace(cached[1], compute=np.full(cached[1].draws, setting.compute))
 
 
-def _keep(key: Hashable, laws: LawSource, made: LossEvaluator) -> None:
+def _store(key: Hashable, laws: LawSource, made: LossEvaluator) -> None:
     arrays = [value for each in fields(made) if isinstance(value := getattr(made, each.name), np.ndarray)]
     # Several plans read them.
     for array in arrays:
@@ -72,6 +70,6 @@ def _keep(key: Hashable, laws: LawSource, made: LossEvaluator) -> None:
     if max(array.nbytes for array in arrays) > _LARGEST:
         return
     with _lock:
-        _kept[key] = laws, made
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
+        _cache[key] = laws, made
+        while len(_cache) > _MOST_PROBLEMS:
+            _cache.popitem(last=False)

@@ -62,7 +62,7 @@ class LawSource(Protocol):
     def pooled(self) -> tuple[str, ...]: ...
     @property
     def key(self) -> Hashable:
-        """The same for the same laws, as long as these are held (see `stacks`)."""
+        """The same for the same laws, as long as these are referenced (see `problem_cache`)."""
         ...
 
     def languages(self) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class LawSource(Protocol):
         ...
 
     def covariates(self, given: Mapping[str, float]) -> dict[str, float]:
-        """The covariates that the laws read, held at the given values or at the only one of the fitted runs."""
+        """The covariates that the laws read, fixed at the given values or at the only value of the fitted runs."""
         ...
 
     def only(self, targets: Sequence[str]) -> "LawSource":
