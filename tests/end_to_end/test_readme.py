@@ -41,8 +41,19 @@ def test_the_script_runs(home: Path):
     assert len(script.strip().splitlines()) <= 15
 
 
-# Trains, serves, or needs a study of its own: run by test_walk.py and the tests of reporting/, web/ and study/.
-LONG = ("study run", "study next", "serve", "study prepare", "study train", "study records", "forecast", "export")
+# These commands train, serve, or need a study or files of their own. The tests of importers/, reporting/, web/ and
+# study/ and the other tests of this folder run them.
+LONG = (
+    "babelscale import",
+    "babelscale export",
+    "babelscale forecast",
+    "babelscale serve",
+    "study next",
+    "study prepare",
+    "study records",
+    "study run",
+    "study train",
+)
 
 
 def commands() -> list[str]:
