@@ -47,6 +47,13 @@ def read(folder: Path) -> bs.Runs:
     return bs.Runs.load(runs.save(folder))
 
 
+def door(path: Path) -> bs.Runs:
+    checked: bs.CheckResult = bs.check(path)
+    if checked.worst == "error":
+        raise bs.InputError(str(checked.findings[0]), hint=None)
+    return bs.import_runs(path, bs.importers.Mapping(language="sw")).runs
+
+
 def fit(runs: bs.Runs) -> bs.Fit:
     law: bs.laws.ScalingLaw = bs.laws.by_name("chinchilla", "sw", runs)
     found = bs.fit(law, runs, resamples=50, fixed={"alpha": 0.34})

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from babelscale.cli.options import Json, dumps, show
 from babelscale.errors import InputError
-from babelscale.formatting import json_ready
 
 if TYPE_CHECKING:
     from babelscale.importers import Mapping
@@ -134,6 +133,7 @@ def export_mixture(
         Write to this file instead of to standard output.
     """
     from babelscale import exporters, files
+    from babelscale.formatting import json_ready
     from babelscale.planning import Plan
 
     made = Plan.load(plan)
