@@ -72,7 +72,7 @@ def test_the_view_follows_every_control(app) -> None:
         "Indonesian (id)",
         "Malay (ms)",
     }
-    assert "by what they gain" in shown[0]["figures"][0]["reading"]
+    assert "by their gain" in shown[0]["figures"][0]["reading"]
     tested = patiently(app, "/view/transfer", "tests=true&fill=true").json()["sections"]
     assert [section["name"] for section in tested][-2:] == ["predicted", "tests"]
     assert tested[-1]["tables"][0]["rows"]

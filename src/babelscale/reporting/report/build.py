@@ -75,7 +75,7 @@ def _is_markdown(path: Path) -> bool:
     """
     ending = path.suffix.lower()
     if ending not in (".html", ".htm", ".md", ".markdown"):
-        raise InputError(f"{path}: no report has this ending", hint="end the file's name in .html or .md")
+        raise InputError(f"{path}: a report cannot have this ending", hint="use a file name that ends in .html or .md")
     return ending in (".md", ".markdown")
 
 

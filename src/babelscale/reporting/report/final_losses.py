@@ -10,7 +10,7 @@ import polars as pl
 
 from babelscale.charts import style
 from babelscale.errors import DomainError, InputError
-from babelscale.formatting import count, flops, number
+from babelscale.formatting import count, flops
 from babelscale.planning import decide
 from babelscale.reporting.report.document import Section, Table
 from babelscale.reporting.report.study_analysis import StudyAnalysis
@@ -27,7 +27,7 @@ def in_every_unit(analysis: StudyAnalysis, most: int) -> Table:
     """Final losses as bits per byte, nats per token and relative to the unigram's, where the totals allow it."""
     final = _final(analysis.runs).sort("language", "run").head(most)
     rows = [
-        [style.name(row["language"]), row["run"], *(number(row[metric], ".4f") for metric in METRICS)]
+        [style.name(row["language"]), row["run"], *(_loss(row[metric]) for metric in METRICS)]
         for row in final.to_dicts()
     ]
     titles = [style.metric_title(metric).removeprefix("loss (").removesuffix(")") for metric in METRICS]
@@ -46,7 +46,7 @@ def continued(analysis: StudyAnalysis) -> Section | None:
         peer = _from_scratch(runs, run)
         for row in final.filter(run=run["run"]).sort("language").to_dicts():
             before = _value(final, run["base"], row["language"], runs.metric)
-            cells = [style.name(row["language"]), count(run["tokens"]), number(row[runs.metric], ".4f")]
+            cells = [style.name(row["language"]), count(run["tokens"]), _loss(row[runs.metric])]
             if row["tokens"] > 0:
                 scratch = "" if peer is None else _value(final, peer, row["language"], runs.metric)
                 trained.append([*cells, scratch, before, run["run"], peer or "none of that length"])
@@ -131,4 +131,8 @@ def _from_scratch(runs: Runs, continuation: dict[str, Any]) -> str | None:
 
 def _value(final: pl.DataFrame, run: str, language: str, metric: str) -> str:
     found = final.filter(run=run, language=language)
-    return number(found[metric][0], ".4f") if found.height else ""
+    return _loss(found[metric][0]) if found.height else ""
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
