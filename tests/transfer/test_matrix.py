@@ -9,6 +9,7 @@ import pytest
 
 from babelscale import published
 from babelscale.errors import InputError
+from babelscale.reporting.report.transfer_report import holds_matrix
 from babelscale.runs import Runs
 from babelscale.transfer import TransferMatrix, analyse, from_tau
 
@@ -159,8 +160,8 @@ def test_awkward_codes_survive_a_square_csv(tmp_path):
     [
         ("", "no rows"),
         ("t,da,sv\nda,,x\nsv,0,\n", "row 2, sv: 'x' is not a number"),
-        ("t,da,sv\nda,,nan\nsv,0,\n", "'nan' is not a number"),
-        ("t,da,sv\nda,,0\nfr,0,\n", "different languages"),
+        ("t,da,sv\nda,,nan\nsv,0,\n", "row 2, sv is NaN"),
+        ("t,da,sv\nda,,0\nfr,0,\n", "'fr' has a row and no column"),
         ("t,da,sv\nda,0\nsv,0,\n", "row 2 has 2 cells"),
         ("target,source,score\nda,sv,1\nda,sv,0\n", "row 3 repeats"),
         ("target,source,score,status\nda,sv,1,guessed\n", "status 'guessed'"),
@@ -171,6 +172,63 @@ def test_bad_csv_names_row_and_field(tmp_path, text: str, said: str):
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         TransferMatrix.read(path)
+
+
+DIALECTS = {
+    "marked.csv": "\ufefftarget,source,score\nsw,yo,0.25\nyo,sw,0.5\n",
+    "semicolons.csv": "target;sw;yo\nsw;;0,25\nyo;0,5;\n",
+    "comment.csv": "# exported on Monday\nTarget,Source,Score\nyo,sw,0.5\nsw,yo,0.25\n",
+    "tabs.tsv": "target\tsource\tscore\tlow\thigh\nsw\tyo\t0.25\t-inf\t1\nyo\tsw\t0.5\t\t\n",
+    "flores.csv": "target,source,score\nswh_Latn,yor_Latn,0.25\nyor_Latn,swh_Latn,0.5\n",
+    "broken_line.csv": 'target,source,score,note\n\nsw,yo,0.25,"two\nlines"\nyo,sw,0.5,\n',
+    "diagonal.csv": "source,target,score\nsw,sw,1.0\nsw,yo,0.5\nyo,sw,0.25\nyo,yo,2\n",
+    "square_diagonal.csv": "bts,yo,sw\nsw,0.25,1\nyo,1,0.5\n",
+    "records.jsonl": (
+        '{"target": "sw", "source": "yo", "score": 0.25}\n{"target": "yo", "source": "sw", "score": "0.5"}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_every_dialect_is_the_same_matrix(tmp_path, name: str):
+    path = tmp_path / name
+    path.write_text(DIALECTS[name], encoding="utf-8")
+    matrix = TransferMatrix.read(path)
+    assert matrix.cell("sw", "yo").value == 0.25
+    assert matrix.cell("yo", "sw").value == 0.5
+    assert np.isnan(np.diag(matrix.values)).all()
+    assert set(matrix.languages) == {"sw", "yo"}
+    assert (np.diag(matrix.status) == "missing").all()
+    assert holds_matrix(path)
+    if name == "flores.csv":
+        assert "swh_Latn = sw" in matrix.summary()
+    if name == "tabs.tsv":
+        assert (matrix.cell("sw", "yo").low, matrix.cell("sw", "yo").high) == (-math.inf, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("target,source,score\nsw,yo,0.2\n\nyo,sw,20\n", r"row 4, score is 20, and no transfer score exceeds 2"),
+        ("target;sw;yo\nsw;;2,5\nyo;0,1;\n", r"row 2, yo is 2\.5"),
+        ("source,target,BTS\nsw,yo,0.2\n", r"missing column score; the table has 'BTS'"),
+        ("target,source,score\nsw,,0.2\n", r"row 2, source is empty"),
+        ("target,source,score\nsw,9!,0.2\n", r"row 2, source '9!' is not a language code"),
+        ("target,source,score\nsw\n", r"row 2 has 1 cells"),
+        ("target,source,score\nsw,yo,0.2\nswh_Latn,yor_Latn,0.1\n", r"row 3 repeats target sw, source yo"),
+    ],
+)
+def test_a_score_that_cannot_be_is_refused_by_its_row(tmp_path, text: str, said: str):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        TransferMatrix.load(path)
+
+
+def test_a_table_of_runs_is_no_matrix(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("Model Size;tokens;val_loss\n2e7;4e8;3,1\n")
+    assert not holds_matrix(path)
 
 
 def test_bad_json_is_refused(tmp_path):

@@ -52,9 +52,26 @@ def test_files_keep_them(relations: Relations, tmp_path):
     for name, grid in relations.pairs.items():
         np.testing.assert_array_equal(back.pairs[name], grid)
     np.testing.assert_array_equal(back.kin, relations.kin)
-    (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(InputError, match=r"bad\.json: this is not a file of relations"):
-        Relations.load(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", r"pairs is no table"),
+        ("{", r"line 1 is not JSON"),
+        ('{"languages": ["sw"], "pairs": {}, "traits": [1]}', r"traits is no table of features"),
+        ('{"languages": [7], "pairs": {}, "traits": {}}', r"languages is no list of codes"),
+        ('{"languages": ["sw", "sw"], "pairs": {}, "traits": {}}', r"languages: 'sw' stands twice"),
+        ('{"languages": ["sw"], "pairs": {"near": [["x"]]}, "traits": {}}', r"pairs\.near holds no numbers"),
+        ('{"languages": ["sw"], "pairs": {}, "traits": {"size": [1e999]}}', r"traits\.size holds an infinite number"),
+        ('{"languages": ["sw"], "pairs": {}, "traits": {"size": [1, 2]}}', r"relation 'size' has shape"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_field(tmp_path, text: str, said: str):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"bad\.json: {said}"):
+        Relations.load(path)
 
 
 def test_wrong_shapes_are_refused():

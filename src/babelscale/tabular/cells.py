@@ -163,7 +163,7 @@ def _csv(text: str, where: str) -> RawTable:
     delimiter = _delimiter(text, comments)
     records = list(_records(text, delimiter, where))[comments:]
     if not records:
-        raise InputError(f"{where}: no rows", hint="a run table has a line of column names and one row a run")
+        raise InputError(f"{where}: no rows", hint="a table has a line of column names and its rows")
     header, data = [name.strip() for name in records[0][1]], records[1:]
     # A delimiter at the end of every line leaves one empty column without a name.
     while (

@@ -1,6 +1,5 @@
 """TransferMatrix: transfer scores between languages, each with its interval and where it came from."""
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -22,12 +21,11 @@ from babelscale.result import JsonResult, Numbers, to_number, to_numbers
 from babelscale.runs import Runs
 from babelscale.tables import LRState
 from babelscale.transfer.bts import Status
+from babelscale.transfer.matrix_table import read_matrix
 from babelscale.transfer.measure import matrix_fields
 
 _COLUMNS = ("target", "source", "score", "low", "high", "status")
 _WIDEST = 14
-Grids = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-CsvCells = tuple[tuple[str, ...], Grids, NDArray[np.str_]]
 
 
 def _texts(values: Any) -> NDArray[np.str_]:
@@ -255,23 +253,26 @@ class TransferMatrix(JsonResult):
 
     @classmethod
     def load(cls, path: str | Path) -> "TransferMatrix":
-        """Read what `save` wrote."""
-        return cls.read(path) if Path(path).suffix.lower() == ".csv" else super().load(path)
+        """Read what `save` wrote, or a table of scores (see `read`)."""
+        return super().load(path) if Path(path).suffix.lower() == ".json" else cls.read(path)
 
     @classmethod
     def read(cls, path: str | Path, status: Status = "measured") -> "TransferMatrix":
-        """A matrix from CSV, in one of two layouts.
+        """A matrix from a table of any format and dialect (see `babelscale.tabular.read`), in one of two layouts.
 
-        Either a row a cell (target, source, score, and if known low, high, status), or the scores as a square with
-        target codes down the first column and source codes along the first row.
+        Either a row a score (target, source, score, and if known low, high, status), or the scores as a square with
+        target codes down the first column and source codes along the first row. The diagonal is left out. Foreign
+        codes of languages are translated; `provenance["notes"]` says so.
 
-        `status` is the status of scores where the file states none. Empty cells are missing.
+        `status` is the status of scores where the table states none. Empty cells are missing.
 
         Raises:
             InputError: naming the file, the row and the field.
         """
-        languages, grids, states, kind = read_csv(_text(Path(path)), str(path), status)
-        return cls(languages, *grids, states, {"source": str(path), "layout": kind})
+        found = read_matrix(path, status)
+        notes = {"notes": list(found.notes)} if found.notes else {}
+        about = {"source": str(path), "layout": found.layout, **notes}
+        return cls(found.languages, *found.grids, found.status, about)
 
     def _view(self) -> pl.DataFrame:
         """All scores as a square where there is room, otherwise the best sources of each target."""
@@ -290,95 +291,4 @@ class TransferMatrix(JsonResult):
         cut = self.provenance.get("on_part_of_the_text", [])
         few = f"{len(cut)} runs repeat a part of the text that other runs read completely. They are left out: "
         notes = [few + ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")] if cut else []
-        return "\n".join([*lines, *notes])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error})", hint="give a JSON or CSV file with a transfer matrix"
-        ) from None
-
-
-def read_csv(text: str, where: str, status: Status) -> tuple[tuple[str, ...], Grids, NDArray[np.str_], str]:
-    """Languages, (values, low, high), statuses and the layout ("cells" or "square") of one CSV file.
-
-    Python's csv leaves `no`, `nan` and `NA` alone, which are language codes.
-    """
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    if len(rows) < 2:
-        raise InputError(
-            f"{where}: no rows", hint="a matrix has a header and one row for each target, or one row for each score"
-        )
-    header = [cell.strip().lower() for cell in rows[0]]
-    if {"target", "source", "score"} <= set(header):
-        return *_csv_cells(header, rows[1:], where, status), "cells"
-    return *_csv_square(rows, where, status), "square"
-
-
-def _csv_cells(header: list[str], rows: list[list[str]], where: str, status: Status) -> CsvCells:
-    place = {name: header.index(name) for name in header}
-    codes = tuple(dict.fromkeys(row[place[key]].strip() for key in ("target", "source") for row in rows))
-    index = {code: i for i, code in enumerate(codes)}
-    grids, states = _empty(len(codes))
-    seen: set[tuple[int, int]] = set()
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise InputError(f"{where}: row {line} has {len(row)} cells, the header {len(header)}")
-        i, j = (index[row[place[key]].strip()] for key in ("target", "source"))
-        if (i, j) in seen:
-            raise InputError(f"{where}: row {line} repeats target {codes[i]}, source {codes[j]}")
-        seen.add((i, j))
-        for grid, name in zip(grids, ("score", "low", "high"), strict=True):
-            if name in place:
-                grid[i, j] = _csv_number(row[place[name]], f"{where}: row {line}, {name}", infinite=name != "score")
-        stated = row[place["status"]].strip() if "status" in place else ""
-        if stated and stated not in get_args(Status):
-            raise InputError(
-                f"{where}: row {line}, status {stated!r}", hint=f"it is one of {', '.join(get_args(Status))}"
-            )
-        states[i, j] = stated or ("missing" if math.isnan(grids[0][i, j]) else status)
-    return codes, grids, states
-
-
-def _csv_square(rows: list[list[str]], where: str, status: Status) -> CsvCells:
-    sources = [cell.strip() for cell in rows[0][1:]]
-    targets = [row[0].strip() for row in rows[1:]]
-    if sorted(sources) != sorted(targets):
-        raise InputError(
-            f"{where}: the first row and the first column name different languages",
-            hint="write the targets in the first column, and the same codes as sources in the first row",
-        )
-    codes = tuple(targets)
-    grids, states = _empty(len(codes))
-    for i, row in enumerate(rows[1:]):
-        if len(row) != len(rows[0]):
-            raise InputError(f"{where}: row {i + 2} has {len(row)} cells, the header {len(rows[0])}")
-        for source, cell in zip(sources, row[1:], strict=True):
-            j = codes.index(source)
-            if i == j:
-                continue
-            grids[0][i, j] = _csv_number(cell, f"{where}: row {i + 2}, {source}", infinite=False)
-            states[i, j] = "missing" if math.isnan(grids[0][i, j]) else status
-    return codes, grids, states
-
-
-def _empty(n: int) -> tuple[Grids, NDArray[np.str_]]:
-    grids = (np.full((n, n), np.nan), np.full((n, n), np.nan), np.full((n, n), np.nan))
-    return grids, np.full((n, n), "missing", dtype="U9")
-
-
-def _csv_number(cell: str, where: str, *, infinite: bool) -> float:
-    """A cell's number; empty is NaN. The words nan and NA are refused, for they are also language codes."""
-    cell = cell.strip()
-    if not cell:
-        return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value) or (math.isinf(value) and not infinite):
-        raise InputError(f"{where}: {cell!r} is not a number", hint="leave a cell empty if its score is unknown")
-    return value
+        return "\n".join([*lines, *notes, *self.provenance.get("notes", [])])

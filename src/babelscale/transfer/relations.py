@@ -17,6 +17,7 @@ from babelscale import files
 from babelscale.errors import InputError
 from babelscale.formatting import json_ready
 from babelscale.languages import Language, lookup
+from babelscale.result import read_json
 
 Array = NDArray[np.float64]
 
@@ -110,16 +111,42 @@ class Relations:
 
     @classmethod
     def load(cls, path: str | Path) -> "Relations":
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: naming the file and the field.
+        """
+        data = read_json(path, "a file written by Relations.save")
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            pairs = {name: np.array(grid, np.float64) for name, grid in data["pairs"].items()}
-            traits = {name: np.array(row, np.float64) for name, row in data["traits"].items()}
-            return cls.of(data["languages"], pairs=pairs, traits=traits)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise InputError(f"{path}: {error.message}", hint=error.hint) from None
-            raise InputError(f"{path}: this is not a file of relations ({type(error).__name__}: {error})") from None
+            pairs, traits = (_arrays(data, name) for name in ("pairs", "traits"))
+            return cls.of(_languages(data), pairs=pairs, traits=traits)
+        except InputError as error:
+            raise InputError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _languages(data: Mapping[str, Any]) -> list[str]:
+    codes = data.get("languages")
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise InputError("languages is no list of codes", hint='write "languages": ["sw", "yo"]')
+    if twice := [code for code in codes if codes.count(code) > 1]:
+        raise InputError(f"languages: {twice[0]!r} stands twice", hint="keep one of them")
+    return codes
+
+
+def _arrays(data: Mapping[str, Any], field: str) -> dict[str, Array]:
+    """Features by name, each an array of numbers; null is NaN."""
+    features = data.get(field)
+    if not isinstance(features, dict):
+        raise InputError(f"{field} is no table of features by name", hint=f'write "{field}": {{"NAME": [...]}}')
+    found = {}
+    for name, values in features.items():
+        try:
+            found[name] = np.array(values, np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"{field}.{name} holds no numbers ({error})", hint="unknown values are null") from None
+        if np.isinf(found[name]).any():
+            raise InputError(f"{field}.{name} holds an infinite number", hint="unknown values are null")
+    return found
 
 
 def same(languages: Sequence[str], trait: Trait) -> NDArray[np.bool_]:

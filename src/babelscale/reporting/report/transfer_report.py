@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from babelscale import tabular
 from babelscale.errors import InputError
 from babelscale.published import transfer_matrix
 from babelscale.reporting.report.language_features import language_features
@@ -131,16 +134,20 @@ def _matrix(source: str | Path | None) -> TransferMatrix | None:
 
 
 def holds_matrix(path: Path) -> bool:
-    """Whether a file contains a matrix: JSON that is not a saved fit, or CSV that is not a table of runs."""
-    ending = path.suffix.lower()
-    if not path.is_file() or ending not in (".json", ".csv"):
+    """Whether a file is for a matrix: JSON that says nothing else of itself, or a table of scores in either layout."""
+    if not path.is_file():
         return False
-    if ending == ".json":
+    if path.suffix.lower() == ".json":
         return '"parameters"' not in path.read_text(encoding="utf-8", errors="replace")
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        header = {name.strip().strip('"').lower() for name in lines.readline().split(",")}
-    # A table of runs has parameters and a loss; a matrix has neither.
-    return not {"params", "loss"} & header
+    try:
+        frame = tabular.read(path).frame
+    except InputError:
+        # Runs are read next, with the same reader, which then names what is wrong with the file.
+        return False
+    if {"target", "source"} <= {name.lower() for name in frame.columns}:
+        return True
+    # A square names the same languages along both sides.
+    return frame.width > 1 and bool(set(frame.columns[1:]) & set(frame.to_series(0).cast(pl.String)))
 
 
 def draw(found: TransferReport, picture: str, order: str, path: Path) -> Path:
