@@ -1,7 +1,7 @@
 """Options: every argument of a request is described once, and read alike from Python, a command and an address.
 
-A request is a Pydantic model whose fields are declared with `option`: a type, a default, one sentence of help, and the
-group, label and flag under which it is shown. From the model come the signature and the docstring of a Python function
+A request is a Pydantic model whose fields are declared with `option`: a default, one sentence of help, and the group,
+label and flag under which it is shown. From the model come the signature and the docstring of a Python function
 (`takes`), the options and the help of a command (`cli.options`), and the controls and API parameters of a page (`web`).
 Values may be text as a command or an address gives it: `sw,yo` for a list, `sw=2,yo=1` for numbers by name.
 """
@@ -77,6 +77,7 @@ class Option:
 
 
 def option(
+    default: Any,
     help: str,
     group: str = "",
     label: str = "",
@@ -87,14 +88,16 @@ def option(
     web: Web = "form",
     **more: Any,
 ) -> Any:
-    """What a field's annotation says of it beside its type; see `Option`.
+    """A field of a request beside its type; see `Option`.
 
     Args:
+        default: `...` for a required field, which stands in `Annotated` so that type checkers know that it is required.
         more: `repeated` and `command` of `Option`, and the checks of `pydantic.Field`.
     """
     shown = {"group": group, "label": label, "flag": flag, "web": web, "choices": dict(choices or {})}
     shown |= {"repeated": more.pop("repeated", False), "command": more.pop("command", True)}
-    return Field(description=help, examples=None if example is None else [example], json_schema_extra=shown, **more)
+    examples = None if example is None else [example]
+    return Field(default, description=help, examples=examples, json_schema_extra=shown, **more)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Annotated
 
 import pytest
 from cyclopts import App
@@ -30,7 +29,7 @@ from babelscale.web.pages.planning import PlanPageQuery
 class PatientRequest(PlanRequest):
     """A plan's options and one more."""
 
-    patience: Annotated[Positive, option("Days that the training may take.", "Budget", "Days", example="30")] = 9.0
+    patience: Positive = option(9.0, "Days that the training may take.", "Budget", "Days", example="30")
 
 
 def test_one_declaration_is_an_option_of_python_the_command_the_form_and_the_api(capsys):

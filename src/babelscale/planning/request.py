@@ -37,54 +37,42 @@ class PlanOptions(RequestModel):
 
     groups: ClassVar[tuple[str, ...]] = (LANGUAGES, BUDGET, OBJECTIVE, BOUNDS, DETAILS)
 
-    languages: Annotated[
-        Codes | None,
-        option(
-            "Codes of the languages to train on, helpers included (default: the targets of the fits and the sources of "
-            "their laws); with published figures these are the targets.",
-            LANGUAGES,
-            example="sw,yo,ha",
-        ),
-    ] = None
-    weights: Annotated[
-        ByName | None,
-        option(
-            "How much the loss of each target matters, such as sw=2,yo=1; only the ratios count (default: equal).",
-            LANGUAGES,
-        ),
-    ] = None
-    unique_tokens: Annotated[
-        ByName | None,
-        option(
-            "Unique tokens that you have of each language, such as sw=7.7e8,yo=5e7 (default: those of the fitted runs, "
-            "or of the table of languages for published figures).",
-            LANGUAGES,
-            flag="unique",
-        ),
-    ] = None
-    published: Annotated[
-        bool, option("Use the published figures of the ATLAS study in place of fits.", LANGUAGES, web="hidden")
-    ] = False
-    draws: Annotated[
-        int, option("Draws of the laws, each planned again for the intervals; 200 is usual.", DETAILS, web="api", ge=0)
-    ] = DRAWS
-    seed: Annotated[
-        int, option("Seed of the draws, and of random starts where transfer is negative.", DETAILS, web="hidden")
-    ] = 0
+    languages: Codes | None = option(
+        None,
+        "Codes of the languages to train on, helpers included (default: the targets of the fits and the sources of "
+        "their laws); with published figures these are the targets.",
+        LANGUAGES,
+        example="sw,yo,ha",
+    )
+    weights: ByName | None = option(
+        None,
+        "How much the loss of each target matters, such as sw=2,yo=1; only the ratios count (default: equal).",
+        LANGUAGES,
+    )
+    unique_tokens: ByName | None = option(
+        None,
+        "Unique tokens that you have of each language, such as sw=7.7e8,yo=5e7 (default: those of the fitted runs, "
+        "or of the table of languages for published figures).",
+        LANGUAGES,
+        flag="unique",
+    )
+    published: bool = option(
+        False, "Use the published figures of the ATLAS study in place of fits.", LANGUAGES, web="hidden"
+    )
+    draws: int = option(
+        DRAWS, "Draws of the laws, each planned again for the intervals; 200 is usual.", DETAILS, web="api", ge=0
+    )
+    seed: int = option(0, "Seed of the draws, and of random starts where transfer is negative.", DETAILS, web="hidden")
 
 
 class Constraints(RequestModel):
     """Bounds on tokens, epochs and shares, each by language or for every language."""
 
-    max_epochs: Annotated[Bound | None, option(f"Most epochs of a language: {_EACH}.", BOUNDS, "Most epochs")] = None
-    min_share: Annotated[
-        Bound | None, option(f"Least share of the tokens, from 0 to 1: {_EACH}.", BOUNDS, "Least share")
-    ] = None
-    max_share: Annotated[
-        Bound | None, option(f"Largest share of the tokens, from 0 to 1: {_EACH}.", BOUNDS, "Most share")
-    ] = None
-    min_tokens: Annotated[Bound | None, option(f"Fewest tokens: {_EACH}.", BOUNDS, "Fewest tokens")] = None
-    max_tokens: Annotated[Bound | None, option(f"Most tokens: {_EACH}.", BOUNDS, "Most tokens")] = None
+    max_epochs: Bound | None = option(None, f"Most epochs of a language: {_EACH}.", BOUNDS, "Most epochs")
+    min_share: Bound | None = option(None, f"Least share of the tokens, from 0 to 1: {_EACH}.", BOUNDS, "Least share")
+    max_share: Bound | None = option(None, f"Largest share of the tokens, from 0 to 1: {_EACH}.", BOUNDS, "Most share")
+    min_tokens: Bound | None = option(None, f"Fewest tokens: {_EACH}.", BOUNDS, "Fewest tokens")
+    max_tokens: Bound | None = option(None, f"Most tokens: {_EACH}.", BOUNDS, "Most tokens")
 
     def by_language(
         self, codes: Sequence[str], unique: Mapping[str, float]
@@ -129,112 +117,85 @@ class Constraints(RequestModel):
 class PlanRequest(PlanOptions, Constraints):
     """All options of a plan. `planning.budget` lists which of compute, loss, params and tokens go together."""
 
-    helpers: Annotated[
-        Codes | None,
-        option(
-            "Codes of languages that may be trained on for the targets' sake; for published figures only.", LANGUAGES
-        ),
-    ] = None
-    covariates: Annotated[
-        ByName | None,
-        option(
-            "Covariates that the laws read, such as vocabulary=64000; the plan does not choose them (default: the "
-            "value of the fitted runs, where they all have the same).",
-            DETAILS,
-            flag="covariate",
-            repeated=True,
-        ),
-    ] = None
-    compute: Annotated[
-        Positive | None,
-        option(
-            "Training budget in FLOPs: 6 × parameters × tokens; 1e9 parameters on 2e10 tokens are 1.2e20.",
-            BUDGET,
-            "Compute (FLOPs)",
-            example="1e21",
-        ),
-    ] = None
-    params: Annotated[
-        Positive | None,
-        option(
-            "Size of the model in parameters; alone, the plan seeks the compute for which it is best.",
-            BUDGET,
-            "Parameters (N)",
-            example="2e9",
-        ),
-    ] = None
-    tokens: Annotated[
-        Positive | None,
-        option(
-            "Training tokens of all languages together; alone, the plan seeks the compute for which they are best.",
-            BUDGET,
-            "Tokens in all (D)",
-            example="1e11",
-        ),
-    ] = None
-    loss: Annotated[
-        Positive | None,
-        option(
-            "Value of the objective to reach with the least compute; leave compute empty.",
-            BUDGET,
-            "Loss to reach",
-            example="0.95",
-        ),
-    ] = None
-    inference_tokens: Annotated[
-        NotNegative,
-        option("Tokens that the model will serve; each costs 2 N FLOPs of the budget.", BUDGET, "Tokens to be served"),
-    ] = 0.0
-    memory: Annotated[
-        Positive | None,
-        option("Bytes that the model may fill, at `bytes_per_param` a parameter.", BUDGET, "Memory (bytes)"),
-    ] = None
-    bytes_per_param: Annotated[
-        Positive,
-        option("Bytes a parameter: 22 while training, 2 when served at half width.", BUDGET, "Bytes a parameter"),
-    ] = BYTES_PER_PARAM
-    ladder: Annotated[
-        Sizes,
-        option(
-            "Sizes to choose from: atlas for the study's twenty, or numbers such as 1e8,3e8,1e9.",
-            BUDGET,
-            "Sizes to choose from",
-        ),
-    ] = False
-    objective: Annotated[
-        Objective,
-        option(
-            "What to minimise: the weighted mean of the losses, the worst loss, or the worst regret, which is the "
-            "difference to the least loss that a target could have with the whole budget.",
-            OBJECTIVE,
-            "Minimise",
-            choices={
-                "mean": "the weighted mean loss",
-                "worst": "the worst language's loss",
-                "regret": "the worst regret",
-            },
-        ),
-    ] = "mean"
-    robust: Annotated[
-        Robust | None,
-        option(
-            "Plan for the draws of the laws in place of their best fit: for the mean over draws, or with cvar for the "
-            "mean over the worst tail of them.",
-            OBJECTIVE,
-            "Over",
-            choices={
-                "": "the laws as fitted",
-                "mean": "the mean of their draws",
-                "cvar": "the worst tail of their draws",
-            },
-        ),
-    ] = None
-    tail: Annotated[
-        Positive, option("Share of the draws in the tail of `robust` cvar.", OBJECTIVE, "Tail (share of the draws)")
-    ] = 0.1
-    baselines: Annotated[
-        bool, option("Compare the plan with simpler mixtures.", DETAILS, "Compare with simpler mixtures", web="api")
-    ] = True
+    helpers: Codes | None = option(
+        None, "Codes of languages that may be trained on for the targets' sake; for published figures only.", LANGUAGES
+    )
+    covariates: ByName | None = option(
+        None,
+        "Covariates that the laws read, such as vocabulary=64000; the plan does not choose them (default: the "
+        "value of the fitted runs, where they all have the same).",
+        DETAILS,
+        flag="covariate",
+        repeated=True,
+    )
+    compute: Positive | None = option(
+        None,
+        "Training budget in FLOPs: 6 × parameters × tokens; 1e9 parameters on 2e10 tokens are 1.2e20.",
+        BUDGET,
+        "Compute (FLOPs)",
+        example="1e21",
+    )
+    params: Positive | None = option(
+        None,
+        "Size of the model in parameters; alone, the plan seeks the compute for which it is best.",
+        BUDGET,
+        "Parameters (N)",
+        example="2e9",
+    )
+    tokens: Positive | None = option(
+        None,
+        "Training tokens of all languages together; alone, the plan seeks the compute for which they are best.",
+        BUDGET,
+        "Tokens in all (D)",
+        example="1e11",
+    )
+    loss: Positive | None = option(
+        None,
+        "Value of the objective to reach with the least compute; leave compute empty.",
+        BUDGET,
+        "Loss to reach",
+        example="0.95",
+    )
+    inference_tokens: NotNegative = option(
+        0.0, "Tokens that the model will serve; each costs 2 N FLOPs of the budget.", BUDGET, "Tokens to be served"
+    )
+    memory: Positive | None = option(
+        None, "Bytes that the model may fill, at `bytes_per_param` a parameter.", BUDGET, "Memory (bytes)"
+    )
+    bytes_per_param: Positive = option(
+        BYTES_PER_PARAM,
+        "Bytes a parameter: 22 while training, 2 when served at half width.",
+        BUDGET,
+        "Bytes a parameter",
+    )
+    ladder: Sizes = option(
+        False,
+        "Sizes to choose from: atlas for the study's twenty, or numbers such as 1e8,3e8,1e9.",
+        BUDGET,
+        "Sizes to choose from",
+    )
+    objective: Objective = option(
+        "mean",
+        "What to minimise: the weighted mean of the losses, the worst loss, or the worst regret, which is the "
+        "difference to the least loss that a target could have with the whole budget.",
+        OBJECTIVE,
+        "Minimise",
+        choices={"mean": "the weighted mean loss", "worst": "the worst language's loss", "regret": "the worst regret"},
+    )
+    robust: Robust | None = option(
+        None,
+        "Plan for the draws of the laws in place of their best fit: for the mean over draws, or with cvar for the "
+        "mean over the worst tail of them.",
+        OBJECTIVE,
+        "Over",
+        choices={"": "the laws as fitted", "mean": "the mean of their draws", "cvar": "the worst tail of their draws"},
+    )
+    tail: Positive = option(
+        0.1, "Share of the draws in the tail of `robust` cvar.", OBJECTIVE, "Tail (share of the draws)"
+    )
+    baselines: bool = option(
+        True, "Compare the plan with simpler mixtures.", DETAILS, "Compare with simpler mixtures", web="api"
+    )
 
 
 def _shared_memory(value: Any) -> Any:
@@ -245,114 +206,90 @@ class PartitionRequest(PlanOptions):
     """All options of a partition of the languages over one model or several."""
 
     compute: Annotated[
-        Positive, option("Training budget of all models together, in FLOPs.", BUDGET, "Compute (FLOPs)", example="1e21")
+        Positive,
+        option(..., "Training budget of all models together, in FLOPs.", BUDGET, "Compute (FLOPs)", example="1e21"),
     ]
-    memory: Annotated[
-        float | bool | None,
-        BeforeValidator(_shared_memory),
-        option(
-            "Bytes that all models together may fill when served, at `bytes_per_param` a parameter, or same for the "
-            "bytes that one model would fill.",
-            BUDGET,
-            "Memory (bytes)",
-        ),
-    ] = None
-    bytes_per_param: Annotated[
-        Positive, option("Bytes a parameter when served: 2 at half width.", BUDGET, "Bytes a parameter")
-    ] = 2.0
-    models: Annotated[
-        int | None, option("Number of models, at least 2 (default: as many as lower the objective).", DETAILS, "Models")
-    ] = None
-    pivot: Annotated[
-        str | None, option("The language of a translation-style split; goes with `split`.", DETAILS, "Pivot")
-    ] = None
-    split: Annotated[
-        Split | None,
-        option(
-            "Split around the pivot: pairs, a model for the pivot and each other language, or hub, a model of the "
-            "pivot and a translator of all languages.",
-            DETAILS,
-            "Split",
-            choices={"": "no", "pairs": "a model for each pair", "hub": "a model of the pivot and a translator"},
-        ),
-    ] = None
-    most: Annotated[
-        int, option("Most partitions to try where there are too many for all.", DETAILS, "Most partitions", ge=1)
-    ] = 300
+    memory: Annotated[float | bool | None, BeforeValidator(_shared_memory)] = option(
+        None,
+        "Bytes that all models together may fill when served, at `bytes_per_param` a parameter, or same for the "
+        "bytes that one model would fill.",
+        BUDGET,
+        "Memory (bytes)",
+    )
+    bytes_per_param: Positive = option(
+        2.0, "Bytes a parameter when served: 2 at half width.", BUDGET, "Bytes a parameter"
+    )
+    models: int | None = option(
+        None, "Number of models, at least 2 (default: as many as lower the objective).", DETAILS, "Models"
+    )
+    pivot: str | None = option(None, "The language of a translation-style split; goes with `split`.", DETAILS, "Pivot")
+    split: Split | None = option(
+        None,
+        "Split around the pivot: pairs, a model for the pivot and each other language, or hub, a model of the "
+        "pivot and a translator of all languages.",
+        DETAILS,
+        "Split",
+        choices={"": "no", "pairs": "a model for each pair", "hub": "a model of the pivot and a translator"},
+    )
+    most: int = option(
+        300, "Most partitions to try where there are too many for all.", DETAILS, "Most partitions", ge=1
+    )
 
 
 class CheckpointOptions(RequestModel):
     """A checkpoint that may be continued."""
 
-    checkpoint_params: Annotated[
-        Positive | None,
-        option(
-            "Parameters of the checkpoint; the published figures cover the study's own checkpoint only.",
-            CHECKPOINT,
-            label="Parameters of the checkpoint",
-            example="1e9",
-        ),
-    ] = None
-    checkpoint_tokens: Annotated[
-        ByName | None,
-        option(
-            "Tokens of each language that the checkpoint was trained on, such as sw=1e9,en=1e11.",
-            CHECKPOINT,
-            label="Its tokens by language",
-        ),
-    ] = None
+    checkpoint_params: Positive | None = option(
+        None,
+        "Parameters of the checkpoint; the published figures cover the study's own checkpoint only.",
+        CHECKPOINT,
+        label="Parameters of the checkpoint",
+        example="1e9",
+    )
+    checkpoint_tokens: ByName | None = option(
+        None,
+        "Tokens of each language that the checkpoint was trained on, such as sw=1e9,en=1e11.",
+        CHECKPOINT,
+        label="Its tokens by language",
+    )
 
 
 class DecisionRequest(RequestModel):
     """All options of the decision between continuing a checkpoint and starting over."""
 
-    params: Annotated[
-        Positive | None,
-        option(
-            "Parameters of the model (default: those of the checkpoint); with a checkpoint, of the model that would "
-            "start over.",
-            BUDGET,
-            "Parameters (N)",
-            example="2e9",
-        ),
-    ] = None
-    tokens: Annotated[
-        Positive | None,
-        option("New training tokens of the budget; give tokens or compute.", BUDGET, "New tokens", example="1e11"),
-    ] = None
-    compute: Annotated[
-        Positive | None,
-        option(
-            "New compute of the budget in FLOPs; give tokens or compute.", BUDGET, "Compute (FLOPs)", example="1e21"
-        ),
-    ] = None
-    charge: Annotated[bool, option("Let starting over spend the checkpoint's compute as well.", BUDGET, "Charge")] = (
-        False
+    params: Positive | None = option(
+        None,
+        "Parameters of the model (default: those of the checkpoint); with a checkpoint, of the model that would "
+        "start over.",
+        BUDGET,
+        "Parameters (N)",
+        example="2e9",
     )
-    language: Annotated[
-        str | None,
-        option(
-            "Code of the language; the published crossovers of eight languages at 2B parameters scale the law.",
-            LANGUAGES,
-        ),
-    ] = None
-    mixture: Annotated[
-        ByName | None,
-        option(
-            "Shares of the new tokens of the continued checkpoint, such as sw=9,en=1 (default: the language alone).",
-            LANGUAGES,
-            "Mixture",
-        ),
-    ] = None
-    unique_tokens: Annotated[
-        ByName | None,
-        option(
-            "Unique tokens of each language, such as sw=7.7e8 (default: those of the fitted runs).",
-            LANGUAGES,
-            flag="unique",
-        ),
-    ] = None
-    seed: Annotated[int, option("Seed of every resampling.", DETAILS, web="hidden")] = 0
+    tokens: Positive | None = option(
+        None, "New training tokens of the budget; give tokens or compute.", BUDGET, "New tokens", example="1e11"
+    )
+    compute: Positive | None = option(
+        None, "New compute of the budget in FLOPs; give tokens or compute.", BUDGET, "Compute (FLOPs)", example="1e21"
+    )
+    charge: bool = option(False, "Let starting over spend the checkpoint's compute as well.", BUDGET, "Charge")
+    language: str | None = option(
+        None,
+        "Code of the language; the published crossovers of eight languages at 2B parameters scale the law.",
+        LANGUAGES,
+    )
+    mixture: ByName | None = option(
+        None,
+        "Shares of the new tokens of the continued checkpoint, such as sw=9,en=1 (default: the language alone).",
+        LANGUAGES,
+        "Mixture",
+    )
+    unique_tokens: ByName | None = option(
+        None,
+        "Unique tokens of each language, such as sw=7.7e8 (default: those of the fitted runs).",
+        LANGUAGES,
+        flag="unique",
+    )
+    seed: int = option(0, "Seed of every resampling.", DETAILS, web="hidden")
 
 
 class CheckpointDecisionRequest(DecisionRequest, CheckpointOptions):
@@ -382,22 +319,20 @@ class ExpansionRequest(RequestModel):
     languages: Annotated[
         Counted,
         option(
+            ...,
             "Number of languages now, or their codes, for which the order of additions is then given as well.",
             flag="from",
             example="4",
         ),
     ]
-    to: Annotated[int, BeforeValidator(_whole), option("Number of languages to reach.", example="16")]
-    params: Annotated[
-        Positive | None, option("Parameters of the model to expand; goes with tokens.", label="Parameters (N)")
-    ] = None
-    tokens: Annotated[
-        Positive | None,
-        option("Tokens of that model, all languages together; goes with params.", label="Tokens in all (D)"),
-    ] = None
-    candidates: Annotated[
-        Codes | None, option("Codes of languages that may be added (default: all of the matrix).")
-    ] = None
+    to: Annotated[int, BeforeValidator(_whole), option(..., "Number of languages to reach.", example="16")]
+    params: Positive | None = option(
+        None, "Parameters of the model to expand; goes with tokens.", label="Parameters (N)"
+    )
+    tokens: Positive | None = option(
+        None, "Tokens of that model, all languages together; goes with params.", label="Tokens in all (D)"
+    )
+    candidates: Codes | None = option(None, "Codes of languages that may be added (default: all of the matrix).")
 
     @property
     def codes(self) -> Sequence[str]:

@@ -43,7 +43,7 @@ class ExpandQuery(Query, ExpansionRequest):
     """The options of an expansion, and where its law and its transfer scores come from."""
 
     languages: Annotated[
-        Counted, option("Number of languages now, or their codes: 4, or sw,en.", flag="languages", example="4")
+        Counted, option(..., "Number of languages now, or their codes: 4, or sw,en.", flag="languages", example="4")
     ]
     source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = PUBLISHED
     fitted: Annotated[str, Field(description="with runs: code of the target whose law is used")] = ""
