@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from babelscale.errors import InputError
+from babelscale.formatting import json_ready
 from babelscale.runs import Runs
 from babelscale.tables import LRState
 from babelscale.transfer.bts import to_gain
@@ -53,11 +54,7 @@ class Along:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON: null for no number and for open bounds."""
-        rows = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-            for row in self.table.to_dicts()
-        ]
-        return {"scores": rows, "trends": [vars(trend) | {} for trend in self.trends]}
+        return {"scores": json_ready(self.table.to_dicts()), "trends": [asdict(trend) for trend in self.trends]}
 
     def __str__(self) -> str:
         labels = {"params": "size N", "d_mono": "tokens d_mono"}
@@ -84,7 +81,7 @@ def along(
     """
     scratch = from_scratch(runs)
     sizes = trained_on(scratch).filter(pl.col("language").list.len() == 2)["params"].unique().sort().to_list()
-    rows: list[dict[str, Any]] = []
+    frames: list[pl.DataFrame] = []
     tokens: list[float] | None = None
     failed: InputError | None = None
     for params in sizes:
@@ -94,17 +91,14 @@ def along(
                 end = next(iter(first.provenance["anchor_tokens"].values()))
                 tokens = [share * end for share in anchors]
             for d_mono in tokens:
-                rows += _rows(
-                    TransferMatrix.from_runs(scratch, params=params, tokens=d_mono, lr_state=lr_state, split=split),
-                    params,
-                    d_mono,
-                )
+                at = TransferMatrix.from_runs(scratch, params=params, tokens=d_mono, lr_state=lr_state, split=split)
+                frames.append(_rows(at, params, d_mono))
         except InputError as error:
             # A size without a monolingual and a bilingual run of one seed, or whose curves end before.
             failed = error
-    if not rows:
+    if not frames:
         raise failed or InputError("there is no bilingual run among these runs")
-    table = pl.DataFrame(rows)
+    table = pl.concat(frames)
     members = table.join(_common(table), on=["params", "d_mono"], how="semi")
     trends = [trend for by in ("params", "d_mono") if (trend := _trend(members, by)) is not None]
     return Along(table, tuple(trends))
@@ -115,16 +109,14 @@ def _common(table: pl.DataFrame) -> pl.DataFrame:
     return known.filter(pl.col("share") > _MOST).select("params", "d_mono")
 
 
-def _rows(matrix: TransferMatrix, params: float, d_mono: float) -> list[dict[str, Any]]:
-    found = []
-    for target in matrix.languages:
-        for source in matrix.languages:
-            cell = matrix.cell(target, source)
-            if cell.status != "missing":
-                about = {"target": target, "source": source, "params": params, "d_mono": d_mono}
-                numbers = {"score": cell.value, "low": cell.low, "high": cell.high}
-                found.append(about | numbers | {"status": cell.status})
-    return found
+def _rows(matrix: TransferMatrix, params: float, d_mono: float) -> pl.DataFrame:
+    frame = (
+        matrix.to_frame()
+        .filter(pl.col("status") != "missing")
+        .with_columns(pl.col("score", "low", "high").fill_null(math.nan))
+    )
+    place = (pl.lit(value).alias(name) for name, value in (("params", params), ("d_mono", d_mono)))
+    return frame.select("target", "source", *place, "score", "low", "high", "status")
 
 
 def _trend(table: pl.DataFrame, by: str) -> Trend | None:

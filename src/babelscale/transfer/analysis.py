@@ -17,7 +17,15 @@ from babelscale.errors import InputError
 from babelscale.formatting import json_ready
 from babelscale.transfer.bts import to_gain
 from babelscale.transfer.matrix import TransferMatrix
-from babelscale.transfer.permutation import PERMUTATIONS, Regression, contrast_p, node_jackknife, reciprocity_p, regress
+from babelscale.transfer.permutation import (
+    PERMUTATIONS,
+    Regression,
+    contrast_p,
+    correlation,
+    node_jackknife,
+    reciprocity_p,
+    regress,
+)
 from babelscale.transfer.relations import TRAITS, Relations, Trait, same
 
 Array = NDArray[np.float64]
@@ -85,15 +93,6 @@ class Clusters:
     between: float
     silhouette: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "groups": [list(group) for group in self.groups],
-            "order": list(self.order),
-            "inside": self.inside,
-            "between": self.between,
-            "silhouette": self.silhouette,
-        }
-
     def __str__(self) -> str:
         listed = "; ".join(" ".join(group) for group in self.groups if len(group) > 1) or "none"
         alone = [group[0] for group in self.groups if len(group) == 1]
@@ -131,9 +130,7 @@ class Analysis:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON: null for what is unknown."""
         data = asdict(self)
-        data["contrasts"] = [dict(each) for each in data["contrasts"]]
         data["regression"] = self.regression.to_dict() if self.regression else None
-        data["clusters"] = self.clusters.to_dict() if self.clusters else None
         return json_ready(data)
 
     def __str__(self) -> str:
@@ -307,9 +304,7 @@ def _reciprocity(grid: Array) -> float:
     rows, columns = np.triu_indices(len(grid), 1)
     there, back = grid[rows, columns], grid[columns, rows]
     both = np.isfinite(there) & np.isfinite(back)
-    if both.sum() < 3 or np.ptp(there[both]) == 0 or np.ptp(back[both]) == 0:
-        return math.nan
-    return float(np.corrcoef(there[both], back[both])[0, 1])
+    return correlation(there[both], back[both])
 
 
 def _regression(raw: Array, relations: Relations, permutations: int, seed: int) -> Regression | None:

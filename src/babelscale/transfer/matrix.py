@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import polars as pl
@@ -61,15 +61,6 @@ class Helper:
         if math.isfinite(self.value) and math.isfinite(self.low) and math.isfinite(self.high):
             text += f"  90 % {self.low:+.2f} to {self.high:+.2f}"
         return f"{text}  {self.status}"
-
-
-class Synergy(NamedTuple):
-    """Two languages and what each does for the other: `first` helped by `second`, and `second` by `first`."""
-
-    first: str
-    second: str
-    first_gains: float
-    second_gains: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,7 +130,7 @@ class TransferMatrix(JsonResult):
         Raises:
             InputError: no size has a monolingual and a bilingual run that belong together.
         """
-        return cls(*matrix_fields(runs, params=params, anchor=anchor, tokens=tokens, lr_state=lr_state, split=split))
+        return cls(*matrix_fields(runs, params, anchor, tokens, lr_state, split))
 
     def cell(self, target: str, source: str) -> Helper:
         """One score.
@@ -162,26 +153,6 @@ class TransferMatrix(JsonResult):
         ranked = [(cell.low if math.isnan(cell.value) else cell.value, cell) for cell in cells]
         known = [(rank, cell) for rank, cell in ranked if math.isfinite(rank)]
         return tuple(cell for _, cell in sorted(known, key=lambda pair: (-pair[0], pair[1].source))[:most])
-
-    def synergies(self, most: int = 10) -> tuple[Synergy, ...]:
-        """Pairs of languages that help each other, ranked by the smaller of the two scores; censored ones left out."""
-        pairs = [
-            Synergy(a, b, float(self.values[i, j]), float(self.values[j, i]))
-            for i, a in enumerate(self.languages)
-            for j, b in enumerate(self.languages)
-            if i < j and min(self.values[i, j], self.values[j, i]) > 0
-        ]
-        return tuple(sorted(pairs, key=lambda pair: -min(pair.first_gains, pair.second_gains))[:most])
-
-    def asymmetries(self, most: int = 10) -> tuple[Synergy, ...]:
-        """Pairs in which one language gains more than it gives, the widest difference first; `first` gains more."""
-        pairs = [
-            Synergy(a, b, float(self.values[i, j]), float(self.values[j, i]))
-            for i, a in enumerate(self.languages)
-            for j, b in enumerate(self.languages)
-            if self.values[i, j] > self.values[j, i]
-        ]
-        return tuple(sorted(pairs, key=lambda pair: pair.second_gains - pair.first_gains)[:most])
 
     def within(self, languages: Iterable[str]) -> "TransferMatrix":
         """The scores between these languages alone, in this order.

@@ -1,9 +1,9 @@
 """Transfer scores read from runs: which runs belong together, and the scores that they give."""
 
+import functools
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,70 +28,57 @@ Grid = NDArray[np.float64]
 MatrixFields = tuple[tuple[str, ...], Grid, Grid, Grid, NDArray[np.str_], dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class _Kinds:
-    """Runs of one size, by languages trained on and twin."""
-
-    mono: Mapping[tuple[str, Twin], list[str]]
-    bilingual: Mapping[tuple[str, str, Twin], list[str]]
-
-
 def matrix_fields(
-    runs: Runs,
-    *,
-    params: float | None = None,
-    anchor: float = 0.4,
-    tokens: float | None = None,
-    lr_state: LRState = "stable",
-    split: str = "validation",
+    runs: Runs, params: float | None, anchor: float, tokens: float | None, lr_state: LRState, split: str
 ) -> MatrixFields:
     """The fields of the matrix that `TransferMatrix.from_runs` describes."""
     scratch = from_scratch(runs)
     size = float(params) if params is not None else most_used_size(scratch, pairs=True)
-    kinds = _sort(scratch, size)
-    scores: dict[tuple[str, str], list[TransferScore]] = defaultdict(list)
-    curves: dict[tuple[str, str], LearningCurve | None] = {}
+    mono: dict[tuple[str, Twin], list[str]] = defaultdict(list)
+    bilingual: dict[tuple[str, str, Twin], list[str]] = defaultdict(list)
+    for run, twin, shares in runs_of_size(scratch, size):
+        match tuple(shares):
+            case (language,):
+                mono[language, twin].append(run)
+            case (first, second) if abs(shares[first] - shares[second]) <= 2 * _EVEN:
+                bilingual[first, second, twin].append(run)
 
-    def curve(names: list[str], language: str) -> LearningCurve | None:
-        key = ("+".join(names), language)
-        if key not in curves:
-            curves[key] = _curve(scratch, names, language, lr_state, split)
-        return curves[key]
+    @functools.cache
+    def curve(names: tuple[str, ...], language: str) -> LearningCurve | None:
+        return _curve(scratch, names, language, lr_state, split)
 
     pairs: list[tuple[str, str, LearningCurve, LearningCurve]] = []
-    unmatched = []
-    for (first, second, twin), names in kinds.bilingual.items():
+    unmatched = set()
+    for (first, second, twin), names in bilingual.items():
         for target, source in ((first, second), (second, first)):
-            mono = curve(kinds.mono.get((target, twin), []), target)
-            both = curve(names, target)
-            if mono is None or both is None:
-                unmatched.append(f"{source}->{target}")
+            alone, both = curve(tuple(mono.get((target, twin), ())), target), curve(tuple(names), target)
+            if alone is None or both is None:
+                unmatched.add(f"{source}->{target}")
             else:
-                pairs.append((target, source, mono, both))
+                pairs.append((target, source, alone, both))
     if not pairs:
         raise InputError(
-            f"no transfer score can be read at N = {size:.4g}: {len(kinds.mono)} monolingual and "
-            f"{len(kinds.bilingual)} bilingual kinds of run with {lr_state} losses",
+            f"no transfer score can be read at N = {size:.4g}: {len(mono)} monolingual and {len(bilingual)} bilingual "
+            f"kinds of run with {lr_state} losses",
             hint="a score needs a monolingual run of the target and a 50/50 run of both, of one size and seed, each "
             "with two checkpoints or more",
         )
     if tokens is None and not 0 < anchor <= 1:
         raise InputError(f"anchor {anchor} must be above 0 and at most 1")
-    d_mono = anchor * min(float(mono.tokens[-1]) for _, _, mono, _ in pairs) if tokens is None else float(tokens)
-    for target, source, mono, both in pairs:
-        scores[target, source].append(score(mono, both, tokens=d_mono))
-    return _assemble(
-        scores,
-        {
-            "runs": runs.hash,
-            "params": size,
-            "anchor": anchor if tokens is None else None,
-            "lr_state": lr_state,
-            "metric": runs.metric,
-            "unmatched": sorted(set(unmatched)),
-            "on_part_of_the_text": on_part_of_the_text(runs),
-        },
-    )
+    d_mono = anchor * min(float(alone.tokens[-1]) for _, _, alone, _ in pairs) if tokens is None else float(tokens)
+    scores: dict[tuple[str, str], list[TransferScore]] = defaultdict(list)
+    for target, source, alone, both in pairs:
+        scores[target, source].append(score(alone, both, tokens=d_mono))
+    provenance = {
+        "runs": runs.hash,
+        "params": size,
+        "anchor": anchor if tokens is None else None,
+        "lr_state": lr_state,
+        "metric": runs.metric,
+        "unmatched": sorted(unmatched),
+        "on_part_of_the_text": on_part_of_the_text(runs),
+    }
+    return _assemble(scores, provenance)
 
 
 def _assemble(scores: Mapping[tuple[str, str], list[TransferScore]], provenance: dict[str, Any]) -> MatrixFields:
@@ -114,13 +101,13 @@ def _assemble(scores: Mapping[tuple[str, str], list[TransferScore]], provenance:
     return tuple(languages), values, low, high, status, provenance
 
 
-def _curve(runs: Runs, names: list[str], language: str, lr_state: LRState, split: str) -> LearningCurve | None:
+def _curve(runs: Runs, names: tuple[str, ...], language: str, lr_state: LRState, split: str) -> LearningCurve | None:
     """The curve of the longest run (stable) or through the ends of all (decayed), None with fewer than two points."""
     if not names:
         return None
     if lr_state != "decayed":
         lengths = runs.table.filter(pl.col("run").is_in(names)).sort("tokens", "run", descending=[True, False])
-        names = [str(lengths["run"][0])]
+        names = (str(lengths["run"][0]),)
     rows = runs.losses.filter(pl.col("run").is_in(names)).filter(language=language, split=split, lr_state=lr_state)
     if rows.height < 2:
         return None
@@ -164,6 +151,14 @@ def trained_on(runs: Runs) -> pl.DataFrame:
     return mixes.join(twin, on="run").sort("run")
 
 
+def runs_of_size(runs: Runs, size: float) -> Iterator[tuple[str, Twin, dict[str, float]]]:
+    """Name, twin, and shares by language of every run of one size."""
+    for row in trained_on(runs).iter_rows(named=True):
+        if math.isclose(row["params"], size, rel_tol=1e-9):
+            shares = dict(zip(row["language"], row["share"], strict=True))
+            yield row["run"], (row["tokenizer"], row["corpus"], row["seed"]), shares
+
+
 def most_used_size(runs: Runs, *, pairs: bool = False) -> float:
     """N of the most runs of several languages, or of two; the larger of equals."""
     languages = pl.col("language").list.len()
@@ -175,18 +170,3 @@ def most_used_size(runs: Runs, *, pairs: bool = False) -> float:
         )
     counts = mixed.group_by("params").len().sort("len", "params", descending=True)
     return float(counts["params"][0])
-
-
-def _sort(runs: Runs, size: float) -> _Kinds:
-    mono: dict[tuple[str, Twin], list[str]] = defaultdict(list)
-    bilingual: dict[tuple[str, str, Twin], list[str]] = defaultdict(list)
-    for row in trained_on(runs).iter_rows(named=True):
-        if not math.isclose(row["params"], size, rel_tol=1e-9):
-            continue
-        twin = (row["tokenizer"], row["corpus"], row["seed"])
-        match row["language"]:
-            case [language]:
-                mono[language, twin].append(row["run"])
-            case [first, second] if abs(row["share"][0] - row["share"][1]) <= 2 * _EVEN:
-                bilingual[first, second, twin].append(row["run"])
-    return _Kinds(mono, bilingual)

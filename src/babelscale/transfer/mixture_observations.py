@@ -13,7 +13,7 @@ from babelscale.errors import InputError
 from babelscale.runs import Runs
 from babelscale.tables import LRState
 from babelscale.transfer.curve import LearningCurve, every_curve
-from babelscale.transfer.measure import Twin, from_scratch, most_used_size, trained_on
+from babelscale.transfer.measure import Twin, from_scratch, most_used_size, runs_of_size
 
 Array = NDArray[np.float64]
 
@@ -161,15 +161,12 @@ def _entries(
 ) -> list[_Entry]:
     mono: dict[tuple[str, str, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     mixtures: list[tuple[str, Twin, dict[str, float]]] = []
-    for row in trained_on(runs).iter_rows(named=True):
-        if not math.isclose(row["params"], size, rel_tol=1e-9):
-            continue
-        twin = (row["tokenizer"], row["corpus"], row["seed"])
-        match row["language"]:
-            case [language] if (row["run"], language) in curves:
-                mono[language, twin[0], twin[1]][twin[2]].append(row["run"])
-            case [_, _, *_]:
-                mixtures.append((row["run"], twin, dict(zip(row["language"], row["share"], strict=True))))
+    for run, twin, shares in runs_of_size(runs, size):
+        match tuple(shares):
+            case (language,) if (run, language) in curves:
+                mono[language, twin[0], twin[1]][twin[2]].append(run)
+            case (_, _, *_):
+                mixtures.append((run, twin, shares))
     bases = {key: {seed: _longest(names, key[0], curves) for seed, names in of.items()} for key, of in mono.items()}
     numbers: dict[tuple[str, str, str, int], int] = {}
     entries = []

@@ -70,7 +70,7 @@ def reciprocity_p(grids: Sequence[Array], rng: np.random.Generator, permutations
         for order in orders:
             back = grid[np.ix_(order, order)].T
             both = np.isfinite(grid) & np.isfinite(back) & ~np.eye(n, dtype=bool)
-            values.append(_correlation(grid[both], back[both]))
+            values.append(correlation(grid[both], back[both]))
         found.append(_two_sided(np.array(values)))
     return found
 
@@ -190,7 +190,8 @@ def _t_values(X: Array, y: Array) -> tuple[Array, Array]:
     return weights, weights / np.sqrt(np.maximum(variance * np.diag(inverse), 1e-300))
 
 
-def _correlation(a: Array, b: Array) -> float:
+def correlation(a: Array, b: Array) -> float:
+    """Pearson's r; NaN with fewer than three pairs, or where one side is constant."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])

@@ -26,6 +26,7 @@ from babelscale.intervals import LEVEL, Z90
 from babelscale.transfer import mixed
 from babelscale.transfer.bts import from_gain, to_gain
 from babelscale.transfer.matrix import TransferMatrix
+from babelscale.transfer.permutation import correlation
 from babelscale.transfer.relations import Relations
 
 Array = NDArray[np.float64]
@@ -368,9 +369,7 @@ def _checked(
     truth = cells.bts[rows]
 
     def rank(a: Array, b: Array) -> float:
-        if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-            return math.nan
-        return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+        return correlation(rankdata(a), rankdata(b))
 
     def fit(predicted: Array) -> float:
         return 1 - float(np.sum((truth - predicted) ** 2)) / max(float(np.sum((truth - truth.mean()) ** 2)), 1e-300)
