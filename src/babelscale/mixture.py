@@ -124,3 +124,12 @@ def unimax(
     # Caps can bind for every language; the shares are then those of what can be used.
     shares = {code: tokens / used * left for code, tokens in allotted.items()} if used else {}
     return Mixture.of(shares | fixed, name)
+
+
+def unimax_budget(sizes: Mapping[str, float], max_epochs: float, pinned: Mapping[str, float] | None = None) -> float:
+    """The most tokens of which `unimax` can keep every language within `max_epochs`; arguments as there."""
+    fixed = dict(pinned or {})
+    left = 1 - math.fsum(fixed.values())
+    free = math.fsum(size * max_epochs for code, size in sizes.items() if code not in fixed)
+    limits = [sizes[code] * max_epochs / share for code, share in fixed.items() if share > 0]
+    return min([*limits, free / left] if left > 0 else limits, default=math.inf)

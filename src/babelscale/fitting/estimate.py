@@ -25,6 +25,10 @@ from babelscale.tables import LRState
 
 Objective = Literal["huber", "lad", "squares"]
 _AGREE = 1e-8  # relative difference of objectives that still counts as the same optimum
+# A loss is suspect if its residual is this many robust standard deviations and this much of the loss. Nothing is known
+# of losses after many repetitions, so that a law which misses them says nothing of them.
+_FAR_SD, _FAR_SHARE, _KNOWN_EPOCHS = 8.0, 0.2, 16.0
+_MOST_SUSPECT, _NAMED = 0.1, 5  # share of the losses; where more are far off, the law is wrong and not the runs
 
 
 @dataclass(frozen=True)
@@ -111,16 +115,55 @@ def origin(runs: Runs, observations: Observations, lr_state: LRState) -> dict[st
 
 @dataclass(frozen=True)
 class Prepared:
-    """One target's problem before the search: its observations, fixed parameters, and the notes so far."""
+    """One target's problem before the search: its observations, fixed parameters, and the notes so far.
+
+    `trusted`, shape (losses,), is False where a loss is far off the law; intervals are made without it.
+    """
 
     law: ScalingLaw
     observations: Observations
     problem: FitProblem
     notes: tuple[str, ...]
+    trusted: NDArray[np.bool_]
 
     @property
     def runs(self) -> int:
         return len(set(self.observations.run))
+
+    def judged(self, z: Array, settings: FitSettings) -> "tuple[Prepared, Array]":
+        """The problem without the losses that are suspect around the optimum z, the same optimum in it, and a note.
+
+        Huber's loss and least absolute deviation hardly move for them, but a resample that gives such a run a large
+        weight does. One spoilt run of twenty made the interval of a plan 25 to 70 times as wide.
+        """
+        if settings.threshold == math.inf:
+            return self, z
+        residual = self.problem.residual(z)
+        far = far_off(residual, self.law, self.observations)
+        if not far.any() or far.sum() > max(1, _MOST_SUSPECT * len(far)):
+            return self, z
+        places = np.flatnonzero(far)[np.argsort(-np.abs(residual[far]), kind="stable")]
+        named = "; ".join(self._described(place, float(residual[place])) for place in places[:_NAMED])
+        more = f"; and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        sentence = (
+            f"suspect: {named}{more}. Intervals and the scatter of runs are computed without "
+            f"{'it' if len(places) == 1 else 'them'}; look at the log, and remove a run that diverged or was mistyped."
+        )
+        problem = replace(
+            self.problem, allocation=self.observations.allocation.at(~far), log_loss=self.problem.log_loss[~far]
+        )
+        values = {name: float(value[0]) for name, value in self.problem.natural_parameters(z[None]).items()}
+        # Coefficients are centred on the rows of their problem.
+        moved = problem.with_coefficients(z[None], values)[0]
+        return replace(self, problem=problem, notes=(sentence, *self.notes), trusted=~far), moved
+
+    def _described(self, place: int, residual: float) -> str:
+        # The residual is log L - log y, so that a measured loss above the law has a negative one.
+        share, side = math.expm1(-residual), "above" if residual < 0 else "below"
+        loss = self.observations.loss[place]
+        return (
+            f"the loss of run {str(self.observations.run[place])!r} ({loss:.4g}) lies {abs(share):.0%} {side} the law"
+        )
 
 
 def prepare(law: ScalingLaw, observations: Observations, settings: FitSettings, shared: Sequence[str] = ()) -> Prepared:
@@ -138,7 +181,15 @@ def prepare(law: ScalingLaw, observations: Observations, settings: FitSettings, 
     notes += [*identifiability.check_counts(problem, len(set(observations.run))), *constraints.notes]
     notes += identifiability.notes_on_support(law, allocation, observations.run, [*free, *constraints.ties])
     notes += identifiability.notes_before(law, allocation)
-    return Prepared(law, observations, replace(problem, fixed=free) if shared else problem, tuple(notes))
+    trusted = np.ones(len(observations), bool)
+    return Prepared(law, observations, replace(problem, fixed=free) if shared else problem, tuple(notes), trusted)
+
+
+def far_off(residual: Array, law: ScalingLaw, observations: Observations) -> NDArray[np.bool_]:
+    """Which losses lie so far off a law that their runs diverged or were mistyped, shape of the residuals."""
+    spread = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
+    far = np.abs(residual) > max(_FAR_SD * spread, _FAR_SHARE)
+    return far if law.target is None else far & (observations.allocation.epochs(law.target) <= _KNOWN_EPOCHS)
 
 
 def fit_observations(
@@ -148,10 +199,12 @@ def fit_observations(
     prepared = prepare(law, observations, settings)
     problem = prepared.problem
     z, objective, agreement = _optimum(problem, settings)
+    prepared, z = prepared.judged(z, settings)
     columns = None
     if settings.resamples and problem.size:
-        weights = bootstrap.Weighing(prepared.observations.run, settings.resamples, settings.seed, problem.size)
-        columns = bootstrap.draws(JointProblem.of([problem]), [z], weights, settings.threshold, settings.progress)[0]
+        run, joint = prepared.observations.run[prepared.trusted], JointProblem.of([prepared.problem])
+        weights = bootstrap.Weighing(run, settings.resamples, settings.seed, problem.size)
+        columns = bootstrap.draws(joint, [z], weights, settings.threshold, settings.progress)[0]
     return finish(prepared, settings, z, objective, columns, [agreement], provenance or {})
 
 

@@ -188,13 +188,16 @@ def _fit_jointly(
     prepared = {t: prepare(form, observations[t], settings, names) for t, form in forms.items()}
     joint = JointProblem.of([each.problem for each in prepared.values()], names)
     z, values, agreement = _joint_optimum(joint, settings, progress)
+    for k, (target, each) in enumerate(prepared.items()):
+        prepared[target], z[k] = each.judged(z[k], settings)
     columns: list[dict[str, Array]] | None = None
     if settings.resamples:
-        run = np.concatenate([each.observations.run for each in prepared.values()])
+        trusted = JointProblem.of([each.problem for each in prepared.values()], names)
+        run = np.concatenate([each.observations.run[each.trusted] for each in prepared.values()])
         # Each target's residuals are too small by its own parameters; the largest number widens the weights of all.
         free = max(problem.size for problem in joint.problems)
         weights = bootstrap.Weighing(run, settings.resamples, settings.seed, free)
-        columns = bootstrap.draws(joint, z, weights, settings.threshold, progress)
+        columns = bootstrap.draws(trusted, z, weights, settings.threshold, progress)
     total = float(values.sum())
     fits = {}
     for k, (target, each) in enumerate(prepared.items()):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from babelscale import laws
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.fitting.estimate import fit
+from babelscale.fitting.estimate import far_off, fit
 from babelscale.formatting import count, number, plural, text_table
 from babelscale.result import JsonResult
 from babelscale.runs import METRICS, Observations, Runs
@@ -22,13 +22,13 @@ from babelscale.tabular import Notice, Options
 UNDERSTOOD = ("alias", "wide", "code", "percent", "unused", "bits-per-byte", "encoding", "epochs-given")
 _ORDER = {"error": 0, "warning": 1, "notice": 2}
 _SMALLEST_MODEL = 1e3  # parameters
-_MOST_EPOCHS, _KNOWN_EPOCHS = 50.0, 16.0
+_MOST_EPOCHS = 50.0
 # ln of the largest vocabularies in use (about 260,000 tokens), and the bits of a byte: losses of a uniform guess.
 _MOST_NATS, _MOST_BITS = math.log(300_000), 8.0
 _FLOPS_OFF = 3.0  # factor between `flops` and 6 N D; attention and embeddings make less
 _SAME_RUN = 0.10  # difference of losses at equal N, D and mixture, as a share; seeds differ by far less
 _LARGE_LAW, _FEWEST, _MOST_FITTED = 7, 8, 400  # parameters; losses of one language; losses that are fitted
-_FAR_SD, _FAR_SHARE, _MOST_SUSPECTS = 8.0, 0.2, 10  # of a residual from every law; suspects named a language
+_MOST_SUSPECTS = 10  # named a language
 _PAIR_EPOCHS = 4.0  # times the epochs of the pair
 
 
@@ -359,8 +359,6 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
         return
     few, refused, fitted = _subset(runs, seen), "", 0
     far, off, sign = np.ones(len(seen), bool), np.full(len(seen), np.inf), np.zeros(len(seen))
-    # Nothing is known of losses after many repetitions, so that a law which misses them says nothing.
-    few_epochs = seen.allocation.epochs(target) <= _KNOWN_EPOCHS
     for name in laws.LAWS:
         try:
             law = laws.by_name(name, target, few)
@@ -371,8 +369,7 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
             refused = refused or f"{target}: law {name} cannot be fitted: {getattr(error, 'message', error)}"
             continue
         fitted += 1
-        spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
-        far &= (np.abs(residuals) > max(_FAR_SD * spread, _FAR_SHARE)) & few_epochs
+        far &= far_off(residuals, law, seen)
         off, sign = np.minimum(off, np.abs(residuals)), np.sign(residuals)
         # A run that one law describes is no suspect, so that most tables need one fit a language.
         if not far.any():

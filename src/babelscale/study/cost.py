@@ -14,7 +14,7 @@ from babelscale.study import timing
 from babelscale.study.design import MADLAD, Design
 from babelscale.study.devices import Device, by_name
 from babelscale.study.failures import failures
-from babelscale.study.spec import RunSpec, chosen, expand, trunks
+from babelscale.study.spec import RunSpec, chosen, exceeded_caps, expand, trunks
 from babelscale.study.study import Study
 from babelscale.workers import available_cpus
 
@@ -193,7 +193,11 @@ def estimate(
         storage=_storage(design, groups, specs, sizes),
         largest=_largest(specs, at),
         done=done,
-        assumptions=(*assumptions, *(() if at.rate else ("Evaluation and compiling come on top.",))),
+        assumptions=(
+            *exceeded_caps(design, sizes),
+            *assumptions,
+            *(() if at.rate else ("Evaluation and compiling come on top.",)),
+        ),
     )
 
 

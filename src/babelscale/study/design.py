@@ -23,6 +23,11 @@ from babelscale.training.recipe import Recipe
 MADLAD = ("madlad-400", "madlad-400:clean", "madlad-400:noisy")
 # Python's paths are welcome where a file has text.
 Place = Annotated[str, BeforeValidator(lambda place: os.fspath(place) if isinstance(place, os.PathLike) else place)]
+# Largest numbers of a design. Beyond them lies no run that anybody trains, and arithmetic overflows or never ends.
+_MOST_TOKENS, _MOST_STEPS, _MOST_LAYERS, _WIDEST, _MOST_RECIPE = 1e18, 10**12, 10_000, 10_000_000, 1e15
+Length = Annotated[float, Field(le=_MOST_TOKENS, allow_inf_nan=False)]
+Steps = Annotated[int, Field(le=_MOST_STEPS)]
+Width = Annotated[int, Field(gt=0, le=_WIDEST)]
 MixtureKind = Literal["monolingual", "bilingual", "uniform", "proportional", "temperature", "unimax", "shares"]
 
 
@@ -53,9 +58,9 @@ class CorpusPart(DesignPart):
     """
 
     source: Place = "phrasebook"
-    bytes_per_language: int | None = Field(default=None, gt=0)
+    bytes_per_language: int | None = Field(default=None, gt=0, le=int(_MOST_TOKENS))
     held_out_share: float | None = Field(default=None, gt=0, lt=1)
-    held_out_tokens: int | None = Field(default=None, gt=0)
+    held_out_tokens: int | None = Field(default=None, gt=0, le=int(_MOST_TOKENS))
     parallel: Place | None = None
     passages: PassagesPart | None = None
     seed: int = 0
@@ -77,11 +82,11 @@ class SizePart(DesignPart):
     """
 
     scale: int | None = None
-    layers: int | None = Field(default=None, gt=0)
-    heads: int | None = Field(default=None, gt=0)
-    d_model: int | None = Field(default=None, gt=0)
-    d_ff: int | None = Field(default=None, gt=0)
-    d_head: int | None = Field(default=None, gt=0)
+    layers: int | None = Field(default=None, gt=0, le=_MOST_LAYERS)
+    heads: Width | None = None
+    d_model: Width | None = None
+    d_ff: Width | None = None
+    d_head: Width | None = None
     block: Block = "parallel"
     recipe: dict[str, float | int] = Field(default_factory=dict)
 
@@ -120,8 +125,8 @@ class Group(DesignPart):
     pairs: tuple[tuple[str, str], ...] | None = None
     shares: tuple[dict[str, float], ...] | None = None
     sizes: tuple[str, ...] = Field(min_length=1)
-    tokens: tuple[float, ...] = ()
-    steps: tuple[int, ...] = ()
+    tokens: tuple[Length, ...] = ()
+    steps: tuple[Steps, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     temperature: float = Field(default=1.0, gt=0)
     max_epochs: float = Field(default=10.0, gt=0)
@@ -130,7 +135,7 @@ class Group(DesignPart):
     checkpoint: Place | None = None
     keep_state: bool = False
     tokenizer: Literal["shared", "own"] = "shared"
-    unique_tokens: int | None = Field(default=None, gt=0)
+    unique_tokens: int | None = Field(default=None, gt=0, le=int(_MOST_TOKENS))
     recipe: dict[str, float | int] = Field(default_factory=dict)
     then: tuple[dict[str, float], ...] = ()
     boundaries: tuple[float, ...] = ()
@@ -173,6 +178,8 @@ class Design(DesignPart):
         for name, value in fields.items():
             if name not in standard:
                 raise InputError(f"recipe: unknown field {name!r}", hint=f"it has {', '.join(standard)}")
+            if not -_MOST_RECIPE <= value <= _MOST_RECIPE:
+                raise InputError(f"recipe: {name} is {str(value)[:20]}", hint=f"it is a number up to {_MOST_RECIPE:g}")
             # 1 and 1.0 are one learning rate, and so one identity.
             standard[name] = type(standard[name])(value)
             if standard[name] != value:

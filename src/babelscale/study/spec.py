@@ -157,6 +157,7 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_ROUNDING = 1e-6  # of a budget against the largest that fits
 Own = Callable[[str], tuple[str, str] | None]
 
 
@@ -267,6 +268,28 @@ def _mixtures(group: Group, design: Design, unique_tokens: Mapping[str, float], 
             return [mixtures.temperature(sizes, group.temperature)]
         case "unimax":
             return [mixtures.unimax(sizes, tokens, group.max_epochs, group.pinned)]
+
+
+def exceeded_caps(design: Design, unique_tokens: Mapping[str, float]) -> list[str]:
+    """Sentences on the groups whose UniMax mixtures cannot keep to `max_epochs`, with the largest budget that fits.
+
+    UniMax shares what the caps allow. A longer run repeats every language more often than the design says.
+    """
+    sentences = []
+    for group in design.groups:
+        if group.mixture != "unimax":
+            continue
+        cut = math.inf if group.unique_tokens is None else group.unique_tokens
+        sizes = {code: min(unique_tokens[code], cut) for code in group.languages or design.languages}
+        most = mixtures.unimax_budget(sizes, group.max_epochs, group.pinned)
+        longest = max(tokens for size in group.sizes for tokens in design.lengths(group, size))
+        if longest > most * (1 + _ROUNDING):
+            sentences.append(
+                f"group {group.name!r}: runs of {longest:.4g} tokens repeat their text more often than max_epochs = "
+                f"{group.max_epochs:g}; the largest budget that fits is {most:.4g} tokens. Lower tokens, raise "
+                "max_epochs, or name languages with more text."
+            )
+    return sentences
 
 
 def _second_stages(group: Group, steps: int) -> list[Stage | None]:

@@ -21,7 +21,7 @@ from babelscale.runs import Runs
 from babelscale.study import engines, failures, record, text
 from babelscale.study.design import Design, load, located
 from babelscale.study.disk import watched
-from babelscale.study.spec import RunSpec, chosen, expand, trunks
+from babelscale.study.spec import RunSpec, chosen, exceeded_caps, expand, trunks
 from babelscale.training import STATE
 
 Progress = Callable[[str, int, int], None]
@@ -209,6 +209,11 @@ class Study:
             return text.hashes(self.own(code))[1:] if prepared else None
 
         return expand(self.design, store.unique_tokens, corpus, tokenizer, huggingface.weights_hash, own)
+
+    @property
+    def exceeded_caps(self) -> list[str]:
+        """Sentences on groups whose UniMax mixtures cannot keep to their `max_epochs` with the prepared text."""
+        return exceeded_caps(self.design, text.hashes(self.folder)[0].unique_tokens)
 
     def select(self, only: Collection[str] | None = None) -> list[RunSpec]:
         """The runs of some groups (by default all), once each, with those they continue from before them.

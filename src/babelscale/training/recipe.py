@@ -8,6 +8,7 @@ from babelscale.errors import InputError
 
 # The stable phase is measured over this factor of tokens.
 _CURVE = 12.0
+_MOST_EVALUATIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Recipe:
         for name in (*whole, "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise InputError(f"recipe: {name} is {getattr(self, name)}", hint="it must be positive")
+        if self.evaluations > _MOST_EVALUATIONS:
+            raise InputError(f"recipe: evaluations is {self.evaluations}", hint=f"at most {_MOST_EVALUATIONS}")
         if not 0 < self.decay_share < 1:
             raise InputError(f"recipe: decay_share is {self.decay_share}", hint="it must be between 0 and 1")
         if not 0 <= self.dropout < 1:

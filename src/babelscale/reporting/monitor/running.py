@@ -17,13 +17,16 @@ from babelscale.study.engines import Engine, Event, run_local, slurm, stopped
 
 
 def prepare(study: Study, *, only: Sequence[str] | None = None, restored_from: Path | None = None) -> None:
-    """Prepare the data and restore the runs of a file of records; the result is written to standard error.
+    """Prepare the data and restore the runs of a file of records; the result, and groups
+    whose mixtures cannot keep to their `max_epochs`, are written to standard error.
 
     Raises:
         InputError: the file cannot be used, or holds runs but none of this study.
     """
     with Bar() as bar:
         study.prepare(bar, only)
+    for sentence in study.exceeded_caps:
+        sys.stderr.write(f"warning: {sentence}\n")
     if restored_from is None:
         return
     done = records.restore(study, restored_from)
