@@ -99,6 +99,9 @@ class JsonResult(Result):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON."""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
+
     @classmethod
     def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """The arguments of the class, not yet checked, from what `to_dict` gives."""

@@ -70,7 +70,7 @@ def test_least_absolute_deviation_agrees_with_linear_programming(chinchilla_runs
     assert found.objective is not None
     o = chinchilla_runs.observations()
     problem = FitProblem(Chinchilla(), o.allocation, np.log(o.loss))
-    z = starts.given(problem, found.parameters)
+    z = starts.from_values(problem, found.parameters)
     residual, J, _ = problem.lagrangian(z, np.ones((1, len(o.loss))))
     J, n = J[0].T, len(o.loss)
     rows = np.block([[J, -np.eye(n)], [-J, -np.eye(n)]])
@@ -90,7 +90,7 @@ def test_least_absolute_deviation_of_other_laws_is_below_its_neighbours(law: Sca
     assert found.objective is not None
     o = runs.observations("sw")
     problem = FitProblem(law, o.allocation, np.log(o.loss), {}, dict(law.ties))
-    z = starts.given(problem, found.parameters)
+    z = starts.from_values(problem, found.parameters)
     for size in (1e-2, 1e-4, 1e-6):
         near = z * (1 + size * np.random.default_rng(0).standard_normal((200, problem.size)))
         assert problem.evaluate(near, np.ones(60), 0.0).value.min() >= found.objective * (1 - 1e-9)
@@ -119,7 +119,7 @@ def test_resamples_of_least_absolute_deviation_have_the_published_spread(chinchi
     found = fit(Chinchilla(), chinchilla_runs, objective="lad", resamples=0)
     o = chinchilla_runs.observations()
     problem = FitProblem(Chinchilla(), o.allocation, np.log(o.loss))
-    z = starts.given(problem, found.parameters)[0]
+    z = starts.from_values(problem, found.parameters)[0]
     weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), size=4000).astype(float)
     draws = bootstrap.draws(newton.JointProblem.of([problem]), [z], weights, 0.0)[0]
     for name, printed in {"E": 0.02566, "A": 124.5, "alpha": 0.01540, "beta": 0.02060}.items():

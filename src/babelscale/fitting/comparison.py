@@ -87,11 +87,6 @@ class Comparison(JsonResult):
         expanding = _table({"expanding": [], **data}, "expanding", _EXPANDING)
         return {"table": _table(data, "rows", _SCHEMA), "metric": data["metric"], "expanding": expanding}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Comparison) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
     @property
     def headline(self) -> str:
         law, target, axis = (self.table[name].n_unique() for name in ("law", "target", "axis"))

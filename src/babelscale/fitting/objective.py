@@ -9,10 +9,11 @@ its mean over the rows, c_j exp(t_j) = c'_j exp(t_j - mean t_j), removes the nea
 law and unit.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -313,8 +314,7 @@ class EvaluatedTerm:
         self.second = {km: np.where(mask, value, 0.0) for km, value in self.second.items()}
 
 
-@dataclass
-class Evaluation:
+class Evaluation(NamedTuple):
     """F (b,), gradient (b, p), hessian (b, p, p), scale (b, p): diagonal of sum w grad r^2."""
 
     value: Array
@@ -327,26 +327,22 @@ class Evaluation:
         """The sum over blocks of rows; outside the domain if one of the blocks is."""
         if len(parts) == 1:
             return parts[0]
-        names = ("value", "gradient", "hessian", "scale")
-        whole = cls(*(np.add.reduce([getattr(part, name) for part in parts]) for name in names))
-        for derivative in (whole.gradient, whole.hessian, whole.scale):
+        whole = cls(*(np.add.reduce(arrays) for arrays in zip(*parts, strict=True)))
+        for derivative in whole[1:]:
             derivative[~np.isfinite(whole.value)] = 0.0
         return whole
 
     @classmethod
     def joined(cls, parts: "list[Evaluation]") -> "Evaluation":
         """Evaluations of several groups of problems as one."""
-        if len(parts) == 1:
-            return parts[0]
-        names = ("value", "gradient", "hessian", "scale")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return parts[0] if len(parts) == 1 else cls(*map(np.concatenate, zip(*parts, strict=True)))
 
     def at(self, keep: NDArray[Any]) -> "Evaluation":
-        return Evaluation(self.value[keep], self.gradient[keep], self.hessian[keep], self.scale[keep])
+        return Evaluation(*(array[keep] for array in self))
 
     def put(self, where: NDArray[Any], other: "Evaluation") -> None:
-        for name in ("value", "gradient", "hessian", "scale"):
-            getattr(self, name)[where] = getattr(other, name)
+        for array, new in zip(self, other, strict=True):
+            array[where] = new
 
 
 def _assemble(
@@ -368,16 +364,14 @@ def _assemble(
                 H[:, part.column, k] += both
                 H[:, k, part.column] += both
         pull = slope * grown
-        keys = sorted(part.first)
-        for i, k in enumerate(keys):
-            for m in keys[i:]:
-                bend = part.first[k] * part.first[m]
-                if (k, m) in part.second:
-                    bend = bend + part.second[k, m]
-                both = _sum(pull, bend)
-                H[:, k, m] += both
-                if k != m:
-                    H[:, m, k] += both
+        for k, m in itertools.combinations_with_replacement(sorted(part.first), 2):
+            bend = part.first[k] * part.first[m]
+            if (k, m) in part.second:
+                bend = bend + part.second[k, m]
+            both = _sum(pull, bend)
+            H[:, k, m] += both
+            if k != m:
+                H[:, m, k] += both
     H += (J * (curve - slope)[:, None, :]) @ J.transpose(0, 2, 1)
     return np.einsum("bpi,bi->bp", J, slope), H, np.einsum("bpi,bi->bp", J * J, reweighted)
 

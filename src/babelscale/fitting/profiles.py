@@ -95,11 +95,10 @@ class Profile(JsonResult):
         }
 
     def summary(self) -> str:
-        target = f" of {self.target}" if self.target else ""
         lines = [
-            f"profile of {self.parameter}, {self.law}{target}, {self.measure} of log residuals",
+            f"profile of {self.parameter}, {self._of}, {self.measure} of log residuals",
             f"  best {self.best:.6g}, objective {self.minimum:.10g}",
-            f"  90 % interval {self._end(self.low, 'below')} to {self._end(self.high, 'above')}",
+            f"  90 % interval {self._ends}",
             f"  threshold {self.threshold:.3g} above the best: {self.why}",
             f"  {self.parameter:>12}{'above the best':>18}",
         ]
@@ -115,16 +114,9 @@ class Profile(JsonResult):
         objective = [math.inf if value is None else value for value in data["objective"]]
         return {**data, "low": low, "high": high, "objective": objective}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Profile) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
     @property
     def headline(self) -> str:
-        target = f" of {self.target}" if self.target else ""
-        ends = " to ".join(self._end(end, side) for end, side in ((self.low, "below"), (self.high, "above")))
-        return f"{self.parameter} of {self.law}{target}, best {self.best:.6g}, 90 % {ends}"
+        return f"{self.parameter} of {self._of}, best {self.best:.6g}, 90 % {self._ends}"
 
     def to_frame(self) -> pl.DataFrame:
         """One row a value: the objective, how far it lies above the least, and the other parameters refitted."""
@@ -141,12 +133,16 @@ class Profile(JsonResult):
                 printed.append(at)
         return printed
 
-    def _end(self, value: float | None, side: str) -> str:
-        if value is not None:
-            return f"{value:.5g}"
-        low, high = self.searched
-        limit = f"down to {low:.4g}, the least" if side == "below" else f"up to {high:.4g}, the most"
-        return f"unbounded {side} ({limit} searched)"
+    @property
+    def _of(self) -> str:
+        return f"{self.law} of {self.target}" if self.target else self.law
+
+    @property
+    def _ends(self) -> str:
+        least, most = self.searched
+        low = f"unbounded below (down to {least:.4g}, the least searched)" if self.low is None else f"{self.low:.5g}"
+        high = f"unbounded above (up to {most:.4g}, the most searched)" if self.high is None else f"{self.high:.5g}"
+        return f"{low} to {high}"
 
 
 def profile(

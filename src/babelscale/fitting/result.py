@@ -51,11 +51,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is not known is None."""
-        numbers = {
-            name: json_ready(getattr(self, name))
-            for name in ("loss", "low", "high", "confidence_low", "confidence_high")
-        }
-        return {**numbers, "metric": self.metric, "extrapolation": self.extrapolation}
+        return json_ready(dict(vars(self)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,8 +103,6 @@ class Fit(JsonResult):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fit) and self.law == other.law and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def predict(self, allocation: Allocation) -> Prediction:
         """The loss of an allocation or a batch of them.

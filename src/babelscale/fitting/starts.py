@@ -29,15 +29,11 @@ def _solved(problem: FitProblem, shape: Array) -> Array:
     parts = problem.terms(z)
     y = np.exp(problem.log_loss)
     remaining = np.ones((len(z), len(y)))
-    columns = []
     for name, part in parts.items():
-        relative = part.basis / y
         if name in problem.fixed:
-            remaining = remaining - part.coefficient * relative
-        else:
-            columns.append((problem.coefficients.index(name), relative))
-    columns.sort(key=lambda pair: pair[0])
-    M = np.stack([column for _, column in columns], axis=1) if columns else np.empty((len(z), 0, len(y)))
+            remaining = remaining - part.coefficient * (part.basis / y)
+    columns = [parts[name].basis / y for name in problem.coefficients]
+    M = np.stack(columns, axis=1) if columns else np.empty((len(z), 0, len(y)))
     usable = np.isfinite(M).all(axis=(1, 2)) & np.isfinite(remaining).all(axis=1)
     z = z[usable]
     z[:, :k] = nonnegative(M[usable], remaining[usable])
@@ -61,16 +57,11 @@ def from_values(problem: FitProblem, values: Mapping[str, float]) -> Array:
 
 
 def shape_grid(problem: FitProblem) -> Array:
-    """The product of the free shape parameters' starts; those that go `grid_group` move as one."""
-    groups: dict[str, list[int]] = {}
-    for at, parameter in enumerate(problem.free_shape):
-        groups.setdefault(parameter.grid_group or parameter.name, []).append(at)
-    choices = [problem.free_shape[members[0]].starts for members in groups.values()]
-    rows = list(itertools.product(*choices))
-    values = np.empty((len(rows), len(problem.free_shape)))
-    for at, members in enumerate(groups.values()):
-        column = np.array([row[at] for row in rows])
-        values[:, members] = column[:, None]
+    """The product of the free shape parameters' starts, shape (points, parameters); a `grid_group` moves as one."""
+    names = [parameter.grid_group or parameter.name for parameter in problem.free_shape]
+    groups = list(dict.fromkeys(names))
+    choices = [problem.free_shape[names.index(name)].starts for name in groups]
+    values = np.array(list(itertools.product(*choices)), np.float64)[:, [groups.index(name) for name in names]]
     for at, parameter in enumerate(problem.free_shape):
         if parameter.log:
             values[:, at] = np.log(values[:, at])

@@ -188,11 +188,6 @@ class TransferMatrix(JsonResult):
         grids = {} if data["languages"] else dict.fromkeys(("values", "low", "high", "status"), np.empty((0, 0)))
         return {**data, **grids}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TransferMatrix) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
     @property
     def headline(self) -> str:
         counts = {state: int((self.status == state).sum()) for state in get_args(Status)}
