@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "importers"), str(ROOT / "tests" / "tabular")]
+sys.path.insert(0, str(ROOT))
 
-import test_layouts  # noqa: E402
-import test_sources  # noqa: E402
+import polars as pl  # noqa: E402
+from tests.importers import test_exports, test_sources  # noqa: E402
+from tests.tabular import test_excel, test_layouts  # noqa: E402
 
 from babelscale import Runs  # noqa: E402
 from babelscale.errors import BabelscaleError  # noqa: E402
@@ -73,7 +74,46 @@ def originals(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     (folder / "run.log").write_text(test_sources.MEGATRON)
     found["events.jsonl"] = folder / "events.jsonl", with_mapping
     found["run.log"] = folder / "run.log", import_runs
+    return found | folders(folder) | tables(folder)
+
+
+def folders(place: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
+    """Sources of several files; one of them is damaged, and the whole folder is read."""
+    found: dict[str, tuple[Path, Callable[[Path], object]]] = {}
+    for name, write, mapping, pattern in (
+        ("lm-eval", *test_exports.WRITERS["lm-eval"], "*/results_*.json"),
+        ("olmo-core", *test_exports.WRITERS["olmo-core"], "*/metrics_step200.json"),
+        ("mlflow-meta", test_exports.write_mlflow_files, None, "*/*/meta.yaml"),
+        ("mlflow-metric", test_exports.write_mlflow_files, None, "*/*/metrics/tokens"),
+        ("wandb-chart", test_exports.write_wandb_charts, None, "wandb_export_sw.csv"),
+        ("wandb-table", test_exports.write_wandb_charts, None, "runs.csv"),
+        ("wandb-history", test_exports.write_wandb_histories, None, "*/0000.parquet"),
+    ):
+        source = place / name
+        write(source)
+        found[name] = min(source.glob(pattern)), lambda _, source=source, mapping=mapping: import_runs(source, mapping)
+    runs = import_runs(place / "mlflow-meta").runs
+    runs.write(place / "study" / "runs")
+    found["study"] = place / "study" / "runs" / "exposure.parquet", lambda _: import_runs(place / "study")
     return found
+
+
+def tables(place: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
+    """Formats of one table that are not text."""
+    frame = pl.DataFrame(test_excel.ROWS[1:], schema=test_excel.HEADER, orient="row")
+    test_excel.workbook(place / "runs.xlsx", test_excel.sheet(test_excel.ROWS))
+    frame.write_parquet(place / "runs.parquet")
+    frame.write_ipc(place / "runs.feather")
+    frame.write_ipc_stream(place / "runs.arrow")
+    # Inside a workbook damage mostly breaks the archive's checksums; here the XML itself is damaged.
+    sheet = place / "sheet.xml"
+    sheet.write_text(test_excel.sheet(test_excel.ROWS))
+
+    def packed(path: Path) -> object:
+        return Runs.read(test_excel.workbook(place / "packed.xlsx", path.read_bytes().decode("utf-8", "replace")))
+
+    names = ("runs.xlsx", "runs.parquet", "runs.feather", "runs.arrow")
+    return {name: (place / name, Runs.read) for name in names} | {"sheet.xml": (sheet, packed)}
 
 
 def main() -> None:
@@ -82,6 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for kind, (file, read) in originals(Path(name)).items():
             generator, whole = random.Random(kind), file.read_bytes()
+            read(file)
             counts, slowest = {"read": 0, "refused": 0, "untyped": 0}, 0.0
             for _ in range(mutations):
                 file.write_bytes(mutated(whole, generator))
@@ -91,10 +132,13 @@ def main() -> None:
                     counts["read"] += 1
                 except BabelscaleError:
                     counts["refused"] += 1
-                except Exception as error:  # noqa: BLE001  (what is counted here)
+                except BaseException as error:
+                    if isinstance(error, KeyboardInterrupt):
+                        raise
                     counts["untyped"] += 1
                     print(f"  {kind}: {type(error).__name__}: {error}"[:200])
                 slowest = max(slowest, time.perf_counter() - begins)
+            file.write_bytes(whole)
             bad += counts["untyped"]
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(f"{kind}: {counts}, slowest {slowest:.2f} s, peak memory {memory:.0f} MiB", flush=True)

@@ -306,13 +306,15 @@ class Runs(Result):
         """
         known = self.table.select("run", "params", *covariate_columns(self.table))
         rows = rows.select("run", "step").join(known, on="run", maintain_order="left")
-        exposure = self.exposure.join(rows.select("run", "step"), on=["run", "step"], how="semi")
-        D, U = {}, {}
-        for code in exposure.filter(pl.col("tokens") > 0)["language"].unique().sort():
-            part = exposure.filter(language=code).select("run", "step", "tokens", "unique_tokens")
-            part = rows.join(part, on=["run", "step"], how="left", maintain_order="left")
-            D[code] = part["tokens"].fill_null(0.0).to_numpy()
-            U[code] = part["unique_tokens"].fill_null(math.inf).to_numpy()
+        places = rows.select("run", "step").with_row_index("place")
+        exposure = self.exposure.join(places, on=["run", "step"])
+        codes = exposure.filter(pl.col("tokens") > 0)["language"].unique().sort()
+        exposure = exposure.join(pl.DataFrame({"language": codes}).with_row_index("row"), on="language")
+        at = exposure["row"].to_numpy(), exposure["place"].to_numpy()
+        tokens, unique_tokens = np.zeros((len(codes), rows.height)), np.full((len(codes), rows.height), math.inf)
+        tokens[at] = exposure["tokens"].to_numpy()
+        unique_tokens[at] = exposure["unique_tokens"].fill_null(math.inf).to_numpy()
+        D, U = dict(zip(codes, tokens, strict=True)), dict(zip(codes, unique_tokens, strict=True))
         names = [name for name in covariate_columns(rows) if not rows[name].null_count()]
         covariates = {name.removeprefix(tables.COVARIATE): rows[name].to_numpy() for name in names}
         return Allocation(rows["params"].to_numpy(), D, U, covariates)

@@ -1,9 +1,11 @@
 """Uploads: what is taken, what is refused and why, and that nothing hurts the server or stays behind."""
 
 import asyncio
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import random
 import signal
@@ -18,7 +20,9 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
+from tests.tabular.test_excel import sheet, workbook
 
+from babelscale import Runs
 from babelscale.web import create_app, parse_client, upload_endpoint, uploads
 from babelscale.web.pages.laws_sections import example
 from babelscale.web.parse_client import Refused, UploadParser
@@ -190,15 +194,16 @@ def _tar() -> bytes:
         ("runs.csv", gzip.compress(bytes(20_000_000), mtime=0), "gzip"),
         ("runs.parquet", gzip.compress(TABLES["parquet"], mtime=0), "gzip"),
         ("runs.csv", _tar(), "tar archive"),
-        ("runs.csv", TABLES["parquet"], "text"),
-        ("runs.parquet", CSV, "Parquet"),
-        ("runs.parquet", TABLES["parquet"][:-1], "Parquet"),
-        ("runs.csv", CSV.decode().encode("utf-16"), "UTF-8"),
-        ("runs.csv", b"x\x9c" + CSV, "UTF-8"),
+        ("runs.csv", TABLES["parquet"], "Parquet"),
+        ("runs.csv", b"runs,\x00" + CSV, "control characters"),
+        ("runs.parquet", CSV, "not .parquet"),
+        ("runs.csv.gz", CSV, "not .gz"),
+        ("runs.csv.gz", TABLES["parquet"], "this is Parquet, not .gz"),
+        ("runs.parquet.gz", gzip.compress(TABLES["parquet"], mtime=0), ".parquet.gz"),
         ("runs.zip", _zip(), ".zip"),
-        ("runs.csv.gz", b"", ".gz"),
+        ("runs.gz", b"", ".gz"),
         ("runs.tar", _tar(), ".tar"),
-        ("runs.xlsx", CSV, ".xlsx"),
+        ("runs.xlsx", CSV, "not .xlsx"),
         ("runs.pkl", CSV, ".pkl"),
         ("runs.html", CSV, ".html"),
         ("runs", CSV, "no ending"),
@@ -212,6 +217,36 @@ def test_other_kinds_of_file_are_refused_with_a_reason(place: Place, name: str, 
     assert word in told["error"]
     assert told["hint"]
     place.left()
+
+
+def test_every_ending_of_the_command_line_is_taken(place: Place, tmp_path: Path) -> None:
+    """The same file gives the same runs here and on the command line, in every format and dialect."""
+    FLAT.write_csv(tmp_path / "semicolon.csv", separator=";", decimal_comma=True)
+    FLAT.write_csv(tmp_path / "tabs.tsv", separator="\t")
+    (tmp_path / "wide.csv").write_bytes(CSV.decode().encode("utf-16"))
+    (tmp_path / "old.csv").write_bytes(FLAT.with_columns(size=pl.lit("groß")).write_csv().encode("cp1252"))
+    for name, pack in {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.items():
+        (tmp_path / f"runs.csv.{name}").write_bytes(pack(CSV))
+    (tmp_path / "records.json").write_text(json.dumps(FLAT.to_dicts()))
+    FLAT.write_ipc(tmp_path / "runs.feather")
+    FLAT.write_ipc_stream(tmp_path / "runs.arrow")
+    workbook(tmp_path / "runs.xlsx", sheet([FLAT.columns, *map(list, FLAT.iter_rows())]))
+    for path in sorted(tmp_path.iterdir()):
+        status, told, _ = place.post(path.name, [path.read_bytes()])
+        assert status == 200, told
+        assert told["findings"] == [], path.name
+        assert Runs.read(place.uploads / told["source"]).hash == Runs.read(path).hash, path.name
+
+
+def test_what_the_table_says_and_what_looks_wrong_comes_back(place: Place) -> None:
+    rows = [
+        f"{n},{size},{n % 4 + 1}e9,{loss}" for n, (size, loss) in enumerate([(1e7, 55.2), (2e7, 38.1), (4e7, 27.9)])
+    ]
+    told = place.post("ppl.csv", ["\n".join(["name,Model Size,tokens,loss", *rows]).encode()])[1]
+    assert any("'Model Size' is read as params" in text for text in told["understood"])
+    assert [each["severity"] for each in told["findings"]][:1] == ["error"]
+    assert "are these perplexities?" in told["findings"][0]["text"]
+    assert str(place.folder) not in json.dumps(told)
 
 
 def test_a_packed_body_is_refused(place: Place) -> None:

@@ -15,7 +15,6 @@ from babelscale.cli.options import (
     dumps,
     metric_of,
     numbers,
-    one_line_descriptions,
     option_group,
     read_runs,
     show,
@@ -47,7 +46,6 @@ class FitOptions:
     seed: Seed = 0
 
 
-@one_line_descriptions
 def fit(
     runs: Table,
     *,
@@ -136,7 +134,6 @@ class LawOptions:
     target: str | None = None
 
 
-@one_line_descriptions
 def profile(
     runs: Table,
     parameter: str,
@@ -197,7 +194,6 @@ class HoldOutOptions:
     rungs: int = 5
 
 
-@one_line_descriptions
 def compare(
     runs: Table,
     *,

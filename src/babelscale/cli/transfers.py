@@ -15,7 +15,6 @@ from babelscale.cli.options import (
     bar,
     codes_of,
     dumps,
-    one_line_descriptions,
     option_group,
     read_runs,
     show,
@@ -81,7 +80,6 @@ class ChartOptions:
     order: Literal["branch", "script", "clusters", "given"] = "branch"
 
 
-@one_line_descriptions
 def transfer(
     runs: Path | None = None,
     *,
@@ -179,7 +177,6 @@ class NextOptions:
     targets: str | None = None
 
 
-@one_line_descriptions
 def next_runs(
     name: Name,
     *,

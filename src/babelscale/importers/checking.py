@@ -27,8 +27,8 @@ _MOST_EPOCHS = 50.0
 _MOST_NATS, _MOST_BITS = math.log(300_000), 8.0
 _FLOPS_OFF = 3.0  # factor between `flops` and 6 N D; attention and embeddings make less
 _SAME_RUN = 0.10  # difference of losses at equal N, D and mixture, as a share; seeds differ by far less
-_LARGE_LAW, _FEWEST, _MOST_FITTED = 7, 8, 400  # parameters; losses of one language; losses that are fitted
-_MOST_SUSPECTS = 10  # named a language
+_LARGE_LAW, _FEWEST, _MOST_SUSPECTS = 7, 8, 10  # parameters; losses of one language; runs named a language
+_MOST_FITTED, _FEWEST_FITTED = 2400, 100  # runs that are fitted, of all languages and of each
 _PAIR_EPOCHS = 4.0  # times the epochs of the pair
 
 
@@ -389,11 +389,10 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
 
 
 def _subset(runs: Runs, seen: Observations) -> Runs:
-    """At most _MOST_FITTED runs, evenly from all, so that large tables take seconds."""
+    """Some of many runs, evenly from all, so that large tables take seconds."""
     names = np.unique(seen.run)
-    if len(names) <= _MOST_FITTED:
-        return runs.select(names)
-    return runs.select(names[np.linspace(0, len(names) - 1, _MOST_FITTED).astype(int)])
+    most = max(_MOST_FITTED // max(len(runs.targets), 6), _FEWEST_FITTED)
+    return runs.select(names if len(names) <= most else names[np.linspace(0, len(names) - 1, most).astype(int)])
 
 
 def _residuals(law: Any, few: Runs, seen: Observations) -> NDArray[np.float64]:

@@ -31,6 +31,8 @@ def import_runs(path: str | Path, mapping: Mapping | None = None) -> Imported:
         InputError: naming the file and the field, and what to do.
     """
     mapping = mapping or Mapping()
+    if mapping.kind == sources.STUDY or (mapping.kind is None and sources.is_study(Path(path))):
+        return _study(path, mapping)
     kind, table = sources.read(path, mapping.kind)
     found = tabular.to_tables(table, mapping.options())
     runs = Runs.from_tables(found, table.where)
@@ -38,6 +40,14 @@ def import_runs(path: str | Path, mapping: Mapping | None = None) -> Imported:
         if notice.severity == "error":
             raise InputError(notice.text, hint=notice.hint)
     return Imported(runs, kind, mapping.with_columns(found.columns).model_copy(update={"kind": kind}))
+
+
+def _study(path: str | Path, mapping: Mapping) -> Imported:
+    """Runs as babelscale wrote them, which hold everything that a mapping could say."""
+    kept = mapping.model_copy(update={"kind": sources.STUDY})
+    if kept != Mapping(kind=sources.STUDY):
+        raise InputError(f"{path}: holds runs as babelscale writes them", hint="leave the mapping out")
+    return Imported(Runs.read(path), sources.STUDY, kept)
 
 
 def table(

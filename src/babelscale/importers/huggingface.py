@@ -4,10 +4,9 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Any
 
 from babelscale.errors import InputError
-from babelscale.importers.logged import LoggedRun, flatten
+from babelscale.importers.logged import LoggedRun, flatten, json_object
 from babelscale.tabular import Notice
 
 NAME = "trainer_state.json"
@@ -24,7 +23,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
     for file in files:
         inside = file.parent.name.startswith("checkpoint-")
         folder = file.parent.parent if inside else file.parent
-        step = int(_load(file).get("global_step") or 0)
+        step = int(json_object(file).get("global_step") or 0)
         if step >= newest.get(folder, (-1, file))[0]:
             newest[folder] = (step, file)
     runs = [_run(file, folder, root) for folder, (_, file) in sorted(newest.items())]
@@ -32,7 +31,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
 
 
 def _run(file: Path, folder: Path, root: Path) -> LoggedRun:
-    state = _load(file)
+    state = json_object(file)
     inside = folder.resolve().is_relative_to(root.resolve()) and folder != root
     run = LoggedRun(folder.relative_to(root).as_posix() if inside else folder.name or root.name)
     for entry in state.get("log_history", []):
@@ -59,7 +58,7 @@ def _params(folder: Path) -> int | None:
     config = folder / "config.json"
     if not config.exists():
         return None
-    found = _load(config)
+    found = json_object(config)
     if found.get("model_type") not in _LLAMA or any(not isinstance(found.get(name), int) for name in _SHAPES):
         return None
     width, inner, layers, heads, vocabulary = (int(found[name]) for name in _SHAPES)
@@ -86,13 +85,3 @@ def _tensors(file: Path) -> dict[str, int]:
         except ValueError:
             raise InputError(f"{file}: its header is not JSON", hint="is the file whole?") from None
     return {name: math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", hint="is the file whole?") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds no object", hint="name a file that the Trainer wrote")
-    return found

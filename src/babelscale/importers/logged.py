@@ -1,8 +1,11 @@
 """Runs as experiment trackers log them: a configuration, metrics by step, and a summary. Every reader makes these."""
 
+import functools
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -52,7 +55,7 @@ def to_cells(runs: Sequence[LoggedRun], where: str, notices: Iterable[Notice] = 
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{where}: two runs are called {twice!r}", hint="rename one of them, or import them apart")
-    wanted = {key for run in runs for metrics in run.history.values() for key in metrics if _is_loss(key)}
+    wanted = {key for run in runs for metrics in run.history.values() for key in metrics if is_loss(key)}
     validation = {key for key in wanted if not _is_training(key)}
     rows: list[dict[str, Scalar]] = []
     for run in runs:
@@ -76,7 +79,7 @@ def _steps(run: LoggedRun, losses: set[str]) -> Iterable[dict[str, Scalar]]:
     counters: dict[str, Scalar] = {}
     for step in sorted(run.history):
         metrics = run.history[step]
-        counters |= {key: value for key, value in metrics.items() if _is_counter(key)}
+        counters |= {key: value for key, value in metrics.items() if is_counter(key)}
         found = {key: value for key, value in metrics.items() if key in losses}
         if found:
             yield {**counters, **found, "step": step}
@@ -90,18 +93,26 @@ def _held(run: LoggedRun) -> dict[str, Scalar]:
     return held
 
 
-def _is_loss(key: str) -> bool:
+@functools.lru_cache(2**16)
+def is_loss(key: str) -> bool:
     return any(word in key.lower() for word in _LOSSES)
 
 
+def is_evaluated(key: str) -> bool:
+    """Whether a metric is a loss on held-out text, by its name."""
+    return is_loss(key) and not _is_training(key)
+
+
+@functools.lru_cache(2**16)
 def _is_training(key: str) -> bool:
     lowered = key.lower()
     evaluated = any(word in lowered for word in ("eval", "val", "test"))
     return not evaluated and (any(word in lowered for word in _TRAINING) or lowered in ("loss", "lm loss", "lm_loss"))
 
 
-def _is_counter(key: str) -> bool:
-    return not _is_loss(key) and any(word in key.lower() for word in _COUNTERS)
+@functools.lru_cache(2**16)
+def is_counter(key: str) -> bool:
+    return not is_loss(key) and any(word in key.lower() for word in _COUNTERS)
 
 
 def _text(value: Scalar) -> str | None:
@@ -130,3 +141,18 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        InputError: the file is damaged, or holds no object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error})", hint="is the file whole?") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no object", hint="name a file that the tool wrote")
+    return found

@@ -13,7 +13,8 @@ from babelscale.tomlfile import toml_text
 
 _COMMENT = """What a source holds. Edit this file and use it again: babelscale import SOURCE --out RUNS --mapping FILE.
 columns: field = "name in the source"; "loss.sw" is the column with the losses on Swahili.
-constants: field = value in all rows. shares: the mixture of each run, where the source does not hold it."""
+constants: field = value in all rows. shares: the mixture of each run, where the source does not hold it.
+runs: field = value of one run, where the source does not hold it."""
 
 
 class Mapping(BaseModel):
@@ -29,6 +30,7 @@ class Mapping(BaseModel):
     columns: dict[str, str] = {}
     constants: dict[str, str | float | int] = {}
     shares: dict[str, dict[str, float | int]] = {}
+    runs: dict[str, dict[str, str | float | int]] = {}
 
     def options(self) -> Options:
         return Options(
@@ -39,6 +41,7 @@ class Mapping(BaseModel):
             constants=self.constants,
             tokens_per_step=self.tokens_per_step,
             shares=self.shares,
+            runs=self.runs,
         )
 
     def with_columns(self, found: Columns) -> "Mapping":
@@ -47,7 +50,8 @@ class Mapping(BaseModel):
         columns |= {
             f"{name}.{code}": theirs for name, by_code in found.wide.items() for code, theirs in by_code.items()
         }
-        kept = {ours: theirs for ours, theirs in columns.items() if ours not in self.constants}
+        given = {*self.constants, *(field for values in self.runs.values() for field in values)}
+        kept = {ours: theirs for ours, theirs in columns.items() if ours not in given}
         return self.model_copy(update={"columns": kept})
 
     def write(self, path: Path) -> Path:

@@ -9,19 +9,20 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
     """Fields of one Protocol Buffers message: (number, bytes or integer)."""
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint(data, at)
+        tag, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
         number, kind = tag >> 3, tag & 7
-        if kind == 0:
+        if kind == 2:
+            # Most lengths fit in one byte.
+            size, at = (data[at], at + 1) if at < end and data[at] < 0x80 else _varint(data, at)
+            if at + size > end:
+                raise InputError("a record of the log is cut short", hint="is the file whole?")
+            yield number, data[at : at + size]
+            at += size
+        elif kind == 0:
             value, at = _varint(data, at)
             yield number, value
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
-            yield number, data[at : at + size]
-            at += size
-        elif kind == 2:
-            size, at = _varint(data, at)
-            if at + size > end:
-                raise InputError("a record of the log is cut short", hint="is the file whole?")
             yield number, data[at : at + size]
             at += size
         else:

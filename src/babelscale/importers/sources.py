@@ -5,9 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from babelscale.errors import InputError
-from babelscale.importers import databases, huggingface, swarm, tensorboard, textlogs, wandb
+from babelscale.importers import (
+    databases,
+    huggingface,
+    lm_eval,
+    mlflow_files,
+    olmo_core,
+    swarm,
+    tensorboard,
+    textlogs,
+    wandb,
+    wandb_exports,
+)
 from babelscale.importers.logged import LoggedRun, to_cells
-from babelscale.tabular import ENDINGS, Notice, RawTable
+from babelscale.tables import TABLES
+from babelscale.tabular import ENDINGS, Notice, RawTable, is_table
 from babelscale.tabular import read as read_table
 
 Read = Callable[[Path], tuple[list[LoggedRun], list[Notice]]]
@@ -26,16 +38,21 @@ def _holds(pattern: str) -> Callable[[Path], bool]:
     return lambda path: next(path.rglob(pattern), None) is not None if path.is_dir() else path.match(pattern)
 
 
+STUDY = "study"
 # In the order in which they are tried.
 SOURCES = (
     Source("wandb", _holds("*.wandb"), wandb.read),
     Source("huggingface", _holds(huggingface.NAME), huggingface.read),
     Source("tensorboard", _holds(tensorboard.PATTERN), tensorboard.read),
+    Source("mlflow", mlflow_files.suits, mlflow_files.read),
+    Source("wandb-export", wandb_exports.suits, wandb_exports.read),
+    Source("lm-eval", lm_eval.suits, lm_eval.read),
+    Source("olmo-core", olmo_core.suits, olmo_core.read),
     Source("database", lambda path: path.is_file() and databases.is_database(path), databases.read),
     Source("json-lines", lambda path: _is_json_log(path), textlogs.read_json_lines),
     Source("log", lambda path: _is_log(path), textlogs.read),
 )
-NAMES = (*(source.name for source in SOURCES), "olmix", "table")
+NAMES = (*(source.name for source in SOURCES), "olmix", "table", STUDY)
 
 
 def read(path: str | Path, kind: str | None = None) -> tuple[str, RawTable]:
@@ -58,9 +75,18 @@ def read(path: str | Path, kind: str | None = None) -> tuple[str, RawTable]:
         if source.name == kind or (kind is None and source.suits(path)):
             runs, notices = source.read(path)
             return source.name, to_cells(runs, str(path), notices)
-    if path.is_file() and any(ending in ENDINGS for ending in path.suffixes):
+    if path.is_file() and is_table(path.name):
         return "table", read_table(path)
     raise InputError(f"{path}: holds nothing that can be imported", hint=f"a source is one of {', '.join(NAMES)}")
+
+
+def is_study(path: Path) -> bool:
+    """A folder of Runs, or a study's folder with them, as babelscale writes both."""
+    return any(
+        all((folder / f"{table}{ending}").is_file() for table in TABLES)
+        for folder in (path, path / "runs")
+        for ending in (".parquet", ".csv")
+    )
 
 
 def _is_json_log(path: Path) -> bool:

@@ -5,7 +5,9 @@ data), whose records are Protocol Buffers of W&B's `Record`. Of these only the f
 part of the format and do not change.
 """
 
+import functools
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from babelscale.errors import InputError
-from babelscale.importers.logged import LoggedRun, flatten
+from babelscale.importers.logged import LoggedRun, flatten, is_counter, is_evaluated
 from babelscale.importers.protobuf import fields
 from babelscale.tabular import Notice
 
@@ -23,6 +25,7 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _HISTORY, _SUMMARY, _CONFIG, _RUN, _EXIT = 2, 3, 5, 17, 18
 _KEY, _NESTED, _JSON = 1, 2, 16
 _HIDDEN = ("_wandb", "_timestamp", "_runtime")
+_JSON_TAG = b"\x82\x01"  # field 16, of a length
 
 
 def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
@@ -44,23 +47,23 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
 
 def _run(path: Path) -> tuple[LoggedRun, bool]:
     run = LoggedRun(path.stem.removeprefix("run-"), state="running")
-    records = _Records(path)
-    step = 0
+    records, history = _Records(path), _History(run)
     for data in records:
         for number, value in fields(data):
             if not isinstance(value, bytes):
                 continue
             if number == _HISTORY:
-                step = _log(run, value, step)
+                history.add(value)
             elif number == _SUMMARY:
-                run.summary |= _visible(flatten(_items(value)))
+                run.summary |= _visible(flatten(_parsed(_items(value))))
             elif number == _CONFIG:
-                run.config |= _visible(flatten(_items(value)))
+                run.config |= _visible(flatten(_parsed(_items(value))))
             elif number == _RUN:
                 _begin(run, value)
             elif number == _EXIT:
                 code = next((v for n, v in fields(value) if n == 1), 0)
                 run.state = "crashed" if code else "finished"
+    history.end()
     return run, records.whole
 
 
@@ -70,46 +73,100 @@ def _begin(run: LoggedRun, data: bytes) -> None:
     name = found.get(8) or found.get(1) or b""
     run.name = name.decode("utf-8", "replace") or run.name
     if 4 in found:
-        run.config |= _visible(flatten(_items(found[4])))
+        run.config |= _visible(flatten(_parsed(_items(found[4]))))
 
 
-def _log(run: LoggedRun, data: bytes, step: int) -> int:
-    """HistoryRecord: 1 items, 2 step (whose field 1 is the number)."""
-    metrics = _items(data)
-    for number, value in fields(data):
-        if number == 2 and isinstance(value, bytes):
-            step = next((v for n, v in fields(value) if n == 1 and isinstance(v, int)), step)
-    named = metrics.get("_step")
-    step = int(named) if isinstance(named, int | float) else step
-    run.log(step, {key: value for key, value in _visible(flatten(metrics)).items() if key != "_step"})
-    return step
+class _History:
+    """What a table of runs takes from a history: rows with a loss of evaluation, and the last value of every metric.
+
+    Other numbers are passed over unparsed: most rows of a history have nothing else.
+    """
+
+    def __init__(self, run: LoggedRun) -> None:
+        self._run, self._step = run, 0
+        self._last: dict[bytes, bytes] = {}
+
+    def add(self, data: bytes) -> None:
+        """HistoryRecord: 1 items, 2 step (whose field 1 is the number)."""
+        row = _items(data)
+        for name in [name for name, text in row.items() if text.startswith(b"{")]:
+            nested = flatten(_parsed({name: row.pop(name)}))
+            row |= {key.encode(): json.dumps(value).encode() for key, value in nested.items()}
+        self._step = self._step_of(data, row)
+        self._last |= row
+        kinds = {name: _kind(name) for name in row}
+        if "loss" in kinds.values() or self._step in self._run.history:
+            wanted = {name: text for name, text in row.items() if kinds[name] == "loss"}
+            wanted |= {name: text for name, text in self._last.items() if _kind(name) == "counter"}
+            self._run.log(self._step, _parsed(wanted))
+
+    def _step_of(self, data: bytes, row: dict[bytes, bytes]) -> int:
+        named = _parsed({b"_step": row[b"_step"]})["_step"] if b"_step" in row else None
+        if isinstance(named, int | float) and math.isfinite(named):
+            return int(named)
+        for number, value in fields(data):
+            if number == 2 and isinstance(value, bytes):
+                return next((v for n, v in fields(value) if n == 1 and isinstance(v, int)), self._step)
+        return self._step
+
+    def end(self) -> None:
+        """A run without a loss of evaluation keeps its last values."""
+        if self._last and not self._run.history:
+            self._run.log(self._step, _visible(flatten(_parsed(self._last))))
 
 
-def _items(data: bytes) -> dict[str, Any]:
-    """Items with their keys; one that is removed or does not parse is left out."""
-    found: dict[str, Any] = {}
-    for number, value in fields(data):
-        if number != 1 or not isinstance(value, bytes):
+@functools.lru_cache(2**16)
+def _kind(name: bytes) -> str:
+    """What a metric is, by its name: "loss" of evaluation, "counter" or "" for what tables of runs do not hold."""
+    key = name.decode("utf-8", "replace")
+    if key.startswith((*_HIDDEN, "_step")):
+        return ""
+    return "loss" if is_evaluated(key) else "counter" if is_counter(key) else ""
+
+
+def _items(data: bytes) -> dict[bytes, bytes]:
+    """Names of items, with the JSON of their values."""
+    found: dict[bytes, bytes] = {}
+    for number, item in fields(data):
+        if number != 1 or not isinstance(item, bytes) or not item:
             continue
-        keys, text = [], None
-        for inner, part in fields(value):
-            if inner in (_KEY, _NESTED) and isinstance(part, bytes):
-                keys.append(part.decode("utf-8", "replace"))
-            elif inner == _JSON and isinstance(part, bytes):
-                text = part
-        name = ".".join(key for key in keys if key)
-        if name and text is not None:
-            try:
-                parsed = json.loads(text)
-            except (ValueError, RecursionError):
-                raise InputError(f"field {name!r} of the log is not JSON", hint="is the file whole?") from None
-            # Configurations wrap each value: {"value": ..., "desc": ...}.
-            found[name] = parsed["value"] if isinstance(parsed, dict) and "value" in parsed else parsed
+        # Nearly every item is one short key and one short value; others are read field by field.
+        at = 2 + item[1] if item[0] in (_KEY << 3 | 2, _NESTED << 3 | 2) and len(item) > 1 else len(item)
+        if item[at : at + 2] == _JSON_TAG and at + 2 < len(item) == at + 3 + item[at + 2] and item[at + 2] < 0x80:
+            found[item[2:at]] = item[at + 3 :]
+        else:
+            _add_item(found, item)
+    return found
+
+
+def _add_item(found: dict[bytes, bytes], item: bytes) -> None:
+    """Items of several nested keys, or long ones; one that was removed has no value."""
+    keys, text = [], None
+    for number, part in fields(item):
+        if number in (_KEY, _NESTED) and isinstance(part, bytes):
+            keys.append(part)
+        elif number == _JSON and isinstance(part, bytes):
+            text = part
+    name = b".".join(key for key in keys if key)
+    if name and text is not None:
+        found[name] = text
+
+
+def _parsed(items: dict[bytes, bytes]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in items.items():
+        key = name.decode("utf-8", "replace")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InputError(f"field {key!r} of the log is not JSON", hint="is the file whole?") from None
+        # Configurations wrap each value: {"value": ..., "desc": ...}.
+        found[key] = value["value"] if isinstance(value, dict) and "value" in value else value
     return found
 
 
 def _visible(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if not key.startswith(_HIDDEN)}
+    return {key: value for key, value in found.items() if not key.startswith(_HIDDEN) and key != "_step"}
 
 
 class _Records:

@@ -1,4 +1,4 @@
-"""Files of one table, read cell by cell: CSV in its dialects, JSON, JSON lines, Parquet and Feather.
+"""Files of one table, read cell by cell: CSV in its dialects, Excel, JSON, JSON lines, Parquet and Feather.
 
 Text stays text until a column is known to hold numbers, so that language codes such as `no`, `nan` and `NA` survive.
 Every row keeps the number that an editor shows for it, and errors name it.
@@ -15,26 +15,29 @@ import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from babelscale.errors import InputError
+from babelscale.tabular import excel
 
 Severity = Literal["error", "warning", "notice"]
 MOST_BYTES = 2**30
 MOST_COLUMNS = 20_000
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
-BINARY_ENDINGS = (".parquet", ".feather", ".arrow", ".ipc")
+BINARY_ENDINGS = (".parquet", ".feather", ".arrow", ".arrows", ".ipc")
+EXCEL_ENDINGS = (".xlsx", ".xlsm")
 _COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.open(path),  # noqa: SIM115
     ".bz2": lambda path: bz2.open(path),  # noqa: SIM115
     ".xz": lambda path: lzma.open(path),  # noqa: SIM115
 }
-ENDINGS = (*TEXT_ENDINGS, *JSON_ENDINGS, *BINARY_ENDINGS)
+PACKED_ENDINGS = (*_COMPRESSED, ".zst")
+ENDINGS = (*TEXT_ENDINGS, *JSON_ENDINGS, *BINARY_ENDINGS, *EXCEL_ENDINGS)
 _DELIMITERS = ",;\t|"
 # How many rows decide about the delimiter.
 _SAMPLE = 50
@@ -85,20 +88,33 @@ def read(path: str | Path) -> RawTable:
         InputError: no such file, an unknown ending, a file that is not whole, or a row with too many or too few cells.
     """
     path = Path(path)
-    endings = [ending.lower() for ending in path.suffixes]
-    packed = endings[-1] if endings and endings[-1] in (*_COMPRESSED, ".zst") else ""
-    kind = (endings[-2] if packed and len(endings) > 1 else "" if packed else endings[-1]) if endings else ""
+    kind, packed = endings_of(path.name)
     if path.is_file() and kind in BINARY_ENDINGS and not packed:
         return _binary(path, kind)
+    if path.is_file() and kind in EXCEL_ENDINGS and not packed:
+        return _excel(path)
     if path.is_file() and kind not in (*TEXT_ENDINGS, *JSON_ENDINGS):
         raise InputError(
             f"{path}: {kind or 'no'} ending is not a table",
-            hint=f"use one of {', '.join(ENDINGS)}; text may be compressed ({', '.join(_COMPRESSED)}, .zst)",
+            hint=f"use one of {', '.join(ENDINGS)}; text may be compressed ({', '.join(PACKED_ENDINGS)})",
         )
     text, notices = _text(path, packed)
     cells = _csv(text, str(path)) if kind in TEXT_ENDINGS else _json(text, str(path), lines=kind != ".json")
     cells.notices[:0] = notices
     return cells
+
+
+def endings_of(name: str) -> tuple[str, str]:
+    """The ending that says what a file holds, and the one that says how it is compressed; "" for none."""
+    endings = [ending.lower() for ending in Path(name).suffixes]
+    packed = endings.pop() if endings and endings[-1] in PACKED_ENDINGS else ""
+    return endings[-1] if endings else "", packed
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of this name can be read as a table."""
+    kind, packed = endings_of(name)
+    return kind in ((*TEXT_ENDINGS, *JSON_ENDINGS) if packed else ENDINGS)
 
 
 def of_frame(frame: pl.DataFrame, where: str) -> RawTable:
@@ -161,7 +177,23 @@ def _bytes(path: Path, packed: str) -> bytes:
 def _csv(text: str, where: str) -> RawTable:
     comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
     delimiter = _delimiter(text, comments)
-    records = list(_records(text, delimiter, where))[comments:]
+    cells = _of_records(list(_records(text, delimiter, where))[comments:], where)
+    comma = delimiter != "," and any(_has_decimal_comma(cells.frame[name]) for name in cells.frame.columns)
+    return replace(cells, decimal_comma=comma)
+
+
+def _excel(path: Path) -> RawTable:
+    """The first sheet of a workbook; a row ends with its last cell that is not empty."""
+    rows, further = excel.read(path)
+    width = len(rows[0][1]) if rows else 0
+    cells = _of_records([(number, row + [""] * (width - len(row))) for number, row in rows], str(path))
+    if further:
+        cells.notice("notice", "sheets", f"the first sheet is read, and not {', '.join(further)}")
+    return cells
+
+
+def _of_records(records: list[tuple[int, list[str]]], where: str) -> RawTable:
+    """A table from its records, the first of which names the columns."""
     if not records:
         raise InputError(f"{where}: no rows", hint="a table has a line of column names and its rows")
     header, data = [name.strip() for name in records[0][1]], records[1:]
@@ -176,14 +208,13 @@ def _csv(text: str, where: str) -> RawTable:
     if twice:
         raise InputError(f"{where}: two columns are called {twice[0]!r}", hint="rename or remove one of them")
     names = [name or f"column {number}" for number, name in enumerate(header, 1)]
-    columns: list[list[str | None]] = [[] for _ in names]
     for line, row in data:
-        _check_width(row, names, f"{where}: row {line}")
-        for column, cell in zip(columns, row, strict=False):
-            column.append(cell.strip() or None)
-    frame = pl.DataFrame([pl.Series(name, column, pl.String) for name, column in zip(names, columns, strict=True)])
-    comma = delimiter != "," and any(_has_decimal_comma(frame[name]) for name in names)
-    return RawTable(frame, [line for line, _ in data], where, comma)
+        if len(row) != len(names):
+            _check_width(row, names, f"{where}: row {line}")
+    columns = zip(*(row for _, row in data), strict=False) if data else [()] * len(names)
+    frame = pl.DataFrame([pl.Series(name, column, pl.String) for name, column in zip(names, columns, strict=False)])
+    frame = frame.with_columns(pl.all().str.strip_chars().replace("", None))
+    return RawTable(frame, [line for line, _ in data], where)
 
 
 def _records(text: str, delimiter: str, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -197,7 +228,7 @@ def _records(text: str, delimiter: str, where: str) -> Iterator[tuple[int, list[
             return
         except csv.Error as error:
             raise InputError(f"{where}: row {begins}: {error}", hint="is a quotation mark missing?") from None
-        if any(cell.strip() for cell in row):
+        if any(map(str.strip, row)):
             yield begins, row
         begins = reader.line_num + 1
 
@@ -312,10 +343,19 @@ def _cell(value: Any) -> str | None:
 
 def _binary(path: Path, kind: str) -> RawTable:
     try:
-        frame = pl.read_parquet(path) if kind == ".parquet" else pl.read_ipc(path)
+        frame = pl.read_parquet(path) if kind == ".parquet" else _feather(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="is the file whole?") from None
     return of_frame(frame, str(path))
+
+
+def _feather(path: Path) -> pl.DataFrame:
+    """Arrow's file format, which Feather is since version 2, or its stream format."""
+    with path.open("rb") as file:
+        begins = file.read(6)
+    if begins.startswith(b"FEA1"):
+        raise InputError(f"{path}: is Feather of version 1", hint="write it again as version 2, or as Parquet")
+    return pl.read_ipc(path) if begins == b"ARROW1" else pl.read_ipc_stream(path)
 
 
 def _plain(frame: pl.DataFrame, where: str) -> pl.DataFrame:

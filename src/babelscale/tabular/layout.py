@@ -52,6 +52,7 @@ class Options:
         constants: values of fields that are the same in all rows, such as {"params": 30e6}.
         tokens_per_step: tokens of the run are steps times this, where no column holds tokens.
         shares: run -> language -> share of its tokens, where no column holds the mixture.
+        runs: run -> field -> value, such as {"small": {"tokens": 3e9}}, where no column holds the field.
     """
 
     mapping: Mapping[str, str] | None = None
@@ -61,6 +62,7 @@ class Options:
     constants: Mapping[str, str | float] | None = None
     tokens_per_step: float | None = None
     shares: Mapping[str, Mapping[str, float]] | None = None
+    runs: Mapping[str, Mapping[str, str | float]] | None = None
 
 
 def to_tables(cells: RawTable, options: Options | None = None) -> Tables:
@@ -104,6 +106,26 @@ def _with_constants(cells: RawTable, options: Options) -> RawTable:
         if name in cells.frame.columns:
             raise InputError(f"{cells.where}: the table has a column {name!r}", hint="leave the constant out")
     frame = cells.frame.with_columns(pl.lit(str(value)).alias(name) for name, value in constants.items())
+    return _with_values_of_runs(replace(cells, frame=frame), options)
+
+
+def _with_values_of_runs(cells: RawTable, options: Options) -> RawTable:
+    """The options' values by run as columns of text."""
+    if not options.runs:
+        return cells
+    run = (options.mapping or {}).get("run", "run")
+    if run not in cells.frame.columns:
+        raise InputError(f"{cells.where}: values by run need a column run", hint="say which one it is: --column run=")
+    frame, names = cells.frame, cells.frame[run].cast(pl.String)
+    for field in dict.fromkeys(name for values in options.runs.values() for name in values):
+        if field not in FIELDS or field in frame.columns:
+            what = "the table has" if field in frame.columns else "no field is called"
+            raise InputError(f"{cells.where}: {what} {field!r}", hint="leave it out of the values by run")
+        found = [options.runs.get(name, {}).get(field) for name in names]
+        missing = [name for name, value in zip(names, found, strict=True) if value is None and name is not None]
+        if missing:
+            raise InputError(f"{cells.where}: no {field} of run {missing[0]!r}", hint="give it for every run")
+        frame = frame.with_columns(pl.Series(field, [None if v is None else str(v) for v in found], pl.String))
     return replace(cells, frame=frame)
 
 

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from babelscale.errors import DomainError, InputError
 from babelscale.reporting.report.build import report_html
 from babelscale.reporting.report.html import content_policy
+from babelscale.tabular import ENDINGS, PACKED_ENDINGS
 from babelscale.web import assets, upload_endpoint
 from babelscale.web.app_state import SERVED, AppState
 from babelscale.web.endpoints import Dispatcher, Page, json_response, openapi, refusal
@@ -119,7 +120,13 @@ _TEMPLATES = jinja2.Environment(
 def page_text(page: Page, state: AppState) -> str:
     """The HTML of a page, with the controls that its query declares."""
     return _TEMPLATES.get_template(page.template).render(
-        page=page, form=page.query.form(), pages=PAGES, release=assets.release(), sources=state.sources, state=state
+        page=page,
+        form=page.query.form(),
+        pages=PAGES,
+        release=assets.release(),
+        sources=state.sources,
+        state=state,
+        endings=(*ENDINGS, *PACKED_ENDINGS),
     )
 
 

@@ -17,7 +17,7 @@ from babelscale.workers import serve
 MEMORY, SECONDS, WRITTEN, OPEN = 2_500_000_000, 20, 256_000_000, 64
 # What a table may hold; runs by languages is what a fit lays out in memory.
 ROWS, RUNS, CELLS, TEXT, MOST = 200_000, 20_000, 20_000_000, 500, 1e40
-_LONGEST = 400  # characters of a message
+_LONGEST, _MOST_NOTICES = 400, 20  # characters of a message; messages about one table
 
 
 class _TooLarge(Exception):
@@ -69,6 +69,8 @@ def answer(job: dict[str, str]) -> dict[str, Any]:
 
 def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
     from babelscale import tabular
+    from babelscale.errors import InputError
+    from babelscale.importers.checking import check_runs
     from babelscale.runs import Runs
 
     _count_parquet(file, name)
@@ -77,13 +79,27 @@ def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
         raise _TooLarge(f"{table.frame.height} rows; {ROWS} at most")
     _check_cells(table)
     runs = Runs.from_table(table)
+    for notice in runs.notices:
+        if notice.severity == "error":
+            raise InputError(notice.text, hint=notice.hint)
     languages, targets = runs.languages, runs.targets
     if len(runs) > RUNS:
         raise _TooLarge(f"{len(runs)} runs; {RUNS} at most")
     if len(runs) * len(languages) > CELLS:
         raise _TooLarge(f"{len(runs)} runs by {len(languages)} languages; {CELLS} at most")
+    found = check_runs(runs, name, fits=False)
     runs.write(into)
-    return {"runs": len(runs), "languages": list(languages), "targets": list(targets), "metric": runs.metric}
+    return {
+        "runs": len(runs),
+        "languages": list(languages),
+        "targets": list(targets),
+        "metric": runs.metric,
+        "understood": [_clean(text, file, name) for text in found.facts["understood"][:_MOST_NOTICES]],
+        "findings": [
+            {"severity": each.severity, "text": _clean(str(each), file, name)}
+            for each in found.findings[:_MOST_NOTICES]
+        ],
+    }
 
 
 def _count_parquet(file: Path, name: str) -> None:

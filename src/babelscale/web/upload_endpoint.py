@@ -18,6 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from babelscale.tabular import ENDINGS, PACKED_ENDINGS, endings_of, is_table
+from babelscale.tabular.cells import JSON_ENDINGS, TEXT_ENDINGS
 from babelscale.web import parse_process
 from babelscale.web.endpoints import json_response, refusal
 from babelscale.web.parse_client import Refused
@@ -25,9 +27,18 @@ from babelscale.web.uploads import Upload, Uploads
 
 # Bytes of one upload, seconds until it is here and between two parts of it, uploads on their way at once.
 LIMIT, _SECONDS, _SILENCE, _AT_ONCE = 32 * 1024 * 1024, 180.0, 30.0, 4
-ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
-_TAKES = "one table as .csv, .parquet or .jsonl, unpacked"
-_PACKED = {
+_TAKES = f"one table as {', '.join(ENDINGS)}; text may be compressed ({', '.join(PACKED_ENDINGS)})"
+# What files begin with: what compresses text or holds a table, and what people mistake for a table.
+_BEGINS = {
+    ".gz": (b"\x1f\x8b",),
+    ".bz2": (b"BZh",),
+    ".xz": (b"\xfd7zXZ\x00",),
+    ".zst": (b"\x28\xb5\x2f\xfd",),
+    ".parquet": (b"PAR1",),
+    ".xlsx": (b"PK\x03\x04",),
+    ".xlsm": (b"PK\x03\x04",),
+}
+_KINDS = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -42,10 +53,11 @@ _PACKED = {
     b"ORC": "ORC",
     b"ARROW1": "Arrow",
     b"SQLite": "SQLite",
+    b"PAR1": "Parquet",
 }
-_PARQUET = b"PAR1"
-# Control characters other than tab, line feed and carriage return.
+# Control characters other than tab, line feed and carriage return; text in UTF-16 and UTF-32 is full of them.
 _CONTROLS = bytes(sign for sign in range(32) if sign not in b"\t\n\r")
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 def named(given: str) -> tuple[str, str]:
@@ -59,20 +71,21 @@ def named(given: str) -> tuple[str, str]:
         raise Refused(400, "name: not given", hint="POST /api/tables?name=runs.csv")
     if len(name) > 200 or not name.isprintable():
         raise Refused(400, "name: longer than 200 characters, or not printable", hint="rename the file")
-    ending = Path(name.lower()).suffix
-    if ending not in ENDINGS:
-        raise Refused(415, f"{name}: {ending or 'no ending'} is not taken", hint=_TAKES)
-    return name, ending
+    kind, packed = endings_of(name)
+    if not is_table(name):
+        raise Refused(415, f"{name}: {f'{kind}{packed}' or 'no ending'} is not taken", hint=_TAKES)
+    return name, f"{kind}{packed}"
 
 
 class _Arrival:
     """The bytes of one upload as they come: written, counted, hashed, and looked at for what they are."""
 
     def __init__(self, place: BinaryIO, name: str, ending: str) -> None:
-        self._place, self._name, self._text = place, name, ending != ".parquet"
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._place, self._name = place, name
+        kind, packed = endings_of(name)
+        self._last, self._text = packed or kind, not packed and kind in (*TEXT_ENDINGS, *JSON_ENDINGS)
         self._hash = hashlib.sha256(ending.encode() + b"\x00")
-        self.size, self._head, self._tail = 0, b"", b""
+        self.size, self._head = 0, b""
 
     def add(self, part: bytes) -> None:
         self.size += len(part)
@@ -80,25 +93,23 @@ class _Arrival:
             raise too_large(self._name)
         if len(self._head) < 512:
             self._head += part[: 512 - len(self._head)]
-        self._tail = (self._tail + part[-4:])[-4:]
-        if self._text:
-            self._check_text(part)
+        self._check_kind()
+        if self._text and not self._head.startswith(_WIDE) and part.translate(None, _CONTROLS) != part:
+            raise Refused(415, f"{self._name}: holds control characters, so it is no text", hint=_TAKES)
         self._hash.update(part)
         self._place.write(part)
 
-    def _check_text(self, part: bytes, last: bool = False) -> None:
-        self._check_packed()
-        try:
-            self._decoder.decode(part, last)
-        except UnicodeDecodeError:
-            raise Refused(415, f"{self._name}: not text in UTF-8", hint="save it as CSV in UTF-8") from None
-        if part.translate(None, _CONTROLS) != part:
-            raise Refused(415, f"{self._name}: it contains control characters, so it is not text", hint=_TAKES)
-
-    def _check_packed(self) -> None:
-        for magic, kind in _PACKED.items():
-            if self._head.startswith(magic):
-                raise Refused(415, f"{self._name}: this is {kind}", hint=_TAKES)
+    def _check_kind(self) -> None:
+        """Refuse a file whose first bytes say that it is not what its ending says."""
+        if len(self._head) < 8:
+            return
+        begins = _BEGINS.get(self._last, ())
+        kind = next((kind for magic, kind in _KINDS.items() if self._head.startswith(magic)), "")
+        if begins and not self._head.startswith(begins):
+            what = f"this is {kind}, not {self._last}" if kind else f"this is not {self._last}"
+            raise Refused(415, f"{self._name}: {what}", hint="call it by the ending of its kind")
+        if self._text and kind:
+            raise Refused(415, f"{self._name}: this is {kind}", hint=_TAKES)
         if self._head[257:262] == b"ustar":
             raise Refused(415, f"{self._name}: this is a tar archive", hint=_TAKES)
 
@@ -106,13 +117,6 @@ class _Arrival:
         """The source's name, once all is here."""
         if not self.size:
             raise Refused(400, f"{self._name}: empty", hint="send the table as the request's body")
-        self._check_packed()
-        if self._text:
-            self._check_text(b"", last=True)
-            if self._head.startswith(_PARQUET):
-                raise Refused(415, f"{self._name}: this is Parquet", hint="name the file .parquet")
-        elif not self._head.startswith(_PARQUET) or self._tail != _PARQUET:
-            raise Refused(415, f"{self._name}: not a whole Parquet file", hint="it begins and ends with PAR1")
         return f"upload-{self._hash.hexdigest()[:32]}"
 
 

@@ -139,8 +139,8 @@ def without_runs() -> list[Section]:
         "table",
         [
             "Upload a table of finished runs, or start the page with one (babelscale serve PATH). One row is one "
-            "language of one run, as .csv, .parquet or .jsonl. A law of five parameters needs more than five runs, of "
-            "two sizes or more.",
+            "language of one run, as CSV, Excel, JSON, Parquet or Arrow. A law of five parameters needs more than five "
+            "runs, of two sizes or more.",
             "The example beside the upload is computed from a known law with half a per cent of noise: no "
             "model was trained for it.",
         ],

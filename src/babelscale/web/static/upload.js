@@ -54,8 +54,20 @@ function send(file, said, done) {
     }
     if (request.status !== 200) return refused(answer.error, answer.hint);
     said.replaceChildren(el("p", { class: "taken" }, el("bdi", {}, answer.name), `: ${answer.runs} runs, `,
-      `${answer.languages.length} ${answer.languages.length === 1 ? "language" : "languages"}`));
+      `${answer.languages.length} ${answer.languages.length === 1 ? "language" : "languages"}`), ...remarks(answer));
     done(answer);
   });
   request.send(file);
+}
+
+/** What looks wrong in a table, and how its columns were understood. */
+function remarks({ findings, understood }) {
+  const list = (texts) => el("ul", {}, ...texts.map((text) => el("li", {}, el("bdi", {}, text))));
+  const serious = findings.filter((each) => each.severity !== "notice");
+  const read = [...understood, ...findings.filter((each) => each.severity === "notice").map((each) => each.text)];
+  const wrong = serious.map((each) => `${each.severity}: ${each.text}`);
+  return [
+    ...(wrong.length ? [el("div", { class: "warning", role: "alert" }, el("p", {}, "Check this table:"), list(wrong))] : []),
+    ...(read.length ? [el("details", { class: "understood" }, el("summary", {}, "How the table was read"), list(read))] : []),
+  ];
 }
