@@ -3,16 +3,16 @@
 A command prints tables and progress. With --json it prints one JSON object on standard output and nothing else.
 """
 
+import ast
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from babelscale import __version__
-from babelscale.cli import analysis, imports, models, pages, planning, studies, transfers
-from babelscale.cli.options import one_line_descriptions
 from babelscale.errors import BabelscaleError, BabelscaleWarning, Stopped
 
 app = App(
@@ -25,40 +25,46 @@ app = App(
 )
 study_app = App(name="study", help="Design, train and analyse a study: a set of training runs with one purpose.")
 app.command(study_app)
-app.command(one_line_descriptions(imports.import_), name="import")
-app.command(one_line_descriptions(imports.export_mixture), name="export-mixture")
-for command in (
-    analysis.fit,
-    analysis.compare,
-    analysis.profile,
-    transfers.transfer,
-    planning.plan,
-    planning.expand,
-    planning.decide,
-    planning.modular,
-    studies.forecast,
-    models.export,
-    pages.report,
-    pages.serve,
-    imports.check,
-):
-    app.command(one_line_descriptions(command))
-for command in (
-    studies.run,
-    studies.text,
-    studies.prepare,
-    studies.train,
-    studies.plan,
-    studies.power,
-    studies.status,
-    studies.records,
-    studies.report,
-    studies.verify,
-    studies.verdict,
-    studies.tensorboard,
-):
-    study_app.command(one_line_descriptions(command))
-study_app.command(one_line_descriptions(transfers.next_runs), name="next")
+COMMANDS = {
+    "analysis": ("fit", "compare", "profile"),
+    "imports": ("check", "import_", "export_mixture"),
+    "models": ("export",),
+    "pages": ("report", "serve"),
+    "planning": ("plan", "expand", "decide", "modular"),
+    "studies": ("forecast",),
+    "transfers": ("transfer",),
+}
+STUDY_COMMANDS = {
+    "studies": (
+        "run",
+        "text",
+        "prepare",
+        "train",
+        "plan",
+        "power",
+        "status",
+        "records",
+        "report",
+        "verify",
+        "verdict",
+        "tensorboard",
+    ),
+    "transfers": ("next_runs",),
+}
+NAMES = {"import_": "import", "export_mixture": "export-mixture", "next_runs": "next"}
+
+
+def _register(group: App, commands: Mapping[str, Sequence[str]]) -> None:
+    """Add commands whose modules are imported when they run: `babelscale --help` needs only their docstrings."""
+    for module, functions in commands.items():
+        source = (files("babelscale.cli") / f"{module}.py").read_text("utf-8")
+        help = {n.name: ast.get_docstring(n) for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
+        for name in functions:
+            group.command(f"babelscale.cli.{module}:{name}", name=NAMES.get(name, name), help=help[name])
+
+
+_register(app, COMMANDS)
+_register(study_app, STUDY_COMMANDS)
 
 # Modules that `pip install babelscale` does not install, by the extra that installs them.
 EXTRAS = {

@@ -15,6 +15,7 @@ from babelscale.cli.options import (
     dumps,
     metric_of,
     numbers,
+    one_line_descriptions,
     option_group,
     read_runs,
     show,
@@ -46,6 +47,7 @@ class FitOptions:
     seed: Seed = 0
 
 
+@one_line_descriptions
 def fit(
     runs: Table,
     *,
@@ -134,6 +136,7 @@ class LawOptions:
     target: str | None = None
 
 
+@one_line_descriptions
 def profile(
     runs: Table,
     parameter: str,
@@ -194,6 +197,7 @@ class HoldOutOptions:
     rungs: int = 5
 
 
+@one_line_descriptions
 def compare(
     runs: Table,
     *,

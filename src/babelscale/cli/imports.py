@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import Json, dumps, show
+from babelscale.cli.options import Json, dumps, one_line_descriptions, show
 from babelscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Understanding:
     tokens_from_flops: Annotated[bool, Parameter(negative="")] = False
 
 
+@one_line_descriptions
 def check(path: Path, *, how: Understanding | None = None, json: Json = False) -> None:
     """Show what a table of runs holds, and what looks wrong in it.
 
@@ -68,6 +69,7 @@ def check(path: Path, *, how: Understanding | None = None, json: Json = False) -
         sys.exit(2)
 
 
+@one_line_descriptions
 def import_(
     source: Path, *, out: Path, kind: str | None = None, how: Understanding | None = None, json: Json = False
 ) -> None:
@@ -111,6 +113,7 @@ def import_(
     sys.stdout.write("\n".join([*lines, str(result).replace("runs: ", f"{out}: ", 1), f"mapping: {written}"]) + "\n")
 
 
+@one_line_descriptions
 def export_mixture(
     plan: Path, *, trainer: Annotated[str, Parameter(name="--for")], out: Path | None = None, json: Json = False
 ) -> None:

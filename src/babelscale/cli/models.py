@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from babelscale.cli.options import one_line_descriptions
 
+
+@one_line_descriptions
 def export(run: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
     """Write a finished run as a Hugging Face model, with its tokenizer.
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from babelscale.cli.options import bar, codes_of
+from babelscale.cli.options import bar, codes_of, one_line_descriptions
 
 
+@one_line_descriptions
 def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] = None, markdown: bool = False) -> None:
     """Write the report of a study or of a table of runs, as one self-contained HTML file or as Markdown.
 
@@ -32,6 +33,7 @@ def report(path: Path, *, out: Annotated[Path | None, Parameter(name="--out")] =
     sys.stdout.write(f"{reporting.build_report(path, out=out, progress=bar(), markdown=markdown)}\n")
 
 
+@one_line_descriptions
 def serve(path: Path | None = None, *, port: int = 8765, host: str = "127.0.0.1", name: str | None = None) -> None:
     """Open the page in a browser: plans, transfer, laws, the cost of adding languages, and a running study.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from babelscale.cli.options import Json, read_options, read_runs, show, takes_options
+from babelscale.cli.options import Json, one_line_descriptions, read_options, read_runs, show, takes_options
 from babelscale.errors import InputError
 from babelscale.planning.request import (
     CheckpointDecisionRequest,
@@ -21,6 +21,7 @@ LAW = "adaptive-transfer"
 Request = TypeVar("Request", bound=PlanOptions)
 
 
+@one_line_descriptions
 @takes_options(PlanRequest)
 def plan(
     *sources: Path,
@@ -106,6 +107,7 @@ def _holds_fits(folder: Path) -> bool:
     return folder.is_dir() and not (folder / "runs").exists() and not any(folder.glob("runs.*"))
 
 
+@one_line_descriptions
 @takes_options(ExpansionRequest)
 def expand(
     *, fit: Path | None = None, matrix: Path | None = None, save: Path | None = None, json: Json = False, **options: Any
@@ -148,6 +150,7 @@ def expand(
     show(result, json, save)
 
 
+@one_line_descriptions
 @takes_options(CheckpointDecisionRequest)
 def decide(
     runs: Path | None = None, *, fit: Path | None = None, save: Path | None = None, json: Json = False, **options: Any
@@ -176,6 +179,7 @@ def decide(
     show(solve_decision(request, **sources), json, save)
 
 
+@one_line_descriptions
 @takes_options(PartitionRequest)
 def modular(
     *sources: Path,

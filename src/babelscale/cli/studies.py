@@ -19,6 +19,7 @@ from babelscale.cli.options import (
     bar,
     codes_of,
     numbers,
+    one_line_descriptions,
     option_group,
     show,
 )
@@ -48,6 +49,7 @@ class EngineOptions:
     submit: bool = False
 
 
+@one_line_descriptions
 def run(
     name: Name,
     *,
@@ -84,6 +86,7 @@ def run(
     running.run(study, only=groups, engine=chosen, report=report, holdout=holdout, restored_from=records)
 
 
+@one_line_descriptions
 def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
     """Divide one text that exists in many languages between the languages of a study, by passages.
 
@@ -108,6 +111,7 @@ def text(name: str, source: str, *, out: Path, json: Json = False) -> None:
     show(deal(_design(name), source, out), json)
 
 
+@one_line_descriptions
 def prepare(
     name: Name, *, out: Out = None, corpus: Corpus = None, only: Only = None, records: RecordsFile = None
 ) -> None:
@@ -122,6 +126,7 @@ def prepare(
     sys.stdout.write(f"{study.folder}\n")
 
 
+@one_line_descriptions
 def records(name: Name, *, out: Path | None = None, json: Json = False) -> None:
     """Write the records of a study's finished runs into one small file, from which they can be restored.
 
@@ -166,6 +171,7 @@ class HostOptions:
     process: int | None = None
 
 
+@one_line_descriptions
 def train(
     name: Name,
     runs: str,
@@ -221,6 +227,7 @@ class DeviceOptions:
     devices: int | None = None
 
 
+@one_line_descriptions
 def plan(
     name: Name,
     *,
@@ -278,6 +285,7 @@ class SimulationOptions:
     seed: Seed = 0
 
 
+@one_line_descriptions
 def power(
     name: Name,
     *,
@@ -321,6 +329,7 @@ def power(
     show(found, json)
 
 
+@one_line_descriptions
 def status(name: Name, *, out: Out = None, json: Json = False) -> None:
     """Print which runs of a study are finished, in progress and missing."""
     from babelscale.study import cost
@@ -328,6 +337,7 @@ def status(name: Name, *, out: Out = None, json: Json = False) -> None:
     show(cost.status(_existing(name, out)), json)
 
 
+@one_line_descriptions
 def report(name: Name, *, out: Out = None) -> None:
     """Analyse the finished runs of a study and write its report."""
     from babelscale import reporting
@@ -339,6 +349,7 @@ def report(name: Name, *, out: Out = None) -> None:
     sys.stdout.write(f"{written}\n")
 
 
+@one_line_descriptions
 def verify(
     name: Name,
     *,
@@ -390,6 +401,7 @@ def verify(
     sys.stdout.write(f"{path}\n")
 
 
+@one_line_descriptions
 def verdict(name: Name, *, out: Out = None, margin: float = 0.01, json: Json = False) -> None:
     """Say whether the loss rose, from the finished runs of a design that `babelscale study verify` wrote.
 
@@ -430,6 +442,7 @@ class SealOptions:
     seed: Seed = 0
 
 
+@one_line_descriptions
 def forecast(
     study: Name,
     *,
@@ -484,6 +497,7 @@ def forecast(
         show(forecasts.listing(found.folder), json)
 
 
+@one_line_descriptions
 def tensorboard(name: Name, *, out: Out = None, follow: bool = False) -> None:
     """Write the logs of the finished and running runs of a study as TensorBoard event files.
 

@@ -15,6 +15,7 @@ from babelscale.cli.options import (
     bar,
     codes_of,
     dumps,
+    one_line_descriptions,
     option_group,
     read_runs,
     show,
@@ -80,6 +81,7 @@ class ChartOptions:
     order: Literal["branch", "script", "clusters", "given"] = "branch"
 
 
+@one_line_descriptions
 def transfer(
     runs: Path | None = None,
     *,
@@ -177,6 +179,7 @@ class NextOptions:
     targets: str | None = None
 
 
+@one_line_descriptions
 def next_runs(
     name: Name,
     *,
