@@ -116,6 +116,15 @@ def json_ready(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def fill_none(value: Any, absent: float) -> Any:
+    """What `json_ready` gave, with a number in place of every None."""
+    if isinstance(value, dict):
+        return {key: fill_none(item, absent) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [fill_none(item, absent) for item in value]
+    return absent if value is None else value
+
+
 def _in_units(value: float, units: Iterable[tuple[float, str]], smallest: tuple[float, str]) -> str:
     size, unit = next((each for each in units if value >= each[0]), smallest)
     return f"{value / size:.3g} {unit}"

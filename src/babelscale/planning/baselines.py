@@ -6,7 +6,7 @@ unimax         as even as ten epochs allow (Chung et al. 2023)                  
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -118,8 +118,13 @@ def best_sizes(one: PlanProblem, shares: Array, budget: Budget) -> Array:
     if budget.rungs:
         rungs = np.log([rung for rung in budget.rungs if rung < box[1]] or budget.rungs[:1])
         return best(np.tile(rungs, (len(shares), 1)))
+    return _zoom(best, len(shares), box)
+
+
+def _zoom(best: Callable[[Array], Array], count: int, box: tuple[float, float]) -> Array:
+    """log N (count,) at which `best` ends, which takes grids of log N (count, G) and gives the best of each."""
     low, high = math.log(box[0]), math.log(box[1])
-    n = np.tile(np.linspace(low, high, _FIRST)[1:-1], (len(shares), 1))
+    n = np.tile(np.linspace(low, high, _FIRST)[1:-1], (count, 1))
     for _ in range(_ZOOMS):
         at, width = best(n), n[:, 1] - n[:, 0]
         n = np.linspace(np.maximum(at - width, low), np.minimum(at + width, high), _GRID, axis=1)
@@ -194,20 +199,16 @@ class Alone:
 
 
 def _sizes(one: Alone, budget: Budget) -> Array:
-    """log N of the least loss of every target, by zooming in on a grid."""
+    """log N of the least loss of every target."""
     T = len(one.unique)
     if budget.params is not None:
         return np.full(T, math.log(budget.params))
-    box = budget.box(one.compute)
-    low, high = np.full(T, math.log(box[0])), np.full(T, math.log(box[1]))
-    best = low
-    for turn in range(_ZOOMS + 1):
-        grid = low + (high - low) * np.linspace(0, 1, _FIRST if turn == 0 else _GRID)[:, None]
-        values = one.losses(grid)
-        best = grid[np.where(np.isfinite(values), values, np.inf).argmin(0), np.arange(T)]
-        width = grid[1] - grid[0]
-        low, high = np.maximum(best - width, low), np.minimum(best + width, high)
-    return best
+
+    def best(n: Array) -> Array:
+        values = one.losses(n.T)
+        return n[np.arange(T), np.where(np.isfinite(values), values, np.inf).argmin(0)]
+
+    return _zoom(best, T, budget.box(one.compute))
 
 
 def _over(many: PlanProblem, losses: Array) -> Array:

@@ -31,11 +31,12 @@ from babelscale.allocation import Allocation
 from babelscale.errors import DomainError, InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.bootstrap import run_weights
-from babelscale.formatting import count, json_ready
+from babelscale.formatting import count, fill_none, json_ready
 from babelscale.intervals import Interval, interval
 from babelscale.laws import Chinchilla
 from babelscale.options import takes
 from babelscale.planning.planner import plan
+from babelscale.planning.published_laws import beyond, study_sizes
 from babelscale.planning.request import CheckpointDecisionRequest, DecisionRequest
 from babelscale.result import JsonResult
 from babelscale.runs import Observations, Runs
@@ -226,10 +227,9 @@ class Decision(JsonResult):
 
     @classmethod
     def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        crossovers = {name: _or_infinite(value) for name, value in data.items() if name.startswith("crossover_")}
+        crossovers = {name: fill_none(value, math.inf) for name, value in data.items() if name.startswith("crossover_")}
         losses = {
-            name: [math.nan if x is None else x for x in values] if name == "gain" else _or_infinite(values)
-            for name, values in data["losses"].items()
+            name: fill_none(values, math.nan if name == "gain" else math.inf) for name, values in data["losses"].items()
         }
         return {**data, **crossovers, "losses": losses}
 
@@ -261,12 +261,6 @@ class Decision(JsonResult):
 
 
 _NAMES = {"finetune": "continued", "pretrain": "from scratch", "gain": "gain of continuing"}
-
-
-def _or_infinite(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_or_infinite(each) for each in value]
-    return math.inf if value is None else value
 
 
 class _Decides(Protocol[P]):
@@ -369,29 +363,16 @@ def _from_published(params: float, D: float, language: str | None, charged: floa
         crossover_tokens_interval=(a, b),
         crossover_compute=C,
         crossover_compute_interval=(C_low, C_high),
-        extrapolation=_extrapolation(params),
+        extrapolation=beyond((params, *study_sizes(), "the study's {} parameters")),
         notes=tuple(notes),
         source="published crossover C = 1,113,708 N^1.65 of the ATLAS study (arXiv 2510.22037)",
         charged=charged,
     )
 
 
-def _extrapolation(params: float) -> str | None:
-    sizes = [scale.params for scale in published.model_scales()]
-    if params > sizes[-1]:
-        return f"extrapolated: {params / sizes[-1]:.3g}x above the study's most parameters ({sizes[-1]:.3g})"
-    if params < sizes[0]:
-        return f"extrapolated: {sizes[0] / params:.3g}x below the study's fewest parameters ({sizes[0]:.3g})"
-    return None
-
-
 def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float) -> Decision:
-    far = []
-    for value, (low, high), unit in ((params, law.sizes, "parameters"), (D, law.tokens, "tokens")):
-        if value > 1.05 * high:
-            far.append(f"{value / high:.3g}x above the most {unit} of the continued runs ({high:.3g})")
-        elif value < low / 1.05:
-            far.append(f"{low / value:.3g}x below the fewest {unit} of the continued runs ({low:.3g})")
+    sizes = (params, *law.sizes, "the {} parameters of the continued runs")
+    tokens = (D, *law.tokens, "the {} tokens of the continued runs")
     head_start = float(np.exp(law.log_head_start(params)[0]))
     continued, scratch = law.losses(params, D, charged)
     return _Drawn(law.crossover(params, charged), continued, scratch).decision(
@@ -399,7 +380,7 @@ def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float)
         tokens=D,
         language=law.language,
         charged=charged,
-        extrapolation=f"extrapolated: {', '.join(far)}" if far else None,
+        extrapolation=beyond(sizes, tokens, tolerance=1.05),
         notes=(
             f"a continued model starts {count(head_start)} tokens ahead, and a further token is worth "
             f"{law.head[0, 2]:.2f} of one from scratch",

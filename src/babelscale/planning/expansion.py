@@ -26,9 +26,10 @@ import polars as pl
 from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.formatting import count, json_ready, text_table
+from babelscale.formatting import count, fill_none, json_ready, text_table
 from babelscale.intervals import Z90, interval, normal_quantile
 from babelscale.options import read
+from babelscale.planning.published_laws import beyond
 from babelscale.planning.request import ExpansionRequest
 from babelscale.published.figures import power
 from babelscale.result import JsonResult
@@ -171,8 +172,8 @@ class Expansion(JsonResult):
     @classmethod
     def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
         points = ("frontier", "cheapest", "params", "tokens", "tokens_per_language", "compute")
-        absent = {name: _unnamed(data.get(name), math.inf) for name in points}
-        return {**data, **absent, "first": _unnamed(data.get("first", []), math.nan)}
+        multipliers = {name: fill_none(data[name], math.inf) for name in points if data.get(name) is not None}
+        return {**data, **multipliers, "first": fill_none(data.get("first", []), math.nan)}
 
     def to_frame(self) -> pl.DataFrame:
         """One row for each point of the frontier: multipliers of parameters, tokens and compute, with intervals."""
@@ -220,14 +221,6 @@ def _named(value: Any) -> Any:
     return [_named(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _unnamed(value: Any, absent: float) -> Any:
-    """The inverse of `_named`, with a number in place of each null inside an object."""
-    if isinstance(value, dict):
-        value = {name: absent if each is None else _unnamed(each, absent) for name, each in value.items()}
-        return Multiplier(**value) if value.keys() == set(Multiplier._fields) else value
-    return [_unnamed(each, absent) for each in value] if isinstance(value, list | tuple) else value
-
-
 def _indented(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + line for line in text_table(header, rows)]
 
@@ -269,7 +262,6 @@ def expand(
         return FrontierPoint(s, value, Multiplier(*(s * v for v in value)))
 
     size = multipliers["params"].value
-    beyond = max(K, request.to) / MOST_LANGUAGES
     return Expansion(
         languages=K,
         to=request.to,
@@ -277,9 +269,7 @@ def expand(
         frontier=tuple(frontier_point(size * step) for step in sizes),
         now=now,
         then=now and (now[0] * size, now[1] * multipliers["tokens"].value, now[2] * multipliers["compute"].value),
-        extrapolation=f"extrapolated: {beyond:.3g}x above the study's most languages ({MOST_LANGUAGES})"
-        if beyond > 1 and whole
-        else None,
+        extrapolation=beyond((max(K, request.to), 1, MOST_LANGUAGES, "the study's {} languages")) if whole else None,
         notes=_notes(fit, now is not None),
         source="published exponents of the ATLAS study (arXiv 2510.22037), multilinguality law"
         if fit is None

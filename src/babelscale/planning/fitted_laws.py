@@ -12,11 +12,11 @@ from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.fitting.result import NORMAL
+from babelscale.intervals import central
 from babelscale.laws import ScalingLaw
 from babelscale.laws.separable import SeparableForm
 from babelscale.planning.optimiser import problem_cache
 from babelscale.planning.optimiser.setting import Expectations, Setting
-from babelscale.planning.optimiser.solver import losses_at
 
 Array = NDArray[np.float64]
 _MANY = 6
@@ -134,30 +134,17 @@ class FittedLaws:
         return found
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
-        """As `Fit.predict` says them; many fits with as many draws each are asked in one go."""
+        """The predictions of `Fit.predict`; many fits with equally many draws are evaluated together."""
         counts = {len(fit.draws) for fit in self.fits.values()}
         if len(self.fits) < _MANY or len(counts) > 1 or counts == {0} or not self.separable(setting):
             predicted = {target: fit.predict(allocation) for target, fit in self.fits.items()}
             return {target: (float(p.loss), float(p.low), float(p.high)) for target, p in predicted.items()}
-        total = float(allocation.total_tokens)
-        C = 6 * float(allocation.params) * (total + setting.served / 3)
-        one = replace(setting, compute=C, tokens={}, shares={})
-        shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
-        n = np.log(np.array([float(allocation.params)]))
-        value = problem_cache.at_optimum(self, one).losses(shares, n)[0]
-        # Every draw once, each target's in an order of its own, which quantiles do not see.
-        drawn = problem_cache.at_draws(self, one, counts.pop(), seed)
-        assert drawn is not None
-        drawn_losses = losses_at(drawn, shares, n)
+        # Every draw counts once, each target's in an order of its own, which quantiles do not see.
+        value, drawn = problem_cache.losses_of_allocation(self, setting, allocation, counts.pop(), seed)
         noise = np.array([fit.residual_sd or 0.0 for fit in self.fits.values()])
-        spread = (np.log(drawn_losses)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
-        last = len(spread) - 1
-        low, high = math.floor(0.05 * last), math.ceil(0.95 * last)
-        ends = np.exp(np.partition(spread, (low, high), axis=0)[[low, high]])
-        return {
-            target: (float(v), float(a), float(b))
-            for target, v, a, b in zip(self.fits, value, ends[0], ends[1], strict=True)
-        }
+        spread = (np.log(drawn)[:, None, :] + NORMAL[None, :, None] * noise).reshape(-1, len(self.fits))
+        ends = np.exp(central(spread, rule="outer"))
+        return dict(zip(self.fits, zip(value.tolist(), *ends.tolist(), strict=True), strict=True))
 
     def extrapolation(self, allocation: Allocation) -> str | None:
         """The sentences of the fits as one, without repetition."""

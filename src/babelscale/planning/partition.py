@@ -28,7 +28,7 @@ from scipy.spatial.distance import squareform
 from babelscale import languages as language_table
 from babelscale import published
 from babelscale.errors import InputError
-from babelscale.formatting import count, json_ready, text_table
+from babelscale.formatting import count, fill_none, json_ready, text_table
 from babelscale.intervals import interval
 from babelscale.options import takes
 from babelscale.planning import group_models
@@ -99,7 +99,7 @@ class ModelPartition(JsonResult):
 
     @classmethod
     def _fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**data, "gain": [math.nan if value is None else value for value in data["gain"]]}
+        return {**data, "gain": fill_none(data["gain"], math.nan)}
 
     def to_frame(self) -> pl.DataFrame:
         """One row for each model; the first is the one model for all languages."""

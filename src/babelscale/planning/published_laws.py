@@ -27,7 +27,6 @@ from babelscale.intervals import central
 from babelscale.laws.separable import Group, SeparableForm
 from babelscale.planning.optimiser import problem_cache
 from babelscale.planning.optimiser.setting import Expectations, Setting
-from babelscale.planning.optimiser.solver import losses_at
 from babelscale.published.coefficients import ROUNDING, LawRow, rounded
 
 Array = NDArray[np.float64]
@@ -173,35 +172,16 @@ class PublishedLaws:
         return {helper: _tau(np.array([score])) for helper, score in scores.items() if score > 0}
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
-        total = float(allocation.total_tokens)
-        one = replace(
-            setting, compute=6 * float(allocation.params) * (total + setting.served / 3), tokens={}, shares={}
-        )
-        shares = np.array([[float(allocation.D(code)) / total for code in setting.languages]])
-        n = np.log(np.array([float(allocation.params)]))
-        value = problem_cache.at_optimum(self, one).losses(shares, n)[0]
-        drawn = problem_cache.at_draws(self, one, _DRAWS, seed)
-        assert drawn is not None
-        spread = losses_at(drawn, shares, n)
-        low, high = central(spread, rule="nearest")
-        return {
-            code: (float(v), float(min(a, v)), float(max(b, v)))
-            for code, v, a, b in zip(self.targets, value, low, high, strict=True)
-        }
+        value, drawn = problem_cache.losses_of_allocation(self, setting, allocation, _DRAWS, seed)
+        ends = central(drawn, rule="nearest", including=value)
+        return dict(zip(self.targets, zip(value.tolist(), *ends.tolist(), strict=True), strict=True))
 
     def extrapolation(self, allocation: Allocation) -> str | None:
         """How far a plan goes beyond the study's sizes and tokens."""
-        sizes = [scale.params for scale in published.model_scales()]
-        parts = []
-        for value, low, high, unit in (
-            (float(allocation.params), sizes[0], sizes[-1], "parameters"),
-            (float(allocation.total_tokens), FEWEST_TOKENS, MOST_TOKENS, "tokens"),
-        ):
-            if value > high:
-                parts.append(f"{value / high:.3g}x above the study's most {unit} ({high:.3g})")
-            elif value < low:
-                parts.append(f"{low / value:.3g}x below the study's fewest {unit} ({low:.3g})")
-        return f"extrapolated: {', '.join(parts)}" if parts else None
+        return beyond(
+            (float(allocation.params), *study_sizes(), "the study's {} parameters"),
+            (float(allocation.total_tokens), FEWEST_TOKENS, MOST_TOKENS, "the study's {} tokens"),
+        )
 
     def notes(self, setting: Setting, allocation: Allocation) -> tuple[str, ...]:
         codes, pooled, notes = setting.languages, self.pooled, []
@@ -235,6 +215,23 @@ class PublishedLaws:
                 "parameters and 42B tokens where it is positive"
             )
         return (*notes, *_best_helpers(self.targets))
+
+
+def study_sizes() -> tuple[float, float]:
+    """The fewest and the most parameters of the study's models."""
+    sizes = [float(scale.params) for scale in published.model_scales()]
+    return sizes[0], sizes[-1]
+
+
+def beyond(*ranges: tuple[float, float, float, str], tolerance: float = 1.0) -> str | None:
+    """How far values lie outside their ranges, each (value, low, high, name of an end); None where all lie inside."""
+    parts = []
+    for value, low, high, end in ranges:
+        if value > tolerance * high:
+            parts.append(f"{value / high:.3g}x above {end.format('most')} ({high:.3g})")
+        elif value < low / tolerance:
+            parts.append(f"{low / value:.3g}x below {end.format('fewest')} ({low:.3g})")
+    return f"extrapolated: {', '.join(parts)}" if parts else None
 
 
 def _score(target: str, source: str) -> float:

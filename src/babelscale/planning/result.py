@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from babelscale.allocation import Allocation
-from babelscale.formatting import count, count_interval, json_ready, text_table
+from babelscale.formatting import count, count_interval, fill_none, json_ready, text_table
 from babelscale.intervals import Interval
 from babelscale.planning.baselines import Baseline
 from babelscale.planning.optimiser.certificate import Certificate
@@ -131,8 +131,10 @@ class Plan(JsonResult):
         certificate, baselines = data.get("certificate"), data.get("baselines", ())
         return {
             **data,
-            "unique_tokens": {code: _or(row["unique_tokens"], math.inf) for code, row in rows.items()},
-            "losses": {code: [_or(row[name], math.nan) for name in Expected._fields] for code, row in losses.items()},
+            "unique_tokens": {code: fill_none(row["unique_tokens"], math.inf) for code, row in rows.items()},
+            "losses": {
+                code: fill_none([row[name] for name in Expected._fields], math.nan) for code, row in losses.items()
+            },
             "weights": {code: row["weight"] for code, row in losses.items()},
             "params_interval": _interval(data["params_interval"]),
             "tokens_interval": _intervals(rows, "tokens_interval"),
@@ -140,8 +142,9 @@ class Plan(JsonResult):
             "pooled": [code for code, row in losses.items() if row["pooled"]],
             "shares_interval": _intervals(rows, "share_interval"),
             "compute_interval": _interval(data.get("compute_interval")),
-            "certificate": certificate and {name: _or(x, _UNBOUNDED.get(name)) for name, x in certificate.items()},
-            "baselines": [{**each, "loss": [_or(x, math.nan) for x in each["loss"]]} for each in baselines],
+            "certificate": certificate
+            and {name: _UNBOUNDED.get(name) if x is None else x for name, x in certificate.items()},
+            "baselines": [{**each, "loss": fill_none(each["loss"], math.nan)} for each in baselines],
         }
 
     @property
@@ -216,16 +219,12 @@ _GOALS = {"mean": "weighted mean loss", "worst": "worst language's loss", "regre
 _UNBOUNDED = {"gap": math.nan, "bound": -math.inf, "residual": math.nan}
 
 
-def _or(value: Any, absent: float | None) -> Any:
-    return absent if value is None else value
-
-
 def _ends(name: str, pair: Sequence[float | None]) -> dict[str, float | None]:
     return {f"{name}_low": pair[0], f"{name}_high": pair[1]}
 
 
 def _interval(pair: Sequence[float | None] | None) -> Any:
-    return None if pair is None else (_or(pair[0], -math.inf), _or(pair[1], math.inf))
+    return None if pair is None else (fill_none(pair[0], -math.inf), fill_none(pair[1], math.inf))
 
 
 def _intervals(rows: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from babelscale.allocation import Allocation
 from babelscale.laws.separable import SeparableForm
 from babelscale.planning.optimiser.evaluate import LossEvaluator
 from babelscale.planning.optimiser.general_search import GeneralProblem
 from babelscale.planning.optimiser.setting import LawSource, Setting
-from babelscale.planning.optimiser.solver import PlanProblem
+from babelscale.planning.optimiser.solver import PlanProblem, losses_at
 
 Array = NDArray[np.float64]
 # Problems in the cache, and the bytes of the largest array of one.
@@ -42,6 +43,18 @@ def at_draws(laws: LawSource, setting: Setting, count: int, seed: int) -> PlanPr
         rows = laws.rows(count, seed) if count else None
         return None if rows is None else GeneralProblem.of(rows, setting)
     return _stacked(laws, setting, (count, seed), lambda: laws.drawn(setting, count, seed))
+
+
+def losses_of_allocation(
+    laws: LawSource, setting: Setting, allocation: Allocation, draws: int, seed: int
+) -> tuple[Array, Array]:
+    """Losses of every target for one allocation: by the laws themselves (T,), and at so many of their draws."""
+    N, total = float(allocation.params), float(allocation.total_tokens)
+    setting = replace(setting, compute=6 * N * (total + setting.served / 3), tokens={}, shares={})
+    shares, n = np.array([[float(allocation.D(code)) / total for code in setting.languages]]), np.log(np.array([N]))
+    drawn = at_draws(laws, setting, draws, seed)
+    assert drawn is not None
+    return at_optimum(laws, setting).losses(shares, n)[0], losses_at(drawn, shares, n)
 
 
 def _stacked(
