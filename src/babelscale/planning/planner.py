@@ -20,7 +20,7 @@ from babelscale.options import takes
 from babelscale.planning import baselines
 from babelscale.planning.budget import Budget, Found, check_feasible, optimum, solve_budget, solve_draws
 from babelscale.planning.fitted_laws import FittedLaws
-from babelscale.planning.optimiser import problem_cache, risk
+from babelscale.planning.optimiser import problem_cache
 from babelscale.planning.optimiser.certificate import Certificate
 from babelscale.planning.optimiser.setting import LawSource, Setting
 from babelscale.planning.optimiser.solver import PlanProblem, improved
@@ -174,7 +174,7 @@ class _Planner:
             raise InputError("a robust plan needs draws of the fits", hint="fit with resamples, or omit robust")
         if request.objective == "regret":
             drawn = replace(drawn, least_loss=np.repeat(point.least_loss, drawn.draws, 0))
-        return risk.over_draws(drawn, request.robust, request.tail, request.objective)
+        return drawn.over_draws(request.robust, request.tail, request.objective)
 
     def _with_regrets(self, point: PlanProblem) -> PlanProblem:
         """The problem with each target's least loss, under the same budget, as its offset."""
@@ -186,7 +186,7 @@ class _Planner:
         return replace(point, least_loss=found.objective.reshape(1, T))
 
     def _of_losses(self, problem: PlanProblem) -> PlanProblem:
-        return problem if self.request.objective == "mean" else risk.worst_target(problem)
+        return problem if self.request.objective == "mean" else problem.for_worst_target()
 
     def _box(self, found: Found) -> tuple[float, float] | None:
         """The sizes that were searched; None where the size is given or comes from a ladder."""

@@ -20,27 +20,24 @@ Most laws name few helpers. Their pairs of a target and a language are then eval
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from babelscale.laws.separable import SeparableForm
-from babelscale.planning.optimiser.constraints import ConstraintSet
-from babelscale.planning.optimiser.risk import MEAN, RiskMeasure
-from babelscale.planning.optimiser.setting import UNSPENT, Setting
+from babelscale.planning.optimiser.problem import AllocationProblem, Rows
+from babelscale.planning.optimiser.setting import Setting
 
 Array = NDArray[np.float64]
-Rows = NDArray[np.intp] | slice
 # Down to this lambda (1 - S') / lambda keeps its digits without expm1, which NumPy does not vectorise as it does exp.
 _SMALL_LAMBDA = 1e-3
 # TransferPairs are evaluated one by one where they are at most this part of all.
 _SPARSE = 0.1
 _COEFFICIENTS = ("E", "A", "alpha", "B", "beta", "gamma", "lam", "size_cap", "size_lam")
 _BY_TARGET = (*_COEFFICIENTS, "group_weight", "least_loss")
-_BY_ROW = (*_BY_TARGET, "weights", "transfer_weight", "compute")
 
 
 @dataclass(frozen=True)
@@ -128,28 +125,21 @@ class LossDerivatives(NamedTuple):
         return LossDerivatives(*(each[rows] for each in self))
 
 
-@dataclass(frozen=True)
-class LossEvaluator:
-    """R rows of laws for T targets over K languages.
+@dataclass(frozen=True, kw_only=True)
+class LossEvaluator(AllocationProblem):
+    """Laws of separable form.
 
     Args:
-        languages: K codes; with `constraints.spare` the last column is budget left unspent.
-        weights: shape (R, T).
         E, A, alpha, B, beta, gamma: shape (R, T).
         transfer_weight: W, shape (R, T, K); or (R, M), the weights of `pairs`.
         group_weight: V, shape (R, T); group_members: (T, K), 1 where a language is in G_t; group_unique: U_G, (T,).
         lam: lambda of S on the tokens, shape (R, T).
         size_cap, size_lam: N above `size_cap` saturates with `size_lam`, shape (R, T); cap infinite where it does not.
-        unique: U, shape (K,), infinite where nothing repeats.
-        target_index: the column of each target, shape (T,).
-        compute: C in FLOPs, shape (R,). served: D_served, tokens.
-        least_loss: what is subtracted of each loss (for regrets, the least loss of each target), shape (R, T).
-        constraints: bounds on tokens and shares. risk: how losses become one objective.
         pairs: the pairs of the weights (R, M); by default each target with itself.
     """
 
-    languages: tuple[str, ...]
-    weights: Array
+    by_row: ClassVar[tuple[str, ...]] = (*_BY_TARGET, "weights", "transfer_weight", "compute")
+
     E: Array
     A: Array
     alpha: Array
@@ -163,13 +153,6 @@ class LossEvaluator:
     lam: Array
     size_cap: Array
     size_lam: Array
-    unique: Array
-    target_index: NDArray[np.intp]
-    compute: Array
-    least_loss: Array
-    served: float = 0.0
-    constraints: ConstraintSet = field(default_factory=ConstraintSet)
-    risk: RiskMeasure = MEAN
     pairs: TransferPairs | None = None
 
     def __post_init__(self) -> None:
@@ -179,10 +162,10 @@ class LossEvaluator:
     @classmethod
     def of(cls, laws: Mapping[str, SeparableForm], setting: Setting) -> "LossEvaluator":
         """The coefficients of the laws of all targets, stacked."""
-        constraints, T = setting.constraints, len(laws)
-        codes = (*setting.languages, *([UNSPENT] if constraints.spare else []))
+        rows, T, everything = len(next(iter(laws.values())).E), len(laws), frozenset(setting.languages)
+        common = cls.arguments(setting, laws, rows)
+        codes, unique = common["languages"], common["unique"]
         column = {code: k for k, code in enumerate(codes)}
-        rows, everything = len(next(iter(laws.values())).E), frozenset(setting.languages)
         single: list[tuple[int, int, Array]] = []
         group_weight, group_members = np.zeros((rows, T)), np.zeros((T, len(codes)))
         for t, law in enumerate(laws.values()):
@@ -194,23 +177,15 @@ class LossEvaluator:
                 # A group is nearly everything: its complement is short.
                 group_members[t, : len(setting.languages)] = 1.0
                 group_members[t, [column[code] for code in everything - group]] = 0.0
-        unique = np.array([setting.unique_tokens.get(code, np.inf) for code in codes])
         weights = np.stack([weight for _, _, weight in single], axis=1) if single else np.zeros((rows, 0))
         pairs = TransferPairs(*(np.array([each[i] for each in single], np.intp) for i in (0, 1)))
         made = cls(
-            languages=codes,
-            weights=np.tile([setting.weights[target] for target in laws], (rows, 1)),
+            **common,
             **{name: np.stack([getattr(law, name) for law in laws.values()], axis=1) for name in _COEFFICIENTS},  # pyright: ignore[reportArgumentType]
             transfer_weight=weights,
             group_weight=group_weight,
             group_members=group_members,
             group_unique=np.where(group_members.any(1), np.where(group_members > 0, unique, 0.0).sum(1), np.inf),
-            unique=unique,
-            target_index=np.array([column[target] for target in laws]),
-            compute=np.full(rows, setting.compute),
-            least_loss=np.zeros((rows, T)),
-            served=setting.served,
-            constraints=constraints,
             pairs=pairs,
         )
         return made.compact()
@@ -232,10 +207,6 @@ class LossEvaluator:
         return replace(self, transfer_weight=dense, pairs=None)
 
     @property
-    def draws(self) -> int:
-        return len(self.E)
-
-    @property
     def separable(self) -> bool:
         """Whether every target learns from its own tokens and those of its group alone."""
         return self.pairs is not None and bool((self.pairs.language == self.target_index[self.pairs.target]).all())
@@ -250,12 +221,7 @@ class LossEvaluator:
         """Convex in the shares for fixed N: no source takes anything away, and no reward for a small share."""
         return all(bool((each >= 0).all()) for each in (self.transfer_weight, self.group_weight, self.gamma))
 
-    def at(self, rows: Rows) -> "LossEvaluator":
-        """The problems of some rows."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in _BY_ROW})
-
     def as_scenarios(self) -> dict[str, Any]:
-        """The parts of a problem of one row in which all rows are scenarios, its targets repeated for each."""
         (S, T), pairs = self.weights.shape, self.pairs
         if pairs is not None:
             first = T * np.repeat(np.arange(S), len(pairs.target))
@@ -273,23 +239,14 @@ class LossEvaluator:
             "compute": self.compute[:1],
         }
 
-    def budget(self, n: Array) -> tuple[Array, Array]:
-        """X, the tokens that the budget leaves for training, and a = -dX/dn; shape of n against (R,)."""
-        a = self.compute / 6 * np.exp(-n)
-        return a - self.served / 3, a
-
     def capacity(self, n: Array) -> Array:
         """E + A / S(N)^alpha at each n of a vector, shape (len(n), T)."""
         N = saturated_size(n, self.size_cap, self.size_lam)[0]
         return self.E + self.A * np.exp(-self.alpha * np.log(N))
 
     def losses(self, p: Array, n: Array) -> Array:
-        """Loss by target, shape (R, T); infinite outside a law's domain. Shares (R, K) and n (R,), or one of them."""
+        """As in every problem; one row of the shares or one n stands for all."""
         return self._terms(p, n).loss
-
-    def objective(self, p: Array, n: Array, mu: Array | None = None) -> Array:
-        """The objective, shape (R,); smoothed by mu where it is given and not smooth itself."""
-        return self.risk.value(self.weights, self.losses(p, n) - self.least_loss, mu)
 
     @np.errstate(divide="ignore", invalid="ignore", over="ignore")
     def _terms(self, p: Array, n: Array) -> _Terms:

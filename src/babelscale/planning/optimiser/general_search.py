@@ -8,7 +8,7 @@ best of many starting points; nothing bounds what a better point could gain.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,9 @@ from babelscale.allocation import Allocation
 from babelscale.laws import ScalingLaw
 from babelscale.laws.sensitivity import Sensitive, by_complex_steps, by_differences, complex_steps_hold
 from babelscale.planning.optimiser.certificate import Certificate
-from babelscale.planning.optimiser.constraints import ConstraintSet
 from babelscale.planning.optimiser.interior_point import NEGLIGIBLE, Solution
 from babelscale.planning.optimiser.newton import Box
-from babelscale.planning.optimiser.risk import MEAN, RiskMeasure
+from babelscale.planning.optimiser.problem import AllocationProblem, Rows
 from babelscale.planning.optimiser.setting import UNSPENT, Setting
 
 Array = NDArray[np.float64]
@@ -43,78 +42,38 @@ class DrawnLaw(NamedTuple):
         return {name: self.values[..., i] for i, name in enumerate(self.law.parameter_names)}
 
 
-@dataclass(frozen=True)
-class GeneralProblem:
-    """What `LossEvaluator` is for separable laws, for laws of any form; shapes as there, with S T losses a row."""
+@dataclass(frozen=True, kw_only=True)
+class GeneralProblem(AllocationProblem):
+    """Laws of any form, one of `forms` for each target, with S T losses a row."""
 
-    languages: tuple[str, ...]
     forms: tuple[DrawnLaw, ...]
-    weights: Array
-    unique: Array
-    target_index: NDArray[np.intp]
-    compute: Array
-    least_loss: Array
     covariates: Mapping[str, float] = field(default_factory=dict)
-    served: float = 0.0
-    constraints: ConstraintSet = field(default_factory=ConstraintSet)
-    risk: RiskMeasure = MEAN
 
     @classmethod
     def of(cls, rows: Mapping[str, tuple[ScalingLaw, Array]], setting: Setting) -> "GeneralProblem":
         """Laws by target, each with its rows of parameters (R, parameters)."""
-        limits, T = setting.constraints, len(rows)
-        codes = (*setting.languages, *([UNSPENT] if limits.spare else []))
-        unique = np.array([setting.unique_tokens.get(code, np.inf) for code in codes])
-        probe = _allocation(codes, unique, setting.covariates, np.array([1e8]), np.full((1, len(codes)), 1e9))
+        common = cls.arguments(setting, rows, len(next(iter(rows.values()))[1]))
+        codes, N, D = common["languages"], np.array([1e8]), np.full((1, len(common["languages"])), 1e9)
+        probe = _allocation(codes, common["unique"], setting.covariates, N, D)
         forms = []
         for law, values in rows.values():
             parameters = dict(zip(law.parameter_names, values[:1].T, strict=True))
             holds = complex_steps_hold(law, parameters, probe, setting.languages)
             forms.append(DrawnLaw(law, values[:, None, :], by_complex_steps if holds else by_differences))
-        R = len(forms[0].values)
-        return cls(
-            languages=codes,
-            forms=tuple(forms),
-            weights=np.tile([setting.weights[target] for target in rows], (R, 1)),
-            unique=unique,
-            target_index=np.array([codes.index(target) for target in rows]),
-            compute=np.full(R, setting.compute),
-            least_loss=np.zeros((R, T)),
-            covariates=setting.covariates,
-            served=setting.served,
-            constraints=limits,
-        )
+        return cls(**common, forms=tuple(forms), covariates=setting.covariates)
 
-    @property
-    def draws(self) -> int:
-        return len(self.weights)
-
-    def at(self, rows: NDArray[np.intp] | slice) -> "GeneralProblem":
-        """The problems of some rows."""
-        forms = tuple(form._replace(values=form.values[rows]) for form in self.forms)
-        parts = {name: getattr(self, name)[rows] for name in ("weights", "compute", "least_loss")}
-        return replace(self, forms=forms, **parts)
+    def at(self, rows: Rows) -> Self:
+        return replace(super().at(rows), forms=tuple(form._replace(values=form.values[rows]) for form in self.forms))
 
     def as_scenarios(self) -> dict[str, Any]:
-        """All rows as the scenarios of one."""
         forms = tuple(form._replace(values=form.values.reshape(1, -1, form.values.shape[2])) for form in self.forms)
         return {"forms": forms, "least_loss": self.least_loss.reshape(1, -1), "compute": self.compute[:1]}
 
-    def budget(self, n: Array) -> tuple[Array, Array]:
-        """X, the tokens that the budget leaves for training, and a = -dX/dn; shape of n against (R,)."""
-        a = self.compute / 6 * np.exp(-n)
-        return a - self.served / 3, a
-
-    def losses(self, shares: Array, n: Array) -> Array:
-        """Loss by target, shape (R, S T); infinite outside a law's domain."""
+    def losses(self, p: Array, n: Array) -> Array:
         X = self.budget(n)[0]
-        allocation = self._allocation(n, shares * np.maximum(X, 0.0)[:, None])
+        allocation = self._allocation(n, p * np.maximum(X, 0.0)[:, None])
         found = [form.law.evaluate(form.parameters, allocation) for form in self.forms]
         return np.where((X > 0)[:, None], _stacked(found), np.inf)
-
-    def objective(self, shares: Array, n: Array, mu: Array | None = None) -> Array:
-        """The objective, shape (R,)."""
-        return self.risk.value(self.weights, self.losses(shares, n) - self.least_loss, mu)
 
     def slopes(self, p: Array, n: float) -> tuple[Array, Array, Array]:
         """Of one row: losses (S T,), dL/dn (S T,) and dL/dp (K, S T), the budget spent."""
@@ -287,7 +246,7 @@ def solve(
     Arguments as in `interior_point.solve`.
     """
     R, ends, tried = problem.draws, [], 1
-    low, high = _edges(box, R)
+    low, high = Box.of((0.0, np.inf) if box is None else box, R)
     for r in range(R):
         one = problem.at(np.array([r]))
         within = None if box is None else (float(low[r]), float(high[r]))
@@ -309,14 +268,6 @@ def solve(
     edge = 1e-6 * (high - low)
     at_edge = (sizes <= low + edge) | (sizes >= high - edge) if box is not None else np.zeros(R, bool)
     return Solution(shares, sizes, objective, problem.weights.copy(), tried, at_edge)
-
-
-def _edges(box: tuple[float, float] | Box | None, R: int) -> tuple[Array, Array]:
-    if box is None:
-        return np.full(R, -np.inf), np.full(R, np.inf)
-    if isinstance(box, Box):
-        return box.low, box.high
-    return np.full(R, np.log(box[0])), np.full(R, np.log(box[1]))
 
 
 def certificate(problem: GeneralProblem, found: Solution, box: tuple[float, float] | None) -> Certificate:

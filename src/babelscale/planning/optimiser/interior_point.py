@@ -115,7 +115,7 @@ def solve(
         levels: weights of the barrier, relative to the objective (default: from far, or from nearby with `start`).
     """
     R = problem.draws
-    box = _every_row(box, R)
+    box = None if box is None else Box.of(box, R)
     if start is not None:
         p = np.broadcast_to(start.shares, (R, len(problem.languages)))
         first = n if n is not None else np.broadcast_to(start.n, R).copy()
@@ -155,7 +155,7 @@ def solve_near(
         exact: to the end, not only as far as draws need.
     """
     R, K = problem.draws, len(problem.languages)
-    box = _every_row(box, R)
+    box = None if box is None else Box.of(box, R)
 
     def place(at: Solution) -> tuple[Array, Array]:
         return np.broadcast_to(at.shares, (R, K)), np.broadcast_to(at.n, R) if n is None else n
@@ -228,13 +228,6 @@ def in_pieces(problem: LossEvaluator, work: Callable[[slice], Result], threads: 
         return [work(chunk) for chunk in chunks]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, chunks))
-
-
-def _every_row(box: tuple[float, float] | Box | None, R: int) -> Box | None:
-    """The same interval of N for every row."""
-    if box is None or isinstance(box, Box):
-        return box
-    return Box(np.full(R, np.log(box[0])), np.full(R, np.log(box[1])))
 
 
 def _threads(problem: LossEvaluator) -> int:

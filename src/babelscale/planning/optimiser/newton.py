@@ -22,6 +22,14 @@ class Box(NamedTuple):
     low: Array
     high: Array
 
+    @classmethod
+    def of(cls, box: "tuple[float, float] | Box", rows: int) -> "Box":
+        """The same interval of N for every row."""
+        if isinstance(box, Box):
+            return box
+        with np.errstate(divide="ignore"):
+            return cls(np.full(rows, np.log(box[0])), np.full(rows, np.log(box[1])))
+
     def at(self, rows: NDArray[np.intp] | slice) -> "Box":
         return Box(self.low[rows], self.high[rows])
 

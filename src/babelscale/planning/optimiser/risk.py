@@ -11,14 +11,10 @@ slope q_j lies in (0, kappa), and sum q_j = 1 at the best z. The q are the weigh
 certificate uses.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from babelscale.errors import InputError
-from babelscale.planning.request import Objective, Robust
 
 Array = NDArray[np.float64]
 _STEPS = 60
@@ -136,46 +132,3 @@ class RiskMeasure:
 
 
 MEAN = RiskMeasure()
-
-
-class _Weighted(Protocol):
-    """What the functions below ask of a problem."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def weights(self) -> Array: ...
-    def as_scenarios(self) -> dict[str, Any]: ...
-
-
-AnyProblem = TypeVar("AnyProblem", bound=_Weighted)
-
-
-def worst_target(problem: AnyProblem) -> AnyProblem:
-    """The same problem with the largest loss (minus its `least_loss`) of any target as its objective."""
-    targets = np.arange(problem.weights.shape[1])
-    return replace(problem, weights=np.ones_like(problem.weights), risk=RiskMeasure(targets, 2.0))
-
-
-def over_draws(drawn: AnyProblem, robust: Robust, tail: float, objective: Objective) -> AnyProblem:
-    """All draws of a problem as the targets of one row.
-
-    The objective is the mean over draws ("mean"), or the mean over the worst `tail` of them ("cvar"). With "worst" or
-    "regret" it is the largest mean over draws of any target's loss or regret.
-
-    Raises:
-        InputError: a tail outside (0, 1], or CVaR of a worst language.
-    """
-    S, T = drawn.weights.shape
-    if robust == "cvar" and objective != "mean":
-        raise InputError(f"robust='cvar' with objective={objective!r}", hint="take robust='mean', or objective='mean'")
-    if not 0 < tail <= 1:
-        raise InputError(f"tail is {tail}", hint="a share of the draws, such as 0.1 for the worst tenth")
-    weights, risk = drawn.weights.reshape(1, S * T), MEAN
-    if robust == "cvar":
-        risk = RiskMeasure(np.repeat(np.arange(S), T), 1 / (tail * S))
-    elif objective == "mean":
-        weights = weights / S
-    else:
-        weights, risk = np.full((1, S * T), 1 / S), RiskMeasure(np.tile(np.arange(T), S), 2.0)
-    return replace(drawn, **drawn.as_scenarios(), weights=weights, risk=risk)
