@@ -89,6 +89,13 @@ def cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def indented_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] | None = None
+) -> list[str]:
+    """The lines of `text_table`, two spaces from the left."""
+    return [f"  {line.rstrip()}" for line in text_table(header, rows, numeric)]
+
+
 def text_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] | None = None
 ) -> list[str]:

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from babelscale import files
 from babelscale.errors import BabelscaleError, InputError
-from babelscale.formatting import count, text_table
+from babelscale.formatting import count, indented_table
 
 if TYPE_CHECKING:
     import altair as alt
@@ -211,7 +211,7 @@ def _cells(frame: pl.DataFrame) -> tuple[list[str], list[bool], list[list[str]],
 
 def _text_table(frame: pl.DataFrame) -> list[str]:
     header, numeric, rows, cut = _cells(frame)
-    lines = [f"  {line.rstrip()}" for line in text_table(header, rows, numeric)]
+    lines = indented_table(header, rows, numeric)
     return [*lines, f"  {cut}"] if cut else lines
 
 

@@ -374,8 +374,9 @@ def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float)
     sizes = (params, *law.sizes, "the {} parameters of the continued runs")
     tokens = (D, *law.tokens, "the {} tokens of the continued runs")
     head_start = float(np.exp(law.log_head_start(params)[0]))
-    continued, scratch = law.losses(params, D, charged)
-    return _Drawn(law.crossover(params, charged), continued, scratch).decision(
+    return _decision_over_draws(
+        law.crossover(params, charged),
+        *law.losses(params, D, charged),
         params=params,
         tokens=D,
         language=law.language,
@@ -398,29 +399,24 @@ def _charge_note(charged: float) -> str:
     return f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Draws of the crossover (tokens) and of both losses, shape (draws,); the first is that of the fit itself."""
-
-    crossover: Array
-    continued: Array
-    scratch: Array
-
-    def decision(self, *, params: float, tokens: float, **more: Any) -> Decision:
-        (at, low, high), C = _with_interval(self.crossover), 6 * params
-        losses = {"finetune": self.continued, "pretrain": self.scratch, "gain": self.scratch - self.continued}
-        return Decision(
-            answer="finetune" if low > tokens else "pretrain" if high < tokens else "either",
-            params=float(params),
-            tokens=tokens,
-            compute=C * tokens,
-            crossover_tokens=at,
-            crossover_tokens_interval=(low, high),
-            crossover_compute=C * at,
-            crossover_compute_interval=(C * low, C * high),
-            losses={name: _with_interval(values) for name, values in losses.items()},
-            **more,
-        )
+def _decision_over_draws(
+    crossover: Array, continued: Array, scratch: Array, *, params: float, tokens: float, **more: Any
+) -> Decision:
+    """The decision from draws of the crossover (tokens) and of both losses, shape (draws,), the fit itself first."""
+    (at, low, high), C = _with_interval(crossover), 6 * params
+    losses = {"finetune": continued, "pretrain": scratch, "gain": scratch - continued}
+    return Decision(
+        answer="finetune" if low > tokens else "pretrain" if high < tokens else "either",
+        params=float(params),
+        tokens=tokens,
+        compute=C * tokens,
+        crossover_tokens=at,
+        crossover_tokens_interval=(low, high),
+        crossover_compute=C * at,
+        crossover_compute_interval=(C * low, C * high),
+        losses={name: _with_interval(values) for name, values in losses.items()},
+        **more,
+    )
 
 
 def _with_interval(values: Array) -> tuple[float, float, float]:
@@ -479,7 +475,10 @@ def decide_from_checkpoint_law(
     first = max(1e-2 * math.fsum(checkpoint.tokens.values()), 1.0)
     grid = np.geomspace(min(first, D / 10), _SPAN * D, _GRID)
     mixed = ", ".join(f"{code} {100 * share:.3g} %" for code, share in over.shares.items() if share > 0)
-    return _Drawn(_crossing(grid, *losses(grid)), at, scratch).decision(
+    return _decision_over_draws(
+        _crossing(grid, *losses(grid)),
+        at,
+        scratch,
         params=checkpoint.params,
         tokens=D,
         language=target,

@@ -26,7 +26,7 @@ import polars as pl
 from babelscale import published
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
-from babelscale.formatting import count, fill_none, json_ready, text_table
+from babelscale.formatting import count, fill_none, indented_table, json_ready
 from babelscale.intervals import Z90, interval, normal_quantile
 from babelscale.options import read
 from babelscale.planning.published_laws import beyond
@@ -189,7 +189,7 @@ class Expansion(JsonResult):
             ("compute C", self.compute),
         )
         rows = [[name, f"{m.value:.3g}x", f"{m.low:.4g}x to {m.high:.4g}x"] for name, m in named]
-        lines = [self.headline, *_indented(("multiply", "by", self.interval), rows)]
+        lines = [self.headline, *indented_table(("multiply", "by", self.interval), rows)]
         if self.now and self.then:
             for word, (N, D, C) in (("from", self.now), ("to  ", self.then)):
                 lines.append(f"  {word} {count(N)} parameters, {count(D)} tokens, {C:.3g} FLOPs")
@@ -197,11 +197,11 @@ class Expansion(JsonResult):
         lines += [
             "",
             "  other ways to keep the loss",
-            *_indented(("parameters N", "tokens D_tot", "compute C"), points),
+            *indented_table(("parameters N", "tokens D_tot", "compute C"), points),
         ]
         if self.first:
             rows = [each.row() for each in self.first]
-            lines += ["", "  which languages to add first", *_indented(CandidateLanguage.HEADER, rows)]
+            lines += ["", "  which languages to add first", *indented_table(CandidateLanguage.HEADER, rows)]
         if self.then:
             lines += [
                 "",
@@ -219,10 +219,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _named(each) for name, each in value.items()}
     return [_named(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _indented(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["  " + line for line in text_table(header, rows)]
 
 
 def expand(

@@ -76,7 +76,9 @@ class FittedLaws:
         return tuple((target, id(fit)) for target, fit in self.fits.items())
 
     def languages(self) -> tuple[str, ...]:
-        return languages_of(list(self.fits.values()))
+        fits = self.fits.values()
+        codes = (fit.target or language_table.UNDETERMINED for fit in fits)
+        return tuple(dict.fromkeys([*codes, *(code for fit in fits for code in fit.law.languages)]))
 
     def unique(self, codes: Sequence[str]) -> dict[str, float]:
         fits = self.fits.values()
@@ -101,7 +103,7 @@ class FittedLaws:
         return FittedLaws({target: self.fits[target] for target in targets})
 
     def separable(self, setting: Setting) -> bool:
-        return all(of_fit(fit, setting, _optimum(fit)) is not None for fit in self.fits.values())
+        return all(_form(fit, setting, _optimum(fit)) is not None for fit in self.fits.values())
 
     def rows(self, count: int, seed: int) -> dict[str, tuple[ScalingLaw, Array]] | None:
         if count and not all(len(fit.draws) for fit in self.fits.values()):
@@ -117,21 +119,16 @@ class FittedLaws:
         return {t: _separable(fit, setting, self._rows(t, count, seed)) for t, fit in self.fits.items()}
 
     def _rows(self, target: str, count: int, seed: int) -> Array:
-        """SeparableForm of different targets are independent; each target's are taken in an order of their own."""
+        """Draws of one target in an order of its own, so that those of different targets are independent."""
         draws = self.fits[target].draws
         rng = np.random.default_rng([seed, *target.encode()])
         return draws[rng.permutation(len(draws))[np.arange(count) % len(draws)]]
 
     def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
-        found = {}
-        for target, fit in self.fits.items():
-            own = replace(setting, languages=(target,))
-            found |= (
-                {target: _separable(fit, own, self._rows(target, count, seed))}
-                if count
-                else self.only([target]).point(own)
-            )
-        return found
+        return {
+            t: _separable(fit, replace(setting, languages=(t,)), self._rows(t, count, seed) if count else _optimum(fit))
+            for t, fit in self.fits.items()
+        }
 
     def expected(self, setting: Setting, allocation: Allocation, seed: int) -> Expectations:
         """The predictions of `Fit.predict`; many fits with equally many draws are evaluated together."""
@@ -182,7 +179,7 @@ def _separable(fit: Fit, setting: Setting, values: Array) -> SeparableForm:
     Raises:
         InputError: the law has none.
     """
-    form = of_fit(fit, setting, values)
+    form = _form(fit, setting, values)
     if form is None:
         raise InputError(
             f"law {fit.law.name!r} has no separable form E + A / N^alpha + B / D_eff^beta, which is needed here",
@@ -209,16 +206,8 @@ def _one_vocabulary(fits: Mapping[str, Fit]) -> None:
         )
 
 
-def of_fit(fit: Fit, setting: Setting, values: Array) -> SeparableForm | None:
+def _form(fit: Fit, setting: Setting, values: Array) -> SeparableForm | None:
     """One fit's law at rows of parameters, shape (R, parameters), in the order of `law.parameter_names`; None where the
     law has no separable form."""
     p = dict(zip(fit.law.parameter_names, np.asarray(values, np.float64).T, strict=True))
     return fit.law.separable(p, setting.languages, setting.unique_tokens)
-
-
-def languages_of(fits: Sequence[Fit]) -> tuple[str, ...]:
-    """The targets, then the other languages that their laws name."""
-    codes = [fit.target or "und" for fit in fits]
-    for fit in fits:
-        codes += fit.law.languages
-    return tuple(dict.fromkeys(codes))

@@ -11,6 +11,7 @@ Without the second bound each model is its curve V_b(C_b) and the best split has
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,6 @@ class GroupModel:
     setting: Setting
     data: Array
     slope: Array
-    curve: tuple[Array, Array]
 
     def cap(self, n: Array) -> Array:
         """sum_t w_t (E_t + A_t / S(N)^alpha_t) at each n of a vector."""
@@ -43,6 +43,21 @@ class GroupModel:
     def h(self, x: Array) -> Array:
         """The data's part at log X, by a cubic through values and slopes."""
         return hermite(x, _X, self.data, self.slope)
+
+    def value(self, compute: float, n: float) -> float:
+        """The loss from the tables at this compute and log N."""
+        return float((self.cap(np.array([n])) + self.h(np.array([math.log(compute / 6) - n])))[0])
+
+    @cached_property
+    def curve(self) -> tuple[Array, Array]:
+        """A grid of log C, and the log of the marginal -dV/dC there, which falls."""
+        log_C = np.linspace(math.log(1e12), math.log(1e30), 160)
+        x = log_C[:, None] - math.log(6) - _N
+        best = (self.cap(_N) + self.h(x.ravel()).reshape(x.shape)).argmin(1)
+        # The envelope: dV / dlog C = dh / dlog X at the best N.
+        x_best = x[np.arange(len(log_C)), best]
+        slope = (self.h(x_best + 1e-4) - self.h(x_best - 1e-4)) / 2e-4
+        return log_C, np.minimum.accumulate(np.log(np.maximum(-slope, 1e-300)) - log_C)
 
 
 def hermite(x: Array, grid: Array, value: Array, slope: Array) -> Array:
@@ -70,10 +85,6 @@ class ModelCache:
             self._made[codes] = self._make(tuple(sorted(codes)))
         return self._made[codes]
 
-    @property
-    def made(self) -> int:
-        return len(self._made)
-
     def _make(self, codes: tuple[str, ...]) -> GroupModel | None:
         setting = Setting((*codes, *self.helpers), self.weights, self.unique, 1e20)
         one = LossEvaluator.of(self.basis.only(codes).point(setting), setting)
@@ -95,22 +106,7 @@ class ModelCache:
         data[last + 1 :], slope[last + 1 :] = data[last], 0.0
         if not inside[first : last + 1].all():
             return None
-        model = GroupModel(codes, one, setting, data, slope, (np.empty(0), np.empty(0)))
-        return replace(model, curve=_curve(model))
-
-
-def _curve(model: GroupModel) -> tuple[Array, Array]:
-    """V(C) at N's grid spread over compute, and log of the marginal -dV/dC; both falling."""
-    log_C = np.linspace(math.log(1e12), math.log(1e30), 160)
-    n = _N[None, :] + 0 * log_C[:, None]
-    x = log_C[:, None] - math.log(6) - n
-    total = model.cap(_N)[None, :] + model.h(x.ravel()).reshape(x.shape)
-    best = total.argmin(1)
-    # The envelope: dV / dlog C = dh / dlog X at the best N.
-    x_best = x[np.arange(len(log_C)), best]
-    slope = (model.h(x_best + 1e-4) - model.h(x_best - 1e-4)) / 2e-4
-    marginal = np.log(np.maximum(-slope, 1e-300)) - log_C
-    return log_C, np.minimum.accumulate(marginal)
+        return GroupModel(codes, one, setting, data, slope)
 
 
 def split(models: Sequence[GroupModel], compute: float) -> Array:

@@ -28,7 +28,7 @@ from scipy.spatial.distance import squareform
 from babelscale import languages as language_table
 from babelscale import published
 from babelscale.errors import InputError
-from babelscale.formatting import count, fill_none, json_ready, text_table
+from babelscale.formatting import count, fill_none, indented_table, json_ready
 from babelscale.intervals import interval
 from babelscale.options import takes
 from babelscale.planning import group_models
@@ -128,9 +128,9 @@ class ModelPartition(JsonResult):
             f"  loss in {self.metric.replace('_', ' ')}",
             f"  several models lower the objective by {gain:+.4f} ({within})",
             "",
-            *(f"  {line.rstrip()}" for line in text_table(("model", "parameters", "tokens", "FLOPs"), models)),
+            *indented_table(("model", "parameters", "tokens", "FLOPs"), models),
             "",
-            *(f"  {line}" for line in text_table(("language", "one model", "parts", "change"), losses)),
+            *indented_table(("language", "one model", "parts", "change"), losses),
             "",
             *(f"  * {note}" for note in self.notes),
             f"  source: {self.source}",
@@ -228,7 +228,8 @@ class _Partitioner:
         made = [self.models(part) for part in chosen]
         if None in made:
             raise InputError("no partition lies in the laws' domain", hint="omit languages that interfere")
-        parts = self._parts([model for model in made if model], room)
+        divided = self._divided([model for model in made if model], room)
+        parts = [self._planned(model, C, None if n is None else math.exp(n)) for model, C, n in divided]
         return self._compared(one, parts, room, (tried, every))
 
     def _room(self, one: PlannedModel) -> float | None:
@@ -246,19 +247,20 @@ class _Partitioner:
         made = [model for part in parts if (model := self.models(part)) is not None]
         if len(parts) < 2 or len(made) < len(parts):
             return math.inf
-        if room is None:
-            each = zip(made, group_models.split(made, self.request.compute), strict=True)
-            return math.fsum(group_models.value(model, float(C))[0] for model, C in each)
-        C, n = group_models.split_with_memory(made, self.request.compute, room)
-        x = np.log(C / 6) - n
-        return math.fsum(float((b.cap(n[i : i + 1]) + b.h(x[i : i + 1]))[0]) for i, b in enumerate(made))
+        return math.fsum(
+            group_models.value(model, C)[0] if n is None else model.value(C, n)
+            for model, C, n in self._divided(made, room)
+        )
 
-    def _parts(self, made: Sequence[GroupModel], room: float | None) -> list[PlannedModel]:
+    def _divided(
+        self, made: Sequence[GroupModel], room: float | None
+    ) -> Iterator[tuple[GroupModel, float, float | None]]:
+        """Each model with its part of the compute, and its log N where memory is bounded."""
         if room is None:
-            C = group_models.split(made, self.request.compute)
-            return [self._planned(model, float(c)) for model, c in zip(made, C, strict=True)]
-        C, n = group_models.split_with_memory(made, self.request.compute, room)
-        return [self._planned(model, float(c), math.exp(m)) for model, c, m in zip(made, C, n, strict=True)]
+            C, n = group_models.split(made, self.request.compute).tolist(), [None] * len(made)
+        else:
+            C, n = (each.tolist() for each in group_models.split_with_memory(made, self.request.compute, room))
+        return zip(made, C, n, strict=True)
 
     def _planned(self, model: GroupModel, compute: float, params: float | None = None) -> PlannedModel:
         """A group's own plan, solved and not read from tables."""
@@ -358,17 +360,14 @@ class _Partitioner:
 
 def affinity(codes: Sequence[str], matrix: TransferMatrix | None) -> Array:
     """Mean score of both directions, shape (K, K); the mean of all known scores where a pair has none."""
-    K = len(codes)
-    both = np.full((2, K, K), np.nan)
+    scores = np.full((len(codes), len(codes)), np.nan)
     if matrix is not None:
         known = [i for i, code in enumerate(codes) if code in matrix.languages]
         at = [matrix.languages.index(codes[i]) for i in known]
-        both[0][np.ix_(known, known)] = matrix.values[np.ix_(at, at)]
-        both[1] = both[0].T
-    scored = np.isfinite(both)
-    found = np.where(scored, both, 0.0).sum(0) / np.maximum(scored.sum(0), 1)
-    scored = scored.any(0) & ~np.eye(K, dtype=bool)
-    return np.where(scored, found, found[scored].mean() if scored.any() else 0.0)
+        scores[np.ix_(known, known)] = matrix.values[np.ix_(at, at)]
+    np.fill_diagonal(scores, np.nan)
+    both = np.ma.masked_invalid([scores, scores.T]).mean(0)
+    return np.asarray(both.filled(both.mean() if both.count() else 0.0))
 
 
 def ordered(blocks: Iterable[Codes]) -> Partition:

@@ -132,33 +132,31 @@ class PublishedLaws:
     def point(self, setting: Setting) -> dict[str, SeparableForm]:
         law = published.multilinguality()
         return {
-            code: _draws(code, _printed(code), setting, np.array([law.phi]), np.array([law.psi]), self._worth(code))
+            code: _form(code, _printed(code), setting, np.array([law.phi]), np.array([law.psi]), self._worth(code))
             for code in self.targets
         }
 
     def drawn(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm] | None:
-        """SeparableForm: the rounding of the print, and for a pooled language one of the rows at random."""
+        """Draws within the rounding of the print; a pooled language takes one of the rows at random for each draw."""
         if not count:
             return None
         law = published.multilinguality()
         rng = np.random.default_rng(seed)
         phi = rounded(rng, law.phi, count, law.phi_rounding)
         psi = law.psi + rng.uniform(-law.phi_rounding, law.phi_rounding, count)
-        names = ("E", "log_A", "log_B", "alpha")
-        table = np.array([[getattr(row, name) for name in names] for row in _rows().values()])
+        table = np.array([_numbers(row) for row in _rows().values()])
         found, printed = {}, list(_rows())
         for code in self.targets:
             # A generator a language: its draws do not depend on which others are planned.
             own = np.random.default_rng([seed, *code.encode()])
             own_row = np.full(count, printed.index(code)) if code in printed else None
             picked = own.integers(len(printed), size=count) if own_row is None else own_row
-            values = np.maximum(table[picked].T + own.uniform(-ROUNDING, ROUNDING, (len(names), count)), 0.0)
-            numbers = _Numbers(*values)
+            numbers = np.maximum(table[picked].T + own.uniform(-ROUNDING, ROUNDING, (4, count)), 0.0)
             worth = {
                 helper: _tau(np.maximum(_score(code, helper) + own.uniform(-1, 1, count) * SCORE_ROUNDING, 0.0))
                 for helper in self._worth(code)
             }
-            found[code] = _draws(code, numbers, setting, phi, psi, worth)
+            found[code] = _form(code, numbers, setting, phi, psi, worth)
         return found
 
     def alone(self, setting: Setting, count: int, seed: int) -> dict[str, SeparableForm]:
@@ -248,35 +246,30 @@ def _tau(score: Array) -> Array:
     return score / (2 - np.minimum(score, 1.2))
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """Coefficients of one target, shape (R,) each; `alpha` is also beta."""
-
-    E: Array
-    log_A: Array
-    log_B: Array
-    alpha: Array
+def _numbers(row: LawRow) -> tuple[float, float, float, float]:
+    return row.E, row.log_A, row.log_B, row.alpha
 
 
-def _printed(code: str) -> _Numbers:
-    """A language's printed coefficients, or the pooled ones (means; of A and B geometric)."""
-    taken = [_rows()[code]] if code in _rows() else list(_rows().values())
-    names = ("E", "log_A", "log_B", "alpha")
-    return _Numbers(*(np.array([math.fsum(getattr(row, name) for row in taken) / len(taken)]) for name in names))
+def _printed(code: str) -> Array:
+    """E, log A, log B and alpha of a language as printed, or their means over all languages; shape (4, 1)."""
+    taken = [_rows()[code]] if code in _rows() else _rows().values()
+    return np.array([[math.fsum(each) / len(taken)] for each in zip(*map(_numbers, taken), strict=True)])
 
 
-def _draws(
-    code: str, numbers: _Numbers, setting: Setting, phi: Array, psi: Array, helpers: Mapping[str, Array]
+def _form(
+    code: str, numbers: Array, setting: Setting, phi: Array, psi: Array, helpers: Mapping[str, Array]
 ) -> SeparableForm:
-    K, one = len(setting.languages), np.ones_like(numbers.E)
+    """The law of a target at rows of E, log A, log B and alpha, which is also beta; shape (4, R)."""
+    E, log_A, log_B, alpha = numbers
+    K, one = len(setting.languages), np.ones_like(E)
     worth: dict[Group, Array] = {frozenset([code]): one}
     worth |= {frozenset([helper]): tau for helper, tau in helpers.items() if helper in setting.languages}
     return SeparableForm(
-        E=numbers.E,
-        A=np.exp(numbers.log_A) * K**phi,
-        alpha=numbers.alpha,
-        B=np.exp(numbers.log_B) * K**psi,
-        beta=numbers.alpha,
+        E=E,
+        A=np.exp(log_A) * K**phi,
+        alpha=alpha,
+        B=np.exp(log_B) * K**psi,
+        beta=alpha,
         gamma=0 * one,
         lam=one / published.SATURATION_EPOCHS,
         size_cap=np.full_like(one, np.inf),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from babelscale.allocation import Allocation
-from babelscale.formatting import count, count_interval, fill_none, json_ready, text_table
+from babelscale.formatting import count, count_interval, fill_none, indented_table, json_ready
 from babelscale.intervals import Interval
 from babelscale.planning.baselines import Baseline
 from babelscale.planning.optimiser.certificate import Certificate
@@ -189,13 +189,13 @@ class Plan(JsonResult):
         ]
         used = [code for code in self.tokens if self.tokens[code] > 0 or code in self.losses]
         header = ("language", "tokens", "90 %", "share", "90 %", "unique", "epochs", "loss", "90 %")
-        lines += ["  " + line.rstrip() for line in text_table(header, [self._row(code) for code in used])]
+        lines += indented_table(header, [self._row(code) for code in used])
         if none := [code for code in self.tokens if code not in used]:
             lines.append(f"  no tokens of {', '.join(none)}")
         if self.baselines:
             lines += ["", "  against simpler mixtures of the same compute, each at its best size"]
-            rows = [each.row() for each in self.baselines]
-            lines += ["  " + line.rstrip() for line in text_table(("mixture", "parameters", "loss", "90 %"), rows)]
+            header = ("mixture", "parameters", "loss", "90 %")
+            lines += indented_table(header, [each.row() for each in self.baselines])
         notes = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
         return "\n".join([*lines, "", *(f"  * {note}" for note in notes), f"  source: {self.source}"])
 

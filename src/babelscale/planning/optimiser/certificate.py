@@ -95,25 +95,24 @@ def improved(problem: LossEvaluator, found: Solution, box: tuple[float, float] |
 
     For fixed N the problem is convex, over N it may have several valleys where languages help each other.
     """
-    certificate, better = _certified(problem, found, box)
+    certificate, better = certify(problem, found, box)
     for _ in range(_VALLEYS):
         again = None if better is None else solve(problem, box, start=better)
         if again is None or not again.objective[0] < found.objective[0]:
             break
         found = replace(again, starts=found.starts)
-        certificate, better = _certified(problem, found, box)
+        certificate, better = certify(problem, found, box)
     return found, certificate
 
 
-def certify(problem: LossEvaluator, found: Solution, box: tuple[float, float] | None) -> Certificate:
-    """The certificate of a solved problem of one row; `box` is the interval of N searched, None where N is given."""
-    return _certified(problem, found, box)[0]
-
-
-def _certified(
+def certify(
     problem: LossEvaluator, found: Solution, box: tuple[float, float] | None
 ) -> tuple[Certificate, Solution | None]:
-    """The certificate, and a better point that its cuts came across."""
+    """The certificate of a solved problem of one row, and a better point that its cuts came across.
+
+    Args:
+        box: the interval of N searched, None where N is given.
+    """
     q, n = found.weights, found.n
     # The mean of the losses under the weights of the dual, from which the bound is made.
     mean = replace(problem, weights=q, risk=MEAN)
