@@ -240,21 +240,15 @@ def _on_ladder(
     return replace(kept, starts=found.starts, at_edge=np.zeros(len(best), bool))
 
 
-@dataclass(frozen=True)
-class Found:
-    """A solution and the problem, with its compute, that it solves."""
-
-    problem: PlanProblem
-    solution: Solution
-
-
-def solve_budget(problem: PlanProblem, budget: Budget, seed: int = 0, start: Solution | None = None) -> Found | None:
+def solve_budget(
+    problem: PlanProblem, budget: Budget, seed: int = 0, start: Solution | None = None
+) -> SolvedProblem | None:
     """The plan of a problem of one row; its compute is searched, from `start`, where the question leaves it open."""
     C = _given_compute(budget)
     if C is not None:
         one = replace(problem, compute=np.array([C]))
         solution = optimum(one, budget, seed=seed)
-        return None if solution is None else Found(one, solution)
+        return None if solution is None else SolvedProblem(one, solution)
     best: list[Solution | None] = [start]
 
     def solved(log_C: Array) -> Solution | None:
@@ -269,19 +263,19 @@ def solve_budget(problem: PlanProblem, budget: Budget, seed: int = 0, start: Sol
     log_C = _root(lambda x: target(solved(x), x), np.array([math.log(_START)]), 1e-11, budget, problem, seed)
     one = replace(problem, compute=np.exp(log_C))
     solution = solved(log_C)
-    return None if solution is None else Found(one, solution)
+    return None if solution is None else SolvedProblem(one, solution)
 
 
-def solve_draws(problem: PlanProblem, budget: Budget, point: Found, seed: int = 0) -> Found | None:
+def solve_draws(problem: PlanProblem, budget: Budget, point: SolvedProblem, seed: int = 0) -> SolvedProblem | None:
     """The same question for every row of `problem`, from the answer for the fit."""
     R, C = problem.draws, float(point.problem.compute[0])
     free = budget.free and not budget.rungs
     box = budget.box(C) if budget.free else None
-    known = SolvedProblem(point.problem, box, point.solution)
+    known = replace(point, box=box)
     if _given_compute(budget) is not None:
         many = replace(problem, compute=np.full(R, C))
         solution = optimum(many, budget, seed=seed, known=known)
-        return None if solution is None else Found(many, solution)
+        return None if solution is None else SolvedProblem(many, solution)
     target = _goal(budget)
     # Every further compute starts from the last one's shares, and from a size that grows as its square root.
     one = known.solution
@@ -307,7 +301,7 @@ def solve_draws(problem: PlanProblem, budget: Budget, point: Found, seed: int = 
     if solution is None:
         return None
     C_rows = np.where(np.isfinite(log_C), np.exp(np.minimum(log_C, 600)), np.inf)
-    return Found(replace(problem, compute=C_rows), solution)
+    return SolvedProblem(replace(problem, compute=C_rows), solution)
 
 
 def _rung_rows(problem: PlanProblem, budget: Budget, known: SolvedProblem) -> Solution | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from babelscale.intervals import interval, intervals
-from babelscale.planning.budget import Found
+from babelscale.planning.optimiser.solver import SolvedProblem
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PlanIntervals:
     shares: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, again: Found | None, found: Found, codes: Sequence[str]) -> "PlanIntervals":
+    def of(cls, again: SolvedProblem | None, found: SolvedProblem, codes: Sequence[str]) -> "PlanIntervals":
         if again is None:
             return cls(None, None, {}, {})
         s = again.solution

@@ -18,12 +18,12 @@ from babelscale.errors import InputError
 from babelscale.fitting import Fit
 from babelscale.options import takes
 from babelscale.planning import baselines
-from babelscale.planning.budget import Budget, Found, check_feasible, optimum, solve_budget, solve_draws
+from babelscale.planning.budget import Budget, check_feasible, optimum, solve_budget, solve_draws
 from babelscale.planning.fitted_laws import FittedLaws
 from babelscale.planning.optimiser import problem_cache
 from babelscale.planning.optimiser.certificate import Certificate
 from babelscale.planning.optimiser.setting import LawSource, Setting
-from babelscale.planning.optimiser.solver import PlanProblem, improved
+from babelscale.planning.optimiser.solver import PlanProblem, SolvedProblem, improved
 from babelscale.planning.plan_intervals import PlanIntervals
 from babelscale.planning.published_laws import PublishedLaws
 from babelscale.planning.request import PlanRequest, check_unique, check_weights
@@ -188,12 +188,12 @@ class _Planner:
     def _of_losses(self, problem: PlanProblem) -> PlanProblem:
         return problem if self.request.objective == "mean" else problem.for_worst_target()
 
-    def _box(self, found: Found) -> tuple[float, float] | None:
+    def _box(self, found: SolvedProblem) -> tuple[float, float] | None:
         """The sizes that were searched; None where the size is given or comes from a ladder."""
         budget = self.budget
         return budget.box(float(found.problem.compute[0])) if budget.free and not budget.rungs else None
 
-    def _replanned(self, drawn: PlanProblem | None, found: Found) -> Found | None:
+    def _replanned(self, drawn: PlanProblem | None, found: SolvedProblem) -> SolvedProblem | None:
         """Every draw planned again; None for a robust plan, which is one plan for all of them."""
         if drawn is None or self.request.robust is not None:
             return None
@@ -201,7 +201,7 @@ class _Planner:
         return solve_draws(self._of_losses(many), self.budget, found, self.request.seed)
 
     def _baselines(
-        self, setting: Setting, point: PlanProblem, drawn: PlanProblem | None, found: Found
+        self, setting: Setting, point: PlanProblem, drawn: PlanProblem | None, found: SolvedProblem
     ) -> tuple[baselines.Baseline, ...]:
         # With regrets the offsets are the least losses; scenarios repeat them.
         T = point.weights.shape[1]
@@ -238,9 +238,9 @@ class _Planner:
     def _result(
         self,
         setting: Setting,
-        found: Found,
+        found: SolvedProblem,
         certificate: Certificate,
-        replanned: Found | None,
+        replanned: SolvedProblem | None,
         simpler: tuple[baselines.Baseline, ...],
     ) -> Plan:
         laws, request, best, codes = self.laws, self.request, found.solution, setting.languages
@@ -281,7 +281,7 @@ class _Planner:
             covariates=setting.covariates,
         )
 
-    def _notes(self, found: Found, replanned: Found | None, spent: float) -> list[str]:
+    def _notes(self, found: SolvedProblem, replanned: SolvedProblem | None, spent: float) -> list[str]:
         request, notes, C = self.request, [], float(found.problem.compute[0])
         if found.solution.at_edge.any():
             full = found.solution.params[0] > 0.99 * self.budget.high

@@ -26,7 +26,7 @@ def solved(P: LossEvaluator) -> Solution:
 def test_draws_end_where_a_whole_search_ends(kind: dict, seed: int):
     P = random_problem(seed, R=1, **kind)
     many = scattered(P, 30, 0.05, seed)
-    quick, slow = solve_near(many, BOX, SolvedProblem(P, BOX, solved(P))), solved(many)
+    quick, slow = solve_near(many, BOX, SolvedProblem(P, solved(P), BOX)), solved(many)
     assert quick is not None
     assert np.abs(quick.shares - slow.shares).max() < 1e-3
     assert np.abs(quick.objective / slow.objective - 1).max() < 5e-6
@@ -46,7 +46,7 @@ def test_rows_that_newton_hands_back_follow_the_path(monkeypatch):
     P = random_problem(5, K=8, T=4, R=1, pool=True)
     many, point = scattered(P, 20, 0.05, 5), solved(P)
     monkeypatch.setattr("babelscale.planning.optimiser.active_set._STEPS", 0)
-    quick, slow = solve_near(many, BOX, SolvedProblem(P, BOX, point)), solved(many)
+    quick, slow = solve_near(many, BOX, SolvedProblem(P, point, BOX)), solved(many)
     assert quick is not None
     assert np.abs(quick.shares - slow.shares).max() < 2e-3
     assert np.abs(quick.objective / slow.objective - 1).max() < 1e-5
@@ -55,7 +55,7 @@ def test_rows_that_newton_hands_back_follow_the_path(monkeypatch):
 def test_draws_far_from_the_fit_are_not_taken_for_solved():
     P = random_problem(2, K=6, T=6, R=1)
     many = replace(random_problem(11, K=6, T=6, R=25), unique=P.unique)
-    quick, slow = solve_near(many, BOX, SolvedProblem(P, BOX, solved(P))), solved(many)
+    quick, slow = solve_near(many, BOX, SolvedProblem(P, solved(P), BOX)), solved(many)
     assert quick is not None
     assert np.quantile(np.abs(quick.objective / slow.objective - 1), 0.9) < 1e-5
 
@@ -76,7 +76,7 @@ def test_a_language_comes_back_from_nothing_and_another_leaves():
     dear[..., 2], cheap[..., 2] = 0.0, 5.0
     without, with_it = replace(P, transfer_weight=dear), replace(P, transfer_weight=cheap)
     for start, end in ((without, with_it), (with_it, without)):
-        found, best = solve_near(end, BOX, SolvedProblem(start, BOX, solved(start))), solved(end)
+        found, best = solve_near(end, BOX, SolvedProblem(start, solved(start), BOX)), solved(end)
         assert found is not None
         assert found.objective[0] <= best.objective[0] * (1 + 1e-6)
         np.testing.assert_allclose(found.shares, best.shares, atol=1e-3)

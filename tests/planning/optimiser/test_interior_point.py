@@ -48,7 +48,7 @@ def test_draws_that_follow_from_the_fit_end_where_a_whole_search_ends():
     many = replace(many, B=many.B * np.exp(0.05 * rng.standard_normal(many.B.shape)))
     point = solve(P, BOX)
     assert point is not None
-    quick, slow = solve_near(many, BOX, SolvedProblem(P, BOX, point)), solve(many, BOX)
+    quick, slow = solve_near(many, BOX, SolvedProblem(P, point, BOX)), solve(many, BOX)
     assert quick is not None
     assert slow is not None
     # Shares to a thousandth, the objective to a hundred-thousandth: what the intervals of a plan need.
@@ -88,9 +88,9 @@ def test_draws_are_worked_off_in_pieces_that_change_nothing(monkeypatch):
     P = random_problem(6, K=8, T=8, R=1)
     many, point = scattered(P, 24, 0.03, 6), solve(P, BOX)
     assert point is not None
-    whole = solve_near(many, BOX, SolvedProblem(P, BOX, point))
+    whole = solve_near(many, BOX, SolvedProblem(P, point, BOX))
     monkeypatch.setattr(interior_point, "_CACHED", 64 * 5)
-    pieces = solve_near(many, BOX, SolvedProblem(P, BOX, point))
+    pieces = solve_near(many, BOX, SolvedProblem(P, point, BOX))
     assert whole is not None
     assert pieces is not None
     np.testing.assert_allclose(pieces.shares, whole.shares, atol=1e-9)

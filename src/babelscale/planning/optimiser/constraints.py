@@ -55,21 +55,17 @@ class ConstraintSet:
     def slacks(self, p: Array, X: Array) -> list[Slack]:
         """Every kind of bound there is."""
         spent, found = 1 - p[:, -1:] if self.spare else np.ones((len(p), 1)), []
-        for bound, sign, kept in (
-            (self.tokens_low, 1.0, self.tokens_low > 0),
-            (self.tokens_high, -1.0, np.isfinite(self.tokens_high)),
+        for bound, sign, by_share, bounded in (
+            (self.tokens_low, 1.0, False, self.tokens_low > 0),
+            (self.tokens_high, -1.0, False, np.isfinite(self.tokens_high)),
+            (self.share_low, 1.0, True, self.share_low > 0),
+            (self.share_high, -1.0, True, self.share_high < 1),
         ):
-            k = np.flatnonzero(kept)
-            slack = sign * (p[:, k] - bound[k] / X[:, None])
-            found.append(Slack(k, slack, sign, -sign * bound[k], np.zeros(len(k))))
-        for bound, sign, kept in (
-            (self.share_low, 1.0, self.share_low > 0),
-            (self.share_high, -1.0, self.share_high < 1),
-        ):
-            k = np.flatnonzero(kept)
-            slack = sign * (p[:, k] - bound[k] * spent)
-            found.append(Slack(k, slack, sign, np.zeros(len(k)), sign * bound[k] * float(self.spare)))
-        return [each for each in found if len(each.languages)]
+            if len(k := np.flatnonzero(bounded)):
+                slack = sign * (p[:, k] - (bound[k] * spent if by_share else bound[k] / X[:, None]))
+                over, last = (0.0, sign * float(self.spare)) if by_share else (-sign, 0.0)
+                found.append(Slack(k, slack, sign, over * bound[k], last * bound[k]))
+        return found
 
     def barrier(self, p: Array, X: Array) -> Array:
         """Sum of the logarithms of every slack, shape (R,); NaN outside."""

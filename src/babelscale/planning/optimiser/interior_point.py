@@ -44,7 +44,7 @@ EXACT = (*NEAR, 1e-8, 1e-9, 1e-10)
 BOUNDED = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _STEPS, _FEW, _FIRST, _LAST = 60, 15, 3, 4
 _CACHED, _LARGE = 160_000, 40_000
-_SIZES, _FEW_ROWS = 33, 4
+_SIZES = 33
 # The last step of the active-set method in shares and log N, and the gap it leaves: what draws need, and cuts.
 BRIEFLY, EXACTLY = (1e-4, 1e-3), (1e-3, 1e-9)
 STARTS = 48
@@ -474,22 +474,15 @@ def _interior(problem: LossEvaluator, p: Array, n: Array, box: Box | None) -> tu
 def _scan(problem: LossEvaluator, p: Array, box: Box | None) -> tuple[Array, Array]:
     """The best N of a grid for given shares (or for shares inside the bounds)."""
     assert box is not None
-    if len(p) <= _FEW_ROWS and not problem.constraints.any:
-        parts = np.arange(1, _SIZES + 1) / (_SIZES + 1)
-        sizes = box.low[:, None] + (box.high - box.low)[:, None] * parts
-        rows = np.repeat(np.arange(len(p)), _SIZES)
-        values = _value(problem.at(rows), p[rows], sizes.ravel()).reshape(sizes.shape)
-        chosen = values.argmin(1)
-        found = np.isfinite(values.min(1))
-        return np.where(found[:, None], p, np.nan), np.where(found, sizes[np.arange(len(p)), chosen], np.nan)
-    best, best_p, best_n = np.full(len(p), np.inf), np.full(p.shape, np.nan), np.full(len(p), np.nan)
-    for i in range(1, _SIZES + 1):
-        n = box.low + (box.high - box.low) * i / (_SIZES + 1)
-        p_try, n_try = _interior(problem, p, n, box) if problem.constraints.any else (p, n)
-        value = _value(problem, p_try, n_try)
-        better = value < best
-        best[better], best_p[better], best_n[better] = value[better], p_try[better], n_try[better]
-    return best_p, best_n
+    R, parts = len(p), np.arange(1, _SIZES + 1) / (_SIZES + 1)
+    rows, n = np.repeat(np.arange(R), _SIZES), (box.low[:, None] + (box.high - box.low)[:, None] * parts).ravel()
+    many, p = problem.at(rows), p[rows]
+    if problem.constraints.any:
+        p, n = _interior(many, p, n, box.at(rows))
+    values = np.concatenate(in_pieces(many, lambda piece: _value(many.at(piece), p[piece], n[piece])))
+    best = np.arange(R) * _SIZES + values.reshape(R, _SIZES).argmin(1)
+    found = np.isfinite(values[best])
+    return np.where(found[:, None], p[best], np.nan), np.where(found, n[best], np.nan)
 
 
 def _without_tiny_shares(problem: LossEvaluator, shares: Array, n: Array, best: Array, scale: Array) -> Array:

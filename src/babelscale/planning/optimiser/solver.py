@@ -22,11 +22,15 @@ PlanProblem = LossEvaluator | GeneralProblem
 
 @dataclass(frozen=True)
 class SolvedProblem:
-    """A solved problem of one row, from which its draws and its other sizes are reached. `box` None: N was given."""
+    """A problem, with its compute, and its solution.
+
+    From one row its draws and its other sizes are reached, and `box` is then the interval of N that was searched, None
+    where N was fixed.
+    """
 
     problem: PlanProblem
-    box: tuple[float, float] | None
     solution: Solution
+    box: tuple[float, float] | None = None
 
     @cached_property
     def centre(self) -> Solution:
