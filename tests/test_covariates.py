@@ -116,7 +116,7 @@ def test_a_plan_holds_them() -> None:
     assert "planned for vocabulary 128000" in str(large)
     again = Plan.from_dict(large.to_dict())
     assert again.covariates == large.covariates == {"vocabulary": 128e3}
-    with pytest.raises(InputError, match="reads the covariate 'vocabulary', which a plan holds"):
+    with pytest.raises(InputError, match="reads the covariate 'vocabulary', which a plan does not choose"):
         plan(found, compute=1e20)
     with pytest.raises(InputError, match="no law reads the covariate 'width'"):
         plan(found, compute=1e20, covariates={"width": 3})

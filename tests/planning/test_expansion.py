@@ -86,7 +86,7 @@ def test_a_plan_is_a_design_that_the_laboratory_reads():
     assert sampling["no"]["tokens"] == pytest.approx(best.tokens["no"], rel=1e-9)
     assert sum(row["rate"] for row in sampling.values()) == pytest.approx(1)
     assert sampling["yo"]["epochs"] == pytest.approx(best.epochs["yo"])
-    with pytest.raises(InputError, match="no one language"):
+    with pytest.raises(InputError, match="no named language"):
         training_design(plan(Fit(Chinchilla(), {"E": 1, "A": 400, "B": 400, "alpha": 0.3, "beta": 0.3}), compute=1e20))
 
 

@@ -1,4 +1,6 @@
-"""Budget: what a plan is asked for, and the search over compute where compute is what is sought.
+"""The budget of a plan, and the search over compute where the budget leaves it open.
+
+Each budget stands before what the planner finds for it.
 
 compute             N and D_l of the least objective            params, tokens      the mixture alone
 compute, params     D_l at this N                               loss                the least compute that reaches it
@@ -33,9 +35,9 @@ _START = 1e20
 
 @dataclass(frozen=True)
 class Budget:
-    """What is given and what is sought; see the module's table. `served` tokens of inference are charged at 2 N each.
+    """The budget of a request (see the module's table); each of the `served` tokens of inference costs 2 N FLOPs.
 
-    `low` and `high` bound N. `rungs` are the only sizes allowed, where given.
+    `low` and `high` bound N. If there are `rungs`, only these sizes are allowed.
     """
 
     compute: float | None = None
@@ -147,21 +149,22 @@ def check_feasible(setting: Setting, budget: Budget) -> None:
             f"max_share of all {len(setting.shares)} languages sum to {most:.4g}, less than 1",
             hint=f"the nearest that fit are these divided by {most:.4g}, or add a language",
         )
-    asked = math.fsum(low for low, _ in setting.tokens.values())
-    if not asked:
+    needed = math.fsum(low for low, _ in setting.tokens.values())
+    if not needed:
         return
-    if budget.tokens is not None and asked > budget.tokens:
+    if budget.tokens is not None and needed > budget.tokens:
         raise InputError(
-            f"min_tokens sum to {asked:.4g}, more than tokens {budget.tokens:.4g}", hint=f"tokens={asked:.4g}"
+            f"min_tokens sum to {needed:.4g}, more than tokens {budget.tokens:.4g}", hint=f"tokens={needed:.4g}"
         )
     if budget.compute is None:
         return
     N = budget.params or (min(budget.rungs) if budget.rungs else SMALLEST)
-    needed, X = 6 * N * asked + 2 * N * budget.served, budget.compute / (6 * N) - budget.served / 3
-    if needed > budget.compute * (1 + 1e-9):
+    cost, X = 6 * N * needed + 2 * N * budget.served, budget.compute / (6 * N) - budget.served / 3
+    if cost > budget.compute * (1 + 1e-9):
         raise InputError(
-            f"min_tokens sum to {asked:.4g}, which compute {budget.compute:.4g} does not pay for at {N:.4g} parameters",
-            hint=f"the nearest feasible compute is {needed * 1.001:.4g} FLOPs, or min_tokens of {X:.4g} in all",
+            f"min_tokens sum to {needed:.4g}, which compute {budget.compute:.4g} does not pay for at {N:.4g} "
+            "parameters",
+            hint=f"the nearest feasible compute is {cost * 1.001:.4g} FLOPs, or min_tokens of {X:.4g} in all",
         )
     if setting.shares and setting.constraints.inside(X) is None:
         _, low, high = setting.constraints.room(X)

@@ -438,7 +438,7 @@ def decide_from_checkpoint_law(
     """
     target = fit.target or fit.law.target
     if target is None:
-        raise InputError("the fit is of no one language", hint="fit the law of the target language")
+        raise InputError("the fit has no target language", hint="fit the law of the target language")
     shares = dict(request.mixture or {target: 1.0})
     total = math.fsum(shares.values())
     if not (total > 0 and all(share >= 0 for share in shares.values())):

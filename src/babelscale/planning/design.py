@@ -58,7 +58,7 @@ def training_design(
     """
     shares = {code: share for code, share in plan.shares.items() if share > _LEAST_SHARE}
     if any(code == "und" for code in shares):
-        raise InputError("the plan is of no one language", hint="plan from laws of named languages")
+        raise InputError("the plan has tokens of no named language", hint="plan from laws of named languages")
     shape = shape_for(plan.params, vocabulary)
     built = _count(shape, vocabulary)
     sizes = f"{built:,} of the plan's {plan.params:,.0f}"

@@ -93,7 +93,7 @@ class FittedLaws:
             low, high = fit.range.get(f"covariates.{name}", (math.nan, math.nan))
             if name not in found and low != high:
                 raise InputError(
-                    f"law {fit.law.name!r} reads the covariate {name!r}, which a plan holds and does not choose",
+                    f"law {fit.law.name!r} reads the covariate {name!r}, which a plan does not choose",
                     hint=f"give covariates={{{name!r}: ...}}",
                 )
             found.setdefault(name, low)
@@ -161,11 +161,11 @@ class FittedLaws:
         if without:
             notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
         if setting.covariates:
-            held = ", ".join(f"{name} {value:g}" for name, value in setting.covariates.items())
-            notes.append(f"planned for {held}, which the plan holds and does not choose")
+            fixed = ", ".join(f"{name} {value:g}" for name, value in setting.covariates.items())
+            notes.append(f"planned for {fixed}, which the plan does not choose")
         blind = {f.law.name for f in self.fits.values() if not f.law.repetition}
         if blind and setting.unique_tokens:
-            notes.append(f"{', '.join(sorted(blind))} knows no repetition: repeated tokens count as new")
+            notes.append(f"{', '.join(sorted(blind))} has no term for repetition: repeated tokens count as new")
         if any(fit.law.target is None for fit in self.fits.values()) and len(setting.languages) > 1:
             notes.append("a law without a target does not tell languages apart: tokens are spread evenly")
         if math.isfinite(float(allocation.params)) and not all(len(fit.draws) for fit in self.fits.values()):

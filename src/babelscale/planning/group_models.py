@@ -1,7 +1,7 @@
-"""Group models: what a model for some of the languages can reach with a part of the compute.
+"""Group models: the least loss of a model for some of the languages with a part of the compute.
 
 A model's weighted loss is cap(N) + h(X), h(X) the least of the data's part over mixtures of X tokens, so it is a
-table of h over X. Several models share compute C (and, where asked, room for sum N parameters):
+table of h over X. Several models share compute C (and, where memory is bounded, M parameters in all):
 
     minimise  sum_b cap_b(N_b) + h_b(X_b)   subject to   sum_b 6 N_b X_b <= C,   sum_b N_b <= M
 
@@ -71,7 +71,7 @@ def hermite(x: Array, grid: Array, value: Array, slope: Array) -> Array:
 
 
 class ModelCache:
-    """Group models, each made once."""
+    """The group models of all sets of languages tried so far."""
 
     def __init__(
         self, basis: LawSource, weights: Mapping[str, float], unique: Mapping[str, float], helpers: Sequence[str]

@@ -115,7 +115,7 @@ class PublishedLaws:
         return {}
 
     def helper_gains(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """The weighted worth of one token of each helper, in tokens of the targets."""
+        """How many tokens of the targets one token of each helper replaces, by weight."""
         worth = {target: self._worth(target) for target in weights}
         none = np.zeros(1)
         return {h: sum(w * float(worth[t].get(h, none)[0]) for t, w in weights.items()) for h in self.helpers}

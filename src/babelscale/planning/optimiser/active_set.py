@@ -104,7 +104,7 @@ def _direction(part: LossEvaluator, at: LossDerivatives, free: bool) -> tuple[Ar
 
 
 def _ceiling(part: LossEvaluator, at: LossDerivatives) -> Array:
-    """The largest shares of a step: below its unique tokens a language's curvature does not tell of repeats."""
+    """The largest shares of a step: below its unique tokens a language's curvature does not include repeats."""
     return np.maximum(_GROW * at.p, _EPOCHS * part.unique / at.X[:, None])
 
 

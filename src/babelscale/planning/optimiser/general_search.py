@@ -225,7 +225,7 @@ class _Search:
         order = [int(i) for i in np.argsort(values, kind="stable") if np.isfinite(values[i])]
         chosen: list[int] = []
         for i in order:
-            # One size for each mixture, so that the starts differ; bounded mixtures are told apart by size alone.
+            # One size for each mixture, so that the starts differ; bounded mixtures differ by size alone.
             if problem.constraints.any or all(points[i][0] is not points[j][0] for j in chosen):
                 chosen.append(i)
             if len(chosen) == STARTS:

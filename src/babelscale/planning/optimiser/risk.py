@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _STEPS = 60
-# Newton's steps end up trading last digits.
+# Newton's last steps only change the last digits.
 _ROUNDING = 5e-16
 
 
@@ -123,7 +123,7 @@ class RiskMeasure:
             excess = q.sum(1) - 1
             low, high = np.where(excess > 0, z, low), np.where(excess > 0, high, z)
             step = z + excess / np.maximum(slope.sum(1), 1e-300)
-            # The ends belong to it: a step of nothing has arrived, and halving the rest would lead away again.
+            # The interval includes its ends: a step of zero has converged, and bisection would leave the root again.
             z_new = np.where((step >= low) & (step <= high), step, (low + high) / 2)
             if (np.abs(z_new - z) <= _ROUNDING * np.abs(z) + 1e-12 * mu[:, 0]).all():
                 return z_new

@@ -1,4 +1,4 @@
-"""Setting: what a plan is asked for, checked, and the source of the laws that it rests on."""
+"""The checked input of a plan, and the protocol of the sources of its laws."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ _WIDTH = 1e-7
 
 @dataclass(frozen=True)
 class Setting:
-    """What a plan is asked for, checked. `served` tokens of inference are charged; bounds are by language; `covariates`
-    are held."""
+    """The checked input of a plan; the compute pays for `served` tokens of inference, and `tokens` and `shares` are
+    bounds."""
 
     languages: tuple[str, ...]
     weights: Mapping[str, float]
@@ -50,7 +50,7 @@ class Setting:
 
 
 class LawSource(Protocol):
-    """What the planner asks of laws; `targets` are the languages whose losses they give."""
+    """The laws of the losses of some target languages."""
 
     @property
     def targets(self) -> tuple[str, ...]: ...
@@ -62,7 +62,7 @@ class LawSource(Protocol):
     def pooled(self) -> tuple[str, ...]: ...
     @property
     def key(self) -> Hashable:
-        """The same for the same laws, as long as these are referenced (see `problem_cache`)."""
+        """Equal for equal laws as long as these are referenced (see `problem_cache`)."""
         ...
 
     def languages(self) -> tuple[str, ...]:
