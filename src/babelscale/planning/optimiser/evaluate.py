@@ -179,9 +179,12 @@ class LossEvaluator(AllocationProblem):
                 group_members[t, [column[code] for code in everything - group]] = 0.0
         weights = np.stack([weight for _, _, weight in single], axis=1) if single else np.zeros((rows, 0))
         pairs = TransferPairs(*(np.array([each[i] for each in single], np.intp) for i in (0, 1)))
+        coefficients: dict[str, Any] = {
+            name: np.stack([getattr(law, name) for law in laws.values()], axis=1) for name in _COEFFICIENTS
+        }
         made = cls(
             **common,
-            **{name: np.stack([getattr(law, name) for law in laws.values()], axis=1) for name in _COEFFICIENTS},  # pyright: ignore[reportArgumentType]
+            **coefficients,
             transfer_weight=weights,
             group_weight=group_weight,
             group_members=group_members,
