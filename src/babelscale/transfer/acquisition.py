@@ -99,7 +99,9 @@ def propose(
             raise InputError(f"no mixture of {width} languages is left that was not trained", hint="give another width")
         taken.add(frozenset(members))
         for t in members:
-            S[t] = _after(S[t], _others(n, members, t), variance)
+            others = [k for k in members if k != t]
+            column = S[t][:, others].sum(1)
+            S[t] -= np.outer(column, column) / (float(column[others].sum()) + variance)
         chosen.append(tuple(codes[k] for k in sorted(members)))
         sd.append(_rms(S, weight))
     return Proposal(tuple(chosen), tuple(sd))
@@ -150,17 +152,6 @@ def _worth(S: Array, weight: Array, variance: float, members: list[int]) -> floa
             column = S[t][:, others].sum(1)
             total += weight[t] * float(column @ column) / (float(column[others].sum()) + variance)
     return total
-
-
-def _others(n: int, members: Sequence[int], target: int) -> Array:
-    h = np.zeros(n)
-    h[[k for k in members if k != target]] = 1.0
-    return h
-
-
-def _after(S: Array, h: Array, variance: float) -> Array:
-    column = S @ h
-    return S - np.outer(column, column) / (float(h @ column) + variance)
 
 
 def _rms(S: Array, weight: Array) -> float:

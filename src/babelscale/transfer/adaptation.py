@@ -9,6 +9,7 @@ names and not their definition; this definition is ours.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -70,9 +71,7 @@ def adaptation(
             hint='add a group with continue_from and mixture = "monolingual" to the design',
         )
     sizes = dict(zip(runs.table["run"], runs.table["params"], strict=True))
-    counts: dict[float, int] = {}
-    for name in continued:
-        counts[sizes[name]] = counts.get(sizes[name], 0) + 1
+    counts = Counter(sizes[name] for name in continued)
     size = params or max(counts, key=lambda each: (counts[each], each))
     chosen = {name: pair for name, pair in continued.items() if math.isclose(sizes[name], size, rel_tol=1e-9)}
     if not chosen:

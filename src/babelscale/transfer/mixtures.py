@@ -1,8 +1,8 @@
 """The whole transfer matrix from few runs: mixtures of several languages, each of which measures many transfers.
 
 In a mixture of k languages, the loss on each of them shows what its tokens were worth there, compared with training
-alone. D_eff are
-the tokens that a monolingual model needs to reach the mixture's loss on t; q_s is the share of source s, p that of t.
+alone. D_eff are the tokens that a monolingual model needs to reach the mixture's loss on t; q_s is the share of source
+s, p that of t.
 
     form "atlas"     D_eff / D_t  = 1 + sum_s tau_s q_s / p                   (Longpre et al. 2025)
     form "log"   log(D_eff / D_t) = sum_s g_s q_s / p,                        g_s = log(1 + tau_s)
@@ -147,7 +147,9 @@ def _best(readings: MixtureObservations, relations: Relations, tried: Sequence[s
     differ from form to form."""
     known = readings.at(np.isfinite(readings.worth)) if len(tried) > 1 else readings
     fits = {form: _fit(known, relations, FORMS[form]) for form in tried}
-    evidence = {form: found[1].evidence + _jacobian(known, FORMS[form]) for form, found in fits.items()}
+    # log |d transformed / d y| over the readings with a number makes the evidences of two forms comparable.
+    slopes = float(np.nansum(known.worth))
+    evidence = {form: found[1].evidence + FORMS[form].power * slopes for form, found in fits.items()}
     best = max(evidence, key=lambda form: evidence[form])
     fitted = fits[best] if len(known) == len(readings) else _fit(readings, relations, FORMS[best])
     return _gains(readings, *fitted, best, evidence)
@@ -177,11 +179,8 @@ def _fit(readings: MixtureObservations, relations: Relations, form: MixtureForm)
     group = np.concatenate([group, *(np.full(part.shape[1], first + k) for k, part in enumerate(parts[1:]))])
     y, slope = transformed(readings.worth, form.power)
     low, high = transformed(readings.low, form.power)[0], transformed(readings.high, form.power)[0]
-    blocks = []
-    for target in range(n):
-        at = np.flatnonzero(readings.target == target)
-        if len(at):
-            blocks.append((at, weights[at] @ weights[at].T))
+    of_target = (np.flatnonzero(readings.target == target) for target in np.unique(readings.target))
+    blocks = tuple((at, weights[at] @ weights[at].T) for at in of_target)
     # An error of a baseline is common to every reading against it.
     fixed = {"mean": _WIDE, "baseline": max(float(np.mean(readings.base_noise)), 1e-8), "width": 1.0}
     slope = np.where(np.isfinite(slope), slope, 1.0)
@@ -193,7 +192,7 @@ def _fit(readings: MixtureObservations, relations: Relations, form: MixtureForm)
         readings.noise * slope**2,
         low,
         high,
-        tuple(blocks),
+        blocks,
         {name: fixed[name] for name in names if name in fixed},
         width**2 if np.ptp(width) > 0 else None,
     )
@@ -215,11 +214,6 @@ def inverse(value: Array, power: int) -> Array:
     """The log gain of a transformed one; minus infinity beyond the domain of "atlas"."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(value > -1, np.log1p(np.maximum(value, -1.0)), -math.inf) if power else value
-
-
-def _jacobian(readings: MixtureObservations, form: MixtureForm) -> float:
-    """log |d transformed / d y| over the readings with a number: what makes evidences of two forms comparable."""
-    return float(form.power * np.nansum(readings.worth))
 
 
 def _gains(

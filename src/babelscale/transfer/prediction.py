@@ -351,14 +351,9 @@ def _folds(cells: Cells, left_out: LeftOut) -> list[NDArray[np.int64]]:
         keys = np.minimum(t, s) * (max(t.max(), s.max()) + 1) + np.maximum(t, s)
         return [measured[keys == key] for key in np.unique(keys)]
     codes = np.unique(t if left_out == "target" else [*t, *s])
-    chosen = [
-        t == code if left_out == "target" else (t == code) | (s == code) for code in codes[:: _stride(len(codes))]
-    ]
+    stride = -(-len(codes) // _MOST_FOLDS)
+    chosen = [t == code if left_out == "target" else (t == code) | (s == code) for code in codes[::stride]]
     return [measured[mask] for mask in chosen if mask.any()]
-
-
-def _stride(folds: int) -> int:
-    return -(-folds // _MOST_FOLDS)
 
 
 def _checked(
