@@ -125,7 +125,7 @@ def test_a_profile_and_the_power_of_a_design(capsys, table: Path, tiny_design: P
     assert [row["law"] for row in told["laws"]] == list(LAWS)
     assert {row["runs"] for row in told["laws"]} == {12}
     assert {"alpha", "beta"} <= {row["name"] for row in told["laws"][0]["parameters"]}
-    assert "not identified" in said(capsys, "study", "power", tiny_design, "--law", "chinchilla", "--tables", 2)
+    assert "not measurable" in said(capsys, "study", "power", tiny_design, "--law", "chinchilla", "--tables", 2)
 
 
 @pytest.fixture
