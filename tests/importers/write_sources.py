@@ -1,6 +1,6 @@
 """Write the same three runs with real tools, for tests of the importers; needs these tools, not babelscale.
 
-    python -m venv peers && peers/bin/pip install wandb tensorboardX mlflow trackio transformers
+    python -m venv peers && peers/bin/pip install wandb tensorboardX mlflow trackio transformers openpyxl
     peers/bin/python tests/importers/write_sources.py FOLDER [TOOL ...]
 
 A run has N, a mixture, tokens per step and losses of two languages at three steps; `expected` in this file says what.
@@ -97,6 +97,12 @@ def write_mlflow(folder: Path) -> None:
 
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     mlflow.create_experiment("study", artifact_location=str(folder / "artifacts"))
+    log_mlflow()
+
+
+def log_mlflow() -> None:
+    import mlflow
+
     mlflow.set_experiment("study")
     for name in RUNS:
         with mlflow.start_run(run_name=name):
@@ -108,6 +114,15 @@ def write_mlflow(folder: Path) -> None:
                     mlflow.log_metrics(
                         {f"eval.{code}.loss": loss(name, code, step) for code in ("sw", "yo")}, step=step
                     )
+
+
+def write_mlflow_files(folder: Path) -> None:
+    """The same runs in MLflow's folders, which it calls its file store."""
+    import mlflow
+
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    mlflow.set_tracking_uri(folder.resolve().as_uri())
+    log_mlflow()
 
 
 def write_trackio(folder: Path) -> None:
@@ -145,6 +160,21 @@ def write_huggingface(folder: Path) -> None:
         ).save_pretrained(str(place))  # fmt: skip
 
 
+def write_excel(folder: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["run", "params", "step", "language", "tokens", "loss", "lr_state"])
+    for name, spec in RUNS.items():
+        for step in STEPS:
+            for code in ("sw", "yo"):
+                tokens = spec["mixture"][code] * step * TOKENS_PER_STEP
+                state = "decayed" if step == STEPS[-1] else "stable"
+                book.active.append([name, spec["params"], step, code, tokens, loss(name, code, step), state])
+    book.create_sheet("notes").append(["the first sheet has the runs"])
+    book.save(folder / "runs.xlsx")
+
+
 def expected() -> dict[str, Any]:
     return {
         name: {
@@ -162,8 +192,10 @@ TOOLS = {
     "wandb-study": write_wandb_study,
     "tensorboard": write_tensorboard,
     "mlflow": write_mlflow,
+    "mlflow-files": write_mlflow_files,
     "trackio": write_trackio,
     "huggingface": write_huggingface,
+    "excel": write_excel,
 }
 
 if __name__ == "__main__":

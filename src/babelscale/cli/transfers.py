@@ -113,7 +113,7 @@ def transfer(
     from babelscale.reporting.report import transfer_report
     from babelscale.transfer import Relations
 
-    if runs is not None and runs.is_dir():
+    if runs is not None and not transfer_report.holds_matrix(runs):
         read_runs(runs)
     further = codes_of(scores.predict)
     found = transfer_report.transfer_report(
