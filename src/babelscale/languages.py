@@ -9,13 +9,14 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from types import MappingProxyType
 
 from babelscale.errors import InputError
 
 UNDETERMINED = "und"
+_SCRIPT_OF = re.compile(r"([a-z]{2,3})-([A-Z][a-z]{3})")
 _WELL_FORMED = re.compile(r"(?:[A-Za-z]{2,8}|[xX])(?:-[A-Za-z0-9]{1,8})*")
 
 
@@ -87,9 +88,35 @@ def lookup(code: str) -> Language:
     if is_private(code) and is_well_formed(code):
         return Language(code, code, "Zyyy", "", (), None, None, None, "")
     found = table().get(code)
-    if found is None:
+    if found is not None:
+        return found
+    whole = table().get(in_script_of(code) or "")
+    if whole is None:
         raise InputError(f"unknown language code {code!r}", hint=_suggestion(code))
-    return found
+    script = code.partition("-")[2]
+    return replace(
+        whole,
+        code=code,
+        name=f"{whole.name} in {script}",
+        script=script,
+        unique_tokens=None,
+        unique_tokens_source="",
+        autonym=whole.autonym if script == whole.script else "",
+    )
+
+
+def in_script_of(code: str) -> str | None:
+    """The known language of which a code names one script (`sr` of `sr-Latn`); None for other codes.
+
+    Such a code is a language of its own beside the others. The table has one entry for all scripts, and so no unique
+    tokens of one of them.
+    """
+    parts = _SCRIPT_OF.fullmatch(code)
+    if code in table() or parts is None or parts[1] not in table():
+        return None
+    import langcodes
+
+    return parts[1] if langcodes.tag_is_valid(code) else None
 
 
 def check(codes: Iterable[str], where: str) -> tuple[str, ...]:

@@ -287,8 +287,11 @@ def _untuned(runs: Runs) -> Iterator[Notice]:
         .str.join(",")
         .alias("mix")
     )
-    tagged = last.join(mixtures, on=["run", "step"]).join(runs.table.select("run", "params"), on="run")
-    groups = tagged.group_by("params", "mix", "language", maintain_order=True).agg(
+    # Losses of two tokenizers or corpora differ by what they are measured in, and tuning has no part in it.
+    kinds = runs.table.select("run", "params", "tokenizer", "corpus")
+    tagged = last.join(mixtures, on=["run", "step"]).join(kinds, on="run")
+    alike = ("params", "mix", "language", "tokenizer", "corpus")
+    groups = tagged.group_by(alike, maintain_order=True).agg(
         pl.col("run"), pl.min("loss").alias("low"), pl.max("loss").alias("high"), pl.len()
     )
     spread = groups.filter((pl.col("len") > 1) & (pl.col("high") / pl.col("low") - 1 > _SAME_RUN))
@@ -353,6 +356,9 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
         seen = runs.observations(target)
     except InputError as error:
         yield Notice("warning", "no-fit", f"{target}: {error.message}", error.hint or "")
+        return
+    if not seen.allocation.D(target).any():
+        yield Notice("notice", "evaluated", f"{target}: evaluated only; no run was trained on it, so no law is fitted")
         return
     if len(seen) < _FEWEST:
         yield Notice("notice", "few", f"{target}: {len(seen)} losses are too few for most laws")

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from babelscale.errors import InputError
+from babelscale.languages import is_well_formed
 from babelscale.laws.adaptive_transfer import AdaptiveTransfer
 from babelscale.laws.base import ScalingLaw
 from babelscale.laws.chinchilla import Chinchilla
@@ -100,6 +101,14 @@ def from_dict(data: Mapping[str, Any], law: type[ScalingLaw] | None = None) -> S
             f"no law is called {data.get('name')!r}",
             hint="register your own law with laws.register, or pass it to Fit.load(path, law=...)",
         )
+    for field in ("target", "sources"):
+        value = options.get(field)
+        for code in value if isinstance(value, tuple) else () if value is None else (value,):
+            if not is_well_formed(code):
+                raise InputError(
+                    f"law {data.get('name')!r}: {field} {str(code)[:40]!r} is not a language code",
+                    hint="codes are BCP-47, such as sw or fil",
+                )
     try:
         return law(**options)
     except TypeError as error:

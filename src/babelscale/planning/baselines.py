@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 TEMPERATURE, EPOCHS = 10 / 3, 10.0
 # Sizes are sought on a grid of log N, then on finer ones around its best, to 1e-4 in log N.
 _FIRST, _ZOOMS, _GRID = 40, 6, 12
+_ROUNDING = 1e-6  # of a bound that a baseline reaches
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Baseline:
     """A simpler mixture: its size, tokens by language and objective, and its loss against the plan.
 
     `loss` is its objective less the plan's, with the 90 % interval over draws (NaN where there are none). `params` is
-    the mean over its models for "monolingual".
+    the mean over its models for "monolingual". `within_bounds` is False where it breaks a bound that the plan keeps.
     """
 
     name: str
@@ -41,11 +42,13 @@ class Baseline:
     tokens: Mapping[str, float]
     objective: float
     loss: tuple[float, float, float]
+    within_bounds: bool = True
 
     def row(self) -> list[str]:
         loss, low, high = self.loss
         within = "unknown" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
-        return [self.name, count(self.params), f"{loss:+.4f}", within]
+        name = self.name if self.within_bounds else f"{self.name} (outside the plan's bounds)"
+        return [name, count(self.params), f"{loss:+.4f}", within]
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,16 @@ def _baseline(
         difference = spread - own_spread
         low, high = interval(difference[np.isfinite(difference)])
     at = float(value[0]) - float(own[0])
-    return Baseline(name, params, dict(tokens), float(value[0]), (at, min(low, at), max(high, at)))
+    loss = at, min(low, at), max(high, at)
+    return Baseline(name, params, dict(tokens), float(value[0]), loss, _within(tokens, reference.setting))
+
+
+def _within(tokens: Mapping[str, float], setting: Setting) -> bool:
+    """Whether tokens by language keep the bounds of a plan; those of shares are of all its tokens."""
+    total = math.fsum(tokens.values())
+    bounds = [(tokens.get(code, 0.0), *pair) for code, pair in setting.tokens.items()]
+    bounds += [(tokens.get(code, 0.0) / total, *pair) for code, pair in setting.shares.items()]
+    return all(low * (1 - _ROUNDING) <= value <= high * (1 + _ROUNDING) for value, low, high in bounds)
 
 
 def _monolingual(reference: Reference, basis: LawSource, count: int, seed: int) -> Baseline | None:

@@ -6,7 +6,7 @@ Phi is the weighted mean, the worst language's loss or the worst regret; C may b
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from babelscale import languages as language_table
 from babelscale.allocation import Allocation
 from babelscale.errors import InputError
 from babelscale.fitting import Fit
+from babelscale.formatting import count
 from babelscale.options import takes
 from babelscale.planning import baselines
 from babelscale.planning.budget import Budget, check_feasible, optimum, solve_budget, solve_draws
@@ -28,6 +29,7 @@ from babelscale.planning.plan_intervals import PlanIntervals
 from babelscale.planning.published_laws import PublishedLaws
 from babelscale.planning.request import PlanRequest, check_unique, check_weights
 from babelscale.planning.result import Expected, Plan
+from babelscale.tabular.codes import members_beside_macro
 
 # Draws where each costs more: worst cases, many languages and laws without a separable form.
 _FEW = 40
@@ -249,8 +251,9 @@ class _Planner:
         unique = {code: setting.unique_tokens.get(code, math.inf) for code in codes}
         allocation = Allocation(N, tokens, unique, setting.covariates)
         losses = {t: Expected(*each) for t, each in laws.expected(setting, allocation, request.seed).items()}
-        spread = PlanIntervals.of(replanned, found, codes)
         spent = 6 * N * sum(tokens.values()) + 2 * N * self.budget.served
+        compute = setting.compute if spent > 0.999 * setting.compute else spent
+        spread = PlanIntervals.of(replanned, found, codes, self.budget, compute)
         value = float(best.objective[0])
         if request.objective == "mean" and request.robust is None:
             value = float(sum(setting.weights[t] * each.loss for t, each in losses.items()))
@@ -266,10 +269,16 @@ class _Planner:
             shares_interval=spread.shares,
             compute_interval=spread.compute if request.compute is None else None,
             objective=value,
-            compute=setting.compute if spent > 0.999 * setting.compute else spent,
+            compute=compute,
             metric=laws.metric,
             extrapolation=laws.extrapolation(allocation),
-            notes=(*idle, str(certificate), *self._notes(found, replanned, spent), *laws.notes(setting, allocation)),
+            notes=(
+                *idle,
+                *_same_text(unique),
+                str(certificate),
+                *self._notes(found, replanned, spent),
+                *laws.notes(setting, allocation),
+            ),
             source=laws.source,
             estimated=laws.estimated(codes),
             pooled=laws.pooled,
@@ -303,3 +312,18 @@ class _Planner:
             if (lost := int(np.isinf(replanned.problem.compute).sum())) > 0:
                 notes.append(f"in {lost} draws no compute reaches the loss; they count as unlimited compute")
         return notes
+
+
+def _same_text(unique_tokens: Mapping[str, float]) -> list[str]:
+    """Sentences on languages that are planned beside the macro-language which they are part of."""
+    sentences = []
+    for macro, member in members_beside_macro(unique_tokens):
+        whole, part = (unique_tokens[code] for code in (macro, member))
+        which = (
+            f"the {count(part)} unique tokens of {member} are" if math.isfinite(part) else f"the text of {member} is"
+        )
+        within = f"the {count(whole)} of {macro}" if math.isfinite(whole) else f"that of {macro}"
+        sentences.append(
+            f"{member} is part of {macro}: {which} among {within}, the same text, and it counts twice here"
+        )
+    return sentences

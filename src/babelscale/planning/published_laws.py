@@ -75,6 +75,12 @@ class PublishedLaws:
         for code in (*codes, *more):
             if language_table.is_private(code):
                 raise InputError(f"nothing is published about {code!r}", hint="plan it from fits of your own runs")
+            whole = language_table.in_script_of(code)
+            if whole is not None and code not in (given or ()):
+                raise InputError(
+                    f"the published figures have one entry for {whole} in all its scripts, and none for {code}",
+                    hint=f"plan {whole}, or give the unique tokens of each script, such as --unique {code}=1e9",
+                )
         return cls(codes, tuple(code for code in more if code not in codes), frozenset(given or ()))
 
     metric = published.LOSS_UNIT

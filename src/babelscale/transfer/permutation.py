@@ -166,9 +166,11 @@ def regress(
 
 
 def _scaled(feature: Array, known: NDArray[np.bool_], centred: bool) -> Array | None:
-    """Standardised over the known pairs, unknown entries at the mean; None where it is the same everywhere."""
-    off = ~np.eye(len(feature), dtype=bool)
-    filled = np.where(np.isfinite(feature), feature, np.nanmean(np.where(known, feature, np.nan)))
+    """Standardised over the known pairs, unknown entries at the mean; None where it is unknown or constant."""
+    off, given = ~np.eye(len(feature), dtype=bool), known & np.isfinite(feature)
+    if not given.any():
+        return None
+    filled = np.where(np.isfinite(feature), feature, feature[given].mean())
     if centred:
         filled = _centred_rows(filled, off)
     sd = filled[known].std()

@@ -276,6 +276,8 @@ def _least(
 
 def _data(mean: LossEvaluator, cut: _Cut, n: Array) -> tuple[Array, Array]:
     """The cut of the data's part at each n, and its elasticity r by the budget."""
+    if not cut.c:  # every loss is as low as data make it
+        return np.full_like(n, cut.data), np.zeros_like(n)
     a = mean.compute[0] / 6 * np.exp(-n)
     inside = np.maximum(1 + (cut.gap + cut.nu * (a - mean.served / 3 - cut.X)) / cut.c, 1e-300)
     return cut.data - cut.c * np.log(inside), cut.nu * a / cut.c / inside

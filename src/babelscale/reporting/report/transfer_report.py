@@ -108,7 +108,10 @@ def transfer_report(  # noqa: PLR0913 - each is an option of `babelscale transfe
             mixed = estimate(observed, features(observed.languages), forms=tuple(FORMS))
             matrix = mixed.matrix
         else:
-            matrix = TransferMatrix.from_runs(runs, params=params, anchor=0.4 if anchor is None else anchor)
+            # Where every loss is decayed, a learning curve consists of runs of several lengths.
+            state = "stable" if "stable" in runs.losses["lr_state"] else "decayed"
+            share = 0.4 if anchor is None else anchor
+            matrix = TransferMatrix.from_runs(runs, params=params, anchor=share, lr_state=state)
     codes = tuple(dict.fromkeys((*(predicted or ()), *matrix.languages)))
     relations = features(codes) if tests or predicted is not None else None
     analysis = prediction = moving = None
