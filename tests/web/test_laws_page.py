@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.tabular.test_excel import sheet, workbook
 
 from babelscale.runs import Runs
 from babelscale.web.pages.laws_sections import example
@@ -31,6 +32,21 @@ def test_without_runs_the_page_says_what_it_takes(serving, look, keep) -> None:
         page.get_by_role("link", name="An example").click()
     assert download.value.path().read_text().startswith("run,params,language,tokens")
     keep(page, "laws-published")
+
+
+def test_what_looks_wrong_in_a_workbook_is_shown(serving, look, keep, tmp_path: Path) -> None:
+    rows: list[list[object]] = [["run", "Model Size", "tokens", "loss"]]
+    rows += [[f"r{n}", 1e7 * (n % 3 + 1), 1e8 * (n + 1), 60.0 - n] for n in range(12)]
+    page = look(f"{serving()}/laws")
+    page.wait_for_selector("section[data-name=printed]")
+    page.set_input_files("#file", workbook(tmp_path / "mine.xlsx", sheet(rows)))
+    page.wait_for_selector("#upload .taken", timeout=60_000)
+    assert "mine.xlsx: 12 runs, 1 language" in page.locator("#upload").inner_text()
+    assert "are these perplexities?" in page.locator("#upload .warning").inner_text()
+    page.locator("#upload summary").click()
+    assert "column 'Model Size' is read as params" in page.locator("#upload .understood").inner_text()
+    assert ".xlsx" in (page.locator("#file").get_attribute("accept") or "")
+    keep(page, "laws-upload-findings")
 
 
 def test_a_table_is_uploaded_and_a_link_opens_it_again(serving, look, keep, table: Path) -> None:
