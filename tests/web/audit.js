@@ -92,7 +92,7 @@
   while (texts.nextNode()) {
     const node = texts.currentNode.parentElement;
     if (!texts.currentNode.data.trim() || ["SCRIPT", "STYLE", "NOSCRIPT", "OPTION", "TITLE"].includes(node.tagName) || !seen(node)) continue;
-    if (node.closest(".heard, [aria-hidden=true]") && !node.closest("svg")) continue;
+    if (node.closest(".spoken, [aria-hidden=true]") && !node.closest("svg")) continue;
     const style = getComputedStyle(node);
     const size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);

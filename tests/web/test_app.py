@@ -19,7 +19,7 @@ from babelscale.reporting.report.study_analysis import analyse
 from babelscale.runs import Runs
 from babelscale.web import create_app, serve
 from babelscale.web.pages import PAGES
-from babelscale.web.sections import sections
+from babelscale.web.responses import sections
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 from tests.tabular.test_excel import sheet, workbook
 
 from babelscale.runs import Runs
-from babelscale.web.pages.laws_sections import example
+from babelscale.web.pages.laws import example
 
 CURVES = "figure[data-name=curves-chinchilla-sv] svg"
 
@@ -29,7 +29,7 @@ def test_without_runs_the_page_says_what_it_takes(serving, look, keep) -> None:
     assert "unique_tokens" in page.locator("section[data-name=table]").inner_text()
     assert page.locator("section[data-name=printed] table tr").count() == 19
     with page.expect_download() as download:
-        page.get_by_role("link", name="An example").click()
+        page.get_by_role("link", name="Download an example").click()
     assert download.value.path().read_text().startswith("run,params,language,tokens")
     keep(page, "laws-published")
 

@@ -10,7 +10,7 @@ from babelscale.fitting import Fit, fit
 from babelscale.laws import Chinchilla
 from babelscale.runs import Runs
 from babelscale.web import create_app
-from babelscale.web.saved import SavedFits
+from babelscale.web.app_state import SavedFits
 
 
 def test_a_saved_fit_is_parsed_once_for_its_content(

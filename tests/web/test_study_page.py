@@ -78,8 +78,8 @@ def test_runs_appear_while_the_page_is_open(study: Study, serving, look, keep) -
     log = write(study, first, lines(1, 30) + evaluated(20, study.specs[first].mixture.languages[0]))
     page.wait_for_selector("figure[data-name=training] svg")
     page.wait_for_selector("figure[data-name=held-out] svg")
-    assert "1 under way" in page.locator("#answer").inner_text()
-    row = page.locator("table", has=page.get_by_text("Runs under way")).locator("tbody tr")
+    assert "1 in progress" in page.locator("#answer").inner_text()
+    row = page.locator("table", has=page.get_by_text("Runs in progress")).locator("tbody tr")
     assert "30 of" in row.inner_text()
 
     # Half a line is left for later; focus, scroll and open details stay.
@@ -120,7 +120,7 @@ def test_the_filter_is_state_and_off_means_off(study: Study, serving, look, keep
     page.wait_for_function("() => document.querySelector('#runs').innerText !== 'Runs (5 of 6)'")
     assert "text=no+sv" in page.url.replace("%2B", "+")
     page.fill("#text", "no such run")
-    page.wait_for_function("() => document.querySelector('#answer').innerText.includes('No run fits')")
+    page.wait_for_function("() => document.querySelector('#answer').innerText.includes('No run matches')")
     page.fill("#text", "")
     page.select_option("#state", "all")
     page.wait_for_selector("figure[data-name=training] svg")
@@ -202,7 +202,7 @@ def test_the_page_needs_no_laboratory(study: Study) -> None:
     )
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("200 ")
-    assert "1 under way" in said.stdout
+    assert "1 in progress" in said.stdout
 
 
 def test_every_state_of_the_filter_is_a_control() -> None:

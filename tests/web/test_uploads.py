@@ -23,11 +23,9 @@ import pytest
 from tests.tabular.test_excel import sheet, workbook
 
 from babelscale import Runs
-from babelscale.web import create_app, parse_client, upload_endpoint, uploads
-from babelscale.web.pages.laws_sections import example
-from babelscale.web.parse_client import Refused, UploadParser
-from babelscale.web.upload_endpoint import LIMIT
-from babelscale.web.uploads import Uploads
+from babelscale.web import create_app, uploads
+from babelscale.web.pages.laws import example
+from babelscale.web.uploads import LIMIT, Refused, UploadParser, Uploads
 
 PART = 65536
 CSV = example().encode()
@@ -355,7 +353,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(place: Place) -> None:
 
 def test_an_upload_that_stalls_is_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     before = place.left()
-    monkeypatch.setattr(upload_endpoint, "_SILENCE", 0.05)
+    monkeypatch.setattr(uploads, "_SILENCE", 0.05)
 
     async def stalled() -> AsyncIterator[dict]:
         yield {"type": "http.request", "body": CSV[:500], "more_body": True}
@@ -384,7 +382,7 @@ def test_few_arrive_at_once(place: Place) -> None:
 
 
 def test_the_oldest_go_and_are_asked_for_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "_KEPT", 2)
+    monkeypatch.setattr(uploads, "_STORED", 2)
     sources = [place.post("x.csv", [CSV + f"x{k},1e9,sw,1e9,1e9,2\n".encode()])[1]["source"] for k in range(3)]
     assert place.left() == set(sources[1:])
     status, told = place.get("/api/runs", f"source={sources[0]}")
@@ -425,7 +423,7 @@ def test_the_reading_process_is_limited_and_replaced(tmp_path: Path, monkeypatch
     assert held.worker.pid is not None
     # One that hangs is not waited for.
     os.kill(held.worker.pid, signal.SIGSTOP)
-    monkeypatch.setattr(parse_client, "_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "_PARSE_SECONDS", 0.2)
     with pytest.raises(Refused, match="failed or took too long"):
         held.read(file, "x.csv", tmp_path / "c")
     monkeypatch.undo()

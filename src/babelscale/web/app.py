@@ -1,10 +1,10 @@
 """The page on this machine, and the JSON API under it.
 
-GET /plan, /transfer, /laws, /adding-languages, /study    the pages; their state stands in the address
-GET /view/PAGE                                 what a page shows, as sections in JSON
+GET /plan, /transfer, /laws, /adding-languages, /study    the pages; the address contains their state
+GET /view/PAGE                                 the content of a page, as sections in JSON
 GET /api/...                                   the functions of the Python API; /api/openapi.json describes them
-POST /api/tables                               takes a table of runs (see `upload_endpoint`)
-GET /report                                    the report of what is served, as one file
+POST /api/tables                               receives a table of runs (see `uploads`)
+GET /report                                    the report of the served runs, as one file
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -25,23 +25,24 @@ from babelscale.errors import DomainError, InputError
 from babelscale.reporting.report.build import report_html
 from babelscale.reporting.report.html import content_policy
 from babelscale.tabular import ENDINGS, PACKED_ENDINGS
-from babelscale.web import assets, upload_endpoint
+from babelscale.web import assets, uploads
 from babelscale.web.app_state import SERVED, AppState
-from babelscale.web.endpoints import Dispatcher, Page, json_response, openapi, refusal
+from babelscale.web.endpoints import Dispatcher, Page, openapi
 from babelscale.web.headers import SafeHeaders
 from babelscale.web.job_queue import JobPending
 from babelscale.web.pages import ENDPOINTS, PAGES
+from babelscale.web.responses import json_response, refusal
 
 LOCAL = ("localhost", "127.0.0.1")
-# Addresses of earlier versions, which saved links may hold.
+# Addresses of earlier versions, for saved links.
 _MOVED = {"/curse": "/adding-languages", "/view/curse": "/view/adding-languages"}
 
 
 def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL) -> Starlette:
-    """The application for a study's folder, a folder or table of runs, saved fits, or (no path) the published figures.
+    """The application for a path (see `AppState`); without a path it serves the published figures.
 
     Args:
-        hosts: names by which a browser may ask for it; every other Host is refused.
+        hosts: accepted names of this server; requests with another Host are refused.
     """
     state = AppState(None if path is None else Path(path))
     dispatcher = Dispatcher()
@@ -50,7 +51,7 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
         assets.ROUTE,
         _description(),
         Route("/report", _report(state)),
-        upload_endpoint.route(state.uploads),
+        uploads.route(state.uploads),
         *(Route(path, _moved) for path in _MOVED),
         *(_view(page, state) for page in PAGES),
         *(endpoint.route(state, dispatcher) for endpoint in ENDPOINTS),
@@ -66,13 +67,13 @@ def create_app(path: str | Path | None = None, *, hosts: tuple[str, ...] = LOCAL
     }
 
     @asynccontextmanager
-    async def whole_life(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         dispatcher.processes.start()
         yield
         dispatcher.close()
         state.close()
 
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=whole_life)  # pyright: ignore[reportArgumentType]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)  # pyright: ignore[reportArgumentType]
 
 
 def serve(
@@ -81,10 +82,10 @@ def serve(
     """Serve until interrupted.
 
     Args:
-        names: by which browsers on other machines ask for this one, where `host` is not this machine alone.
+        names: further names of this server for browsers on other machines, if `host` is not this machine alone.
 
     Raises:
-        InputError: there is nothing readable at `path`.
+        InputError: `path` does not exist.
     """
     import uvicorn
 
@@ -94,7 +95,7 @@ def serve(
         )
     every = host in ("0.0.0.0", "::")
     hosts = (*LOCAL, *names) if host in LOCAL or every else (*LOCAL, host, *names)
-    # A person looks for longer than the usual 5 s; a connection that closes as the next question leaves would lose it.
+    # People pause longer than the default of 5 s, and a question that meets a closing connection would be lost.
     uvicorn.run(
         create_app(path, hosts=hosts),
         host=host,
@@ -118,7 +119,7 @@ _TEMPLATES = jinja2.Environment(
 
 
 def page_text(page: Page, state: AppState) -> str:
-    """The HTML of a page, with the controls that its query declares."""
+    """The HTML of a page, with the controls of its query."""
     return _TEMPLATES.get_template(page.template).render(
         page=page,
         form=page.query.form(),
@@ -135,17 +136,17 @@ def _view(page: Page, state: AppState) -> Route:
 
 
 def _description() -> Route:
-    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS, upload_endpoint.OPERATION)))
+    return Route("/api/openapi.json", lambda request: json_response(openapi(ENDPOINTS, uploads.OPERATION)))
 
 
 def _report(state: AppState) -> Callable[[Request], Response]:
     def report(request: Request) -> Response:
         if not state.has_runs:
-            raise HTTPException(404, "no runs are served here; start it as `babelscale serve PATH`")
+            raise HTTPException(404, "this server has no runs; start it with `babelscale serve PATH`")
         try:
             analysis = state.analysis(SERVED)
-        except JobPending as busy:
-            text = _TEMPLATES.get_template("waiting.html").render(what=busy.what, done=busy.done, total=busy.total)
+        except JobPending as job:
+            text = _TEMPLATES.get_template("waiting.html").render(what=job.what, done=job.done, total=job.total)
             return HTMLResponse(text, 202, headers={"refresh": "2"})
         policy = f"{content_policy()}; frame-ancestors 'none'"
         return HTMLResponse(report_html(analysis), headers={"content-security-policy": policy})

@@ -1,4 +1,4 @@
-"""The page's own files and the installed libraries' JavaScript, under names that hold a hash: browsers keep them."""
+"""The files of the page and the JavaScript of the installed libraries; browsers may cache their hashed addresses."""
 
 import functools
 import gzip
@@ -18,7 +18,7 @@ _VEGA = "vega.js"
 @dataclass(frozen=True)
 class Asset:
     body: bytes
-    packed: bytes
+    compressed: bytes
     kind: str
     tag: str
 
@@ -28,7 +28,7 @@ def asset(name: str) -> Asset:
     """A file of `static/`, or Vega, Vega-Lite and Vega-Embed as one script.
 
     Raises:
-        KeyError: there is none of this name.
+        KeyError: there is no such file.
     """
     if name == _VEGA:
         from babelscale.reporting.report.html import bundle
@@ -50,9 +50,9 @@ def names() -> frozenset[str]:
 
 @functools.cache
 def release() -> str:
-    """One tag of all files: it stands in their addresses, so that a new release is never mixed with an old one."""
-    told = [asset(name).tag for name in sorted(names())]
-    return hashlib.sha256(" ".join([*told, metadata.version("vl-convert-python")]).encode()).hexdigest()[:16]
+    """One tag for all files. Their addresses contain it, so that files of different releases are never mixed."""
+    tags = [asset(name).tag for name in sorted(names())]
+    return hashlib.sha256(" ".join([*tags, metadata.version("vl-convert-python")]).encode()).hexdigest()[:16]
 
 
 def _serve(request: Request) -> Response:
@@ -61,10 +61,12 @@ def _serve(request: Request) -> Response:
         found = asset(name)
     except KeyError:
         raise HTTPException(404, "no such file") from None
-    lasting = "public, max-age=31536000, immutable" if tag == release() else "no-store"
-    packed = "gzip" in request.headers.get("accept-encoding", "")
-    headers = {"cache-control": lasting, "vary": "accept-encoding"} | ({"content-encoding": "gzip"} if packed else {})
-    return Response(found.packed if packed else found.body, media_type=found.kind, headers=headers)
+    caching = "public, max-age=31536000, immutable" if tag == release() else "no-store"
+    compressed = "gzip" in request.headers.get("accept-encoding", "")
+    headers = {"cache-control": caching, "vary": "accept-encoding"} | (
+        {"content-encoding": "gzip"} if compressed else {}
+    )
+    return Response(found.compressed if compressed else found.body, media_type=found.kind, headers=headers)
 
 
 ROUTE = Route("/static/{release}/{name}", _serve)

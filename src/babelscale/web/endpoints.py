@@ -1,4 +1,4 @@
-"""Endpoints: an address, the question it takes and the function that answers; as routes, and as OpenAPI."""
+"""Endpoints: an address, its query and the function that answers; as routes, and as OpenAPI."""
 
 import json
 from collections import OrderedDict
@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 import babelscale
@@ -16,39 +16,40 @@ from babelscale.errors import DomainError, InputError
 from babelscale.web.app_state import PUBLISHED, AppState
 from babelscale.web.job_queue import JobPending, QueueFull
 from babelscale.web.query import Query
+from babelscale.web.responses import json_response, refusal
 from babelscale.web.worker_pool import AnswerPool
 
-# Answers of this process at once: more threads than CPUs would only make every one of them late.
-_AT_ONCE = 2
-# Answers that are kept, and the bytes of the longest of these.
-_KEPT, _LONGEST = 256, 400_000
+# Threads of this process that answer; with more threads than CPUs every answer would be late.
+_THREADS = 2
+# Number of cached answers, and bytes of the longest of these.
+_CACHED, _LONGEST = 256, 400_000
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """One address of the API.
 
-    `answer(served, question)` gives what becomes JSON, or a whole Response. `says` is told in the documentation.
-    `heavy` ones are answered in a process of their own where they rest on published figures alone.
+    `answer(state, query)` returns a result, values for JSON, or a complete Response. `heavy` endpoints answer in
+    another process if the query needs published figures only.
     """
 
     path: str
-    question: type[Query]
+    query: type[Query]
     answer: Callable[[AppState, Any], Any]
     description: str
     heavy: bool = False
 
     def respond(self, state: AppState, query: Mapping[str, str]) -> Response:
-        """The answer to a query, refusals included."""
+        """The answer to a query; errors become refusals."""
         try:
-            found = self.answer(state, self.question.read(query))
+            answer = self.answer(state, self.query.read(query))
         except JobPending as busy:
             return json_response({"working": {"what": busy.what, "done": busy.done, "total": busy.total}}, 202)
         except QueueFull as error:
             return refusal(error.message, error.hint, 503)
         except (InputError, DomainError) as error:
             return refusal(error.message, error.hint, 400)
-        return found if isinstance(found, Response) else json_response(found)
+        return answer if isinstance(answer, Response) else json_response(answer)
 
     def route(self, state: AppState, dispatcher: "Dispatcher") -> Route:
         async def respond(request: Request) -> Response:
@@ -58,27 +59,27 @@ class Endpoint:
 
 
 class Dispatcher:
-    """Chooses who answers: another process, a thread of this one, or the answers that were kept."""
+    """Sends a query to another process or to a thread of this one, or takes the answer from the cache."""
 
     def __init__(self) -> None:
         self.processes = AnswerPool()
-        self._here = anyio.CapacityLimiter(_AT_ONCE)
-        self._there = anyio.CapacityLimiter(self.processes.count)
-        self._kept: OrderedDict[str, Response] = OrderedDict()
+        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._workers = anyio.CapacityLimiter(self.processes.count)
+        self._cache: OrderedDict[str, Response] = OrderedDict()
 
     async def respond(self, endpoint: Endpoint, state: AppState, query: dict[str, str]) -> Response:
         if not (endpoint.heavy and (query.get("source") or state.default_source) == PUBLISHED):
-            return await anyio.to_thread.run_sync(endpoint.respond, state, query, limiter=self._here)
+            return await anyio.to_thread.run_sync(endpoint.respond, state, query, limiter=self._threads)
         key = json.dumps([endpoint.path, sorted(query.items())])
-        if (found := self._kept.get(key)) is not None:
-            self._kept.move_to_end(key)
-            return found
-        found = await anyio.to_thread.run_sync(self.processes.ask, endpoint.path, query, limiter=self._there)
-        if found.status_code == 200 and len(found.body) <= _LONGEST:
-            self._kept[key] = found
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return found
+        if (response := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
+            return response
+        response = await anyio.to_thread.run_sync(self.processes.ask, endpoint.path, query, limiter=self._workers)
+        if response.status_code == 200 and len(response.body) <= _LONGEST:
+            self._cache[key] = response
+            if len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+        return response
 
     def close(self) -> None:
         self.processes.close()
@@ -86,7 +87,7 @@ class Dispatcher:
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its name is its address, its controls a template, and its endpoints what these ask."""
+    """One page: its name is its address, and a template contains its controls, which send queries to its endpoints."""
 
     name: str
     title: str
@@ -99,12 +100,6 @@ class Page:
         return f"{self.name}.html"
 
 
-def json_response(value: Any, status: int = 200) -> Response:
-    """Strict JSON; NaN has no place in it."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(text.encode(), status, media_type="application/json")
-
-
 def openapi(endpoints: Sequence[Endpoint], upload: dict[str, Any]) -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document; `upload` is the operation that takes tables."""
     paths: dict[str, dict[str, Any]] = {endpoint.path: {"get": _operation(endpoint)} for endpoint in endpoints}
@@ -115,8 +110,8 @@ def openapi(endpoints: Sequence[Endpoint], upload: dict[str, Any]) -> dict[str, 
             "title": "babelscale",
             "version": babelscale.__version__,
             "description": (
-                "The functions of the Python package over HTTP, on this machine. A long answer starts "
-                "with status 202 and its progress: send the request again."
+                "The functions of the Python package over HTTP, on this machine. If an answer takes long, the status "
+                "is 202 and the body contains the progress. Send the request again later."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -139,11 +134,11 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "schema": {"type": "string"},
                 **({"example": each.example} if each.example else {}),
             }
-            for each in endpoint.question.parameters()
+            for each in endpoint.query.parameters()
         ],
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": {"type": "object"}}}},
-            "202": _response("the answer is being computed: send the request again", "Working"),
+            "202": _response("the answer is being computed; send the request again", "Working"),
             "400": _response("the question cannot be answered", "Refusal"),
         },
     }
@@ -171,7 +166,3 @@ _WORKING = {
         }
     },
 }
-
-
-def refusal(message: str, hint: str | None, status: int) -> JSONResponse:
-    return JSONResponse({"error": message, "hint": hint}, status)

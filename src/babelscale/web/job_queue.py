@@ -1,7 +1,7 @@
-"""Long answers: worked on in the background, one at a time, while the page asks how far they are.
+"""Long answers: a thread computes them one at a time, while the page asks for the progress.
 
-A question whose answer takes seconds is answered 202 with its progress until it is done; the same question then finds
-the answer ready. Answers are kept by their question, the latest ones only.
+A question whose answer takes seconds gets status 202 and the progress until the answer is ready. The latest answers are
+cached by their question.
 """
 
 import threading
@@ -14,11 +14,11 @@ from typing import Any
 from babelscale.errors import InputError
 
 Progress = Callable[[str, int, int], None]
-_KEPT, _WAITING = 32, 16
+_CACHED, _WAITING = 32, 16
 
 
 class JobPending(Exception):
-    """The answer is not ready: `what` is being done, `done` of `total` steps."""
+    """The answer is not ready; `done` of `total` steps of `what` are finished."""
 
     def __init__(self, what: str, done: int, total: int) -> None:
         super().__init__(what)
@@ -26,7 +26,7 @@ class JobPending(Exception):
 
 
 class QueueFull(InputError):
-    """Too much is waiting already."""
+    """Too many answers are waiting."""
 
 
 @dataclass
@@ -34,12 +34,12 @@ class _Job:
     future: "Future[Any]" = field(init=False)
     state: tuple[str, int, int] = ("waiting for other work", 0, 0)
 
-    def tell(self, what: str, done: int, total: int) -> None:
+    def report(self, what: str, done: int, total: int) -> None:
         self.state = (what, done, total)
 
 
 class JobQueue:
-    """Answers by key, each made once."""
+    """Answers by key; each is computed once."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="work")
@@ -47,20 +47,20 @@ class JobQueue:
         self._lock = threading.Lock()
 
     def result(self, key: str, make: Callable[[Progress], Any], *, patience: float = 0.3) -> Any:
-        """The answer of a key; `make(progress)` is called for it once, in the background.
+        """The answer of a key; a background thread calls `make(progress)` for it once.
 
         Args:
-            patience: seconds to wait for it before saying that it is not ready.
+            patience: seconds to wait before JobPending is raised.
 
         Raises:
-            JobPending: it is not ready. QueueFull: too many wait. Whatever `make` raises.
+            JobPending: the answer is not ready. QueueFull: too many answers wait. Everything that `make` raises.
         """
         with self._lock:
             job = self._jobs.get(key)
             if job is None:
                 self._make_room()
                 job = _Job()
-                job.future = self._pool.submit(make, job.tell)
+                job.future = self._pool.submit(make, job.report)
                 self._jobs[key] = job
             self._jobs.move_to_end(key)
         try:
@@ -70,7 +70,7 @@ class JobQueue:
                 raise
             raise JobPending(*job.state) from None
         except Exception:
-            # What failed may do well the next time it is asked for: a disk, a table that was being written.
+            # The next attempt may succeed, for instance if a file was incomplete.
             with self._lock:
                 self._jobs.pop(key, None)
             raise
@@ -78,10 +78,10 @@ class JobQueue:
     def _make_room(self) -> None:
         waiting = sum(not job.future.done() for job in self._jobs.values())
         if waiting >= _WAITING:
-            raise QueueFull(f"{waiting} long answers are waiting", hint="ask again in a minute")
-        for key in [key for key, job in self._jobs.items() if job.future.done()][: max(0, len(self._jobs) - _KEPT)]:
+            raise QueueFull(f"{waiting} long answers are waiting", hint="try again in a minute")
+        for key in [key for key, job in self._jobs.items() if job.future.done()][: max(0, len(self._jobs) - _CACHED)]:
             del self._jobs[key]
 
     def close(self) -> None:
-        """Drop what waits; what is being done ends."""
+        """Cancel the waiting answers; the running one ends."""
         self._pool.shutdown(wait=False, cancel_futures=True)

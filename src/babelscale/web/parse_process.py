@@ -1,8 +1,8 @@
 """A process that reads uploaded tables: `python -m babelscale.web.parse_process`.
 
-Parsers are the part of a server that a hostile file can break: what a file may cost is bounded here by the kernel, and
-a file that breaks the parser ends this process, never the server. A job is {"file", "name", "into"}: the table, its
-name to a person, and a folder to make, of the three checked tables.
+A hostile file can break a parser. The kernel limits what a file may cost here, and a file that breaks the parser ends
+this process, never the server. A job is {"file", "name", "into"}: the table, the name to display, and the folder in
+which the three checked tables are written.
 """
 
 import errno
@@ -13,23 +13,24 @@ from typing import Any
 
 from babelscale.workers import serve
 
-# What reading one file may take: bytes of memory, seconds of CPU, bytes of one written file, open files.
+# Limits of reading one file: bytes of memory, seconds of CPU, bytes of one written file, open files.
 MEMORY, SECONDS, WRITTEN, OPEN = 2_500_000_000, 20, 256_000_000, 64
-# What a table may hold; runs by languages is what a fit lays out in memory.
+# Limits of a table; a fit needs memory for runs times languages.
 ROWS, RUNS, CELLS, TEXT, MOST = 200_000, 20_000, 20_000_000, 500, 1e40
 _LONGEST, _MOST_NOTICES = 400, 20  # characters of a message; messages about one table
+TOO_LARGE = "the unpacked file is larger than the limit"
 
 
 class _TooLarge(Exception):
-    """More than a table may hold, in words."""
+    """The table exceeds a limit; the message says which."""
 
 
 def limit() -> None:
-    """Bound this process for good. CPU time is bound anew for each file."""
+    """Limit this process permanently. CPU time is limited again for each file."""
     import resource
 
-    bounds = {"RLIMIT_CORE": 0, "RLIMIT_AS": MEMORY, "RLIMIT_FSIZE": WRITTEN, "RLIMIT_NOFILE": OPEN}
-    for name, most in bounds.items():
+    limits = {"RLIMIT_CORE": 0, "RLIMIT_AS": MEMORY, "RLIMIT_FSIZE": WRITTEN, "RLIMIT_NOFILE": OPEN}
+    for name, most in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -45,7 +46,7 @@ def _limit_seconds() -> None:
 
 
 def answer(job: dict[str, str]) -> dict[str, Any]:
-    """What the table holds, or why it is refused: {"status", "error", "hint"}."""
+    """A summary of the table, or the reason of its refusal: {"status", "error", "hint"}."""
     import polars as pl
 
     from babelscale.errors import InputError
@@ -57,13 +58,17 @@ def answer(job: dict[str, str]) -> dict[str, Any]:
         return _refused(400, _clean(error.message, file, name), error.hint)
     except pl.exceptions.PolarsError as error:
         return _refused(
-            400, _clean(f"{name}: cannot be read ({_first(error)})", file, name), "check that it is a table of runs"
+            400,
+            _clean(f"{name}: cannot be read ({_first(error)})", file, name),
+            "check that the file is a table of runs",
         )
     except (_TooLarge, MemoryError, OSError) as error:
         shutil.rmtree(into, ignore_errors=True)
         if isinstance(error, OSError) and error.errno != errno.EFBIG:
-            return _refused(503, f"{name}: it cannot be kept ({error.strerror})", "make room on this machine's disk")
-        why = str(error) if isinstance(error, _TooLarge) else "it is larger than the limit when it is unpacked"
+            return _refused(
+                503, f"{name}: it cannot be stored ({error.strerror})", "free space on the disk of the server"
+            )
+        why = str(error) if isinstance(error, _TooLarge) else TOO_LARGE
         return _refused(413, f"{name}: {why}", "leave out rows, or serve the table: babelscale serve PATH")
 
 
@@ -73,10 +78,10 @@ def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
     from babelscale.importers.checking import check_runs
     from babelscale.runs import Runs
 
-    _count_parquet(file, name)
+    _check_parquet(file, name)
     table = replace(tabular.read(file), where=name)
     if table.frame.height > ROWS:
-        raise _TooLarge(f"{table.frame.height} rows; {ROWS} at most")
+        raise _TooLarge(f"it has {table.frame.height} rows, and the limit is {ROWS}")
     _check_cells(table)
     runs = Runs.from_table(table)
     for notice in runs.notices:
@@ -84,9 +89,11 @@ def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
             raise InputError(notice.text, hint=notice.hint)
     languages, targets = runs.languages, runs.targets
     if len(runs) > RUNS:
-        raise _TooLarge(f"{len(runs)} runs; {RUNS} at most")
+        raise _TooLarge(f"it has {len(runs)} runs, and the limit is {RUNS}")
     if len(runs) * len(languages) > CELLS:
-        raise _TooLarge(f"{len(runs)} runs by {len(languages)} languages; {CELLS} at most")
+        raise _TooLarge(
+            f"it has {len(runs)} runs of {len(languages)} languages, and the limit of the product is {CELLS}"
+        )
     found = check_runs(runs, name, fits=False)
     runs.write(into)
     return {
@@ -102,8 +109,8 @@ def _read(file: Path, name: str, into: Path) -> dict[str, Any]:
     }
 
 
-def _count_parquet(file: Path, name: str) -> None:
-    """A Parquet file says how many rows it unfolds to."""
+def _check_parquet(file: Path, name: str) -> None:
+    """Check the number of rows that a Parquet file announces, before they are unpacked."""
     import polars as pl
 
     from babelscale.errors import InputError
@@ -117,28 +124,28 @@ def _count_parquet(file: Path, name: str) -> None:
             f"{name}: not a Parquet table ({_first(error)})", hint="check that the file is complete"
         ) from None
     if rows > ROWS:
-        raise _TooLarge(f"{rows} rows; {ROWS} at most")
+        raise _TooLarge(f"it has {rows} rows, and the limit is {ROWS}")
 
 
 def _check_cells(table: Any) -> None:
-    """Names are drawn and listed, so none is longer than a line or two; numbers are multiplied, so none is beyond all
-    measure.
-    """
+    """Texts must be short, because charts and tables display them; numbers must not overflow in products."""
     import polars as pl
 
     from babelscale.errors import InputError
     from babelscale.tabular.columns import FIELDS, resolve
 
     columns = resolve(replace(table, notices=[]))
-    read = [(theirs, FIELDS[ours][0]) for ours, theirs in columns.single.items()]
-    read += [(theirs, FIELDS[ours][0]) for ours, by_code in columns.wide.items() for theirs in by_code.values()]
-    for column, kind in read:
+    kinds = [(theirs, FIELDS[ours][0]) for ours, theirs in columns.single.items()]
+    kinds += [(theirs, FIELDS[ours][0]) for ours, by_code in columns.wide.items() for theirs in by_code.values()]
+    for column, kind in kinds:
         cells = table.frame[column]
         if kind in ("text", "code") and cells.dtype == pl.String:
             lengths = cells.str.len_chars().fill_null(0)
             row = (lengths > TEXT).arg_max()
             if row is not None and lengths[row] > TEXT:
-                raise InputError(f"{table.at(row)}, {column}: {lengths[row]} characters", hint=f"{TEXT} at most")
+                raise InputError(
+                    f"{table.at(row)}, {column}: the text has {lengths[row]} characters", hint=f"the limit is {TEXT}"
+                )
         elif kind in ("count", "number") and (cells.dtype == pl.String or cells.dtype.is_numeric()):
             sizes = cells.cast(pl.Float64, strict=False).abs().fill_null(0.0).fill_nan(0.0)
             beyond = (sizes > MOST) | ((sizes < 1 / MOST) & (sizes > 0))
@@ -154,7 +161,7 @@ def _refused(status: int, error: str, hint: str | None) -> dict[str, Any]:
 
 
 def _clean(message: str, file: Path, name: str) -> str:
-    """A message with the name that a person knows, on one line."""
+    """A message on one line, with the displayed name instead of the path."""
     text = " ".join(message.replace(str(file), name).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 

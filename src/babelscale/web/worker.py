@@ -1,4 +1,4 @@
-"""A process of `worker_pool`: it answers questions `{"path": ..., "query": {...}}` about published figures."""
+"""A process of `worker_pool`, which answers questions `{"path": ..., "query": {...}}` about published figures."""
 
 from typing import Any
 

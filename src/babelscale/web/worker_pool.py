@@ -1,6 +1,6 @@
-"""Answers made in several processes: questions about published figures do not keep each other waiting.
+"""Answers from several processes, so that questions about published figures do not wait for each other.
 
-A plan is arithmetic under Python's lock; in one process twenty users would wait for each other whatever the number of
+A plan is arithmetic under Python's global lock, so the users of one process would wait for each other on any number of
 CPUs. The processes end with the server.
 """
 
@@ -10,21 +10,21 @@ from starlette.responses import Response
 
 from babelscale.workers import Worker, WorkerDied, WorkerPool
 
-_MOST_PROCESSES = 4
+_MAX_PROCESSES = 4
 
 
 class AnswerPool(WorkerPool[Worker]):
-    """One process for each CPU, see `web.worker`."""
+    """One process of `web.worker` for each CPU."""
 
     def __init__(self, processes: int | None = None) -> None:
-        self.count = processes or min(_MOST_PROCESSES, os.cpu_count() or 1)
+        self.count = processes or min(_MAX_PROCESSES, os.cpu_count() or 1)
         super().__init__([Worker("-m", "babelscale.web.worker") for _ in range(self.count)])
 
     def ask(self, path: str, query: dict[str, str]) -> Response:
-        """The answer of an endpoint; a process that ended is started again, once.
+        """The answer of an endpoint; if the process has ended, it is started again once.
 
         Raises:
-            WorkerDied: it ended twice.
+            WorkerDied: the process ended twice.
         """
         question = {"path": path, "query": query}
         with self.lend() as worker:

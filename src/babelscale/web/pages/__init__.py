@@ -1,4 +1,4 @@
-"""The pages, in the order of the menu, and the endpoints that several of them ask."""
+"""The pages, in the order of the menu, and all endpoints."""
 
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.pages import adding_languages, laws, metadata, planning, study, transfer

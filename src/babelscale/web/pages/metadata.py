@@ -1,4 +1,4 @@
-"""What every page may ask: the languages there are, and what is served."""
+"""Endpoints that all pages use: the known languages, and a summary of runs."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from babelscale.web.query import Query
 
 
 class LanguagesQuery(Query):
-    """Which languages."""
+    """A search for languages."""
 
     search: Annotated[
         str,
@@ -23,14 +23,14 @@ class LanguagesQuery(Query):
 
 
 def _languages(state: AppState, query: LanguagesQuery) -> dict[str, Any]:
-    """Languages by code, those with the most text first."""
-    sought = query.search.casefold()
+    """Languages that match the search; those with the most text come first."""
+    search = query.search.casefold()
     found = [
         language
         for language in languages.table().values()
-        if not sought
-        or any(sought in name.casefold() for name in (language.name, language.autonym))
-        or language.code.casefold().startswith(sought)
+        if not search
+        or any(search in name.casefold() for name in (language.name, language.autonym))
+        or language.code.casefold().startswith(search)
     ]
     found.sort(key=lambda language: (-(language.unique_tokens or 0), language.code))
     return {
@@ -50,13 +50,13 @@ def _languages(state: AppState, query: LanguagesQuery) -> dict[str, Any]:
 
 
 class RunsQuery(Query):
-    """Which runs."""
+    """The source of the runs."""
 
     source: Annotated[str, Field(description="served, or the name of an uploaded table")] = SERVED
 
 
 def _runs(state: AppState, query: RunsQuery) -> dict[str, Any]:
-    """What the runs of a source are, in a few numbers."""
+    """A summary of the runs of a source."""
     analysis = state.analysis(query.source)
     table = analysis.runs.table
     return {
@@ -74,7 +74,9 @@ def _runs(state: AppState, query: RunsQuery) -> dict[str, Any]:
 
 
 ENDPOINTS = (
-    Endpoint("/api/runs", RunsQuery, _runs, "Runs in a few numbers: languages, sizes, the laws fitted to them."),
+    Endpoint(
+        "/api/runs", RunsQuery, _runs, "A summary of runs: languages, sizes, and the laws that were fitted to them."
+    ),
     Endpoint(
         "/api/languages",
         LanguagesQuery,

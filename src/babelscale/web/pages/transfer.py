@@ -1,6 +1,5 @@
-"""The page Transfer: which languages help which, in any order, with intervals, predictions and tests."""
+"""The page Transfer: which languages help which, with intervals, predictions and tests."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -16,25 +15,28 @@ from babelscale.transfer import TransferMatrix
 from babelscale.web.app_state import PUBLISHED, AppState, file_stamp
 from babelscale.web.endpoints import Endpoint, Page
 from babelscale.web.job_queue import Progress
-from babelscale.web.query import Query
-from babelscale.web.sections import sections
+from babelscale.web.query import Query, Source
+from babelscale.web.responses import sections
 
-# A sentence a target is read up to so many; beyond, charts and the ranking of one target say it.
+# The most languages for which there is one sentence for each target.
 _MOST_LINES = 12
-_MOST = 420
+_MOST_PREDICTED = 420
 
 
 class TransferQuery(Query):
-    """What `babelscale transfer` takes, and where its scores come from."""
+    """The options of `babelscale transfer`, and the source of the scores."""
 
-    source: Annotated[str, Field(description="published, served, or the name of an uploaded table")] = ""
+    source: Source = ""
     predict: Annotated[
-        Codes, Field(description="predict scores for these languages too, as codes: ig,rw,lb", max_length=_MOST)
+        Codes,
+        Field(description="also predict scores for these languages, as codes: ig,rw,lb", max_length=_MOST_PREDICTED),
     ] = ()
-    fill: Annotated[bool, Field(description="true or false: predict what is missing in the matrix")] = False
-    tests: Annotated[bool, Field(description="true or false: permutation tests of what the scores say")] = False
-    mixtures: Annotated[bool, Field(description="true or false: read scores from runs of several languages")] = False
-    along: Annotated[bool, Field(description="true or false: scores along size and tokens too")] = False
+    fill: Annotated[bool, Field(description="true or false: predict missing scores of the matrix")] = False
+    tests: Annotated[bool, Field(description="true or false: run permutation tests of the scores")] = False
+    mixtures: Annotated[
+        bool, Field(description="true or false: also estimate scores from runs of several languages")
+    ] = False
+    along: Annotated[bool, Field(description="true or false: also show scores by model size and tokens")] = False
     anchor: Annotated[Number | None, Field(gt=0, le=1, description="share of the stable phase, from 0 to 1")] = None
     params: Annotated[Positive | None, Field(description="parameters of the runs to use, such as 1e6")] = None
 
@@ -46,23 +48,26 @@ class HelpersQuery(TransferQuery):
 
 
 class TransferPageQuery(TransferQuery):
-    """A matrix, and how it is shown."""
+    """A matrix, and how the page shows it."""
 
     order: Annotated[
         Literal["branch", "script", "clusters", "gains", "helps", "given"],
-        Field(description="branch, script, clusters, gains, helps or given"),
+        Field(description="order of languages: branch, script, clusters, gains, helps or given"),
     ] = "branch"
-    cells: Annotated[Literal["score", "low", "high", "half"], Field(description="score, low, high or half")] = "score"
+    cells: Annotated[
+        Literal["score", "low", "high", "half"],
+        Field(description="content of the cells: score, low, high or half (half the width of the interval)"),
+    ] = "score"
     target: Annotated[str, Field(description="a language of the matrix, as code")] = ""
-    only: Annotated[Codes, Field(description="show these languages alone, as codes")] = ()
-    hide: Annotated[Codes, Field(description="languages not to show, as codes")] = ()
+    only: Annotated[Codes, Field(description="show only these languages, as codes")] = ()
+    hide: Annotated[Codes, Field(description="do not show these languages, as codes")] = ()
 
 
 def report_of(state: AppState, query: TransferQuery) -> TransferReport:
-    """The matrix of a question, and what it asks beside; what takes seconds is worked on in the background.
+    """The matrix of a query with its predictions and tests; a background thread computes what takes seconds.
 
     Raises:
-        InputError: the source holds no scores. JobPending: they are being worked out.
+        InputError: the source has no scores. JobPending: the scores are being computed.
     """
     source = query.source or state.default_score_source
     printed = source == PUBLISHED
@@ -84,23 +89,18 @@ def report_of(state: AppState, query: TransferQuery) -> TransferReport:
 
     if printed and predicted is None and not query.tests:
         return make()
-    asks = TransferQuery.model_validate({name: getattr(query, name) for name in TransferQuery.model_fields})
-    return state.jobs.result(f"{asks.key} {source} {'' if place is None else file_stamp(place)}", make)
-
-
-def _transfer(state: AppState, query: TransferQuery) -> dict[str, Any]:
-    return report_of(state, query).to_dict()
+    shared = TransferQuery.model_validate({name: getattr(query, name) for name in TransferQuery.model_fields})
+    return state.jobs.result(f"{shared.key} {source} {'' if place is None else file_stamp(place)}", make)
 
 
 def _helpers(state: AppState, query: HelpersQuery) -> dict[str, Any]:
     matrix = report_of(state, query).matrix
-    found = matrix.helpers(query.target, most=len(matrix.languages))
-    return {"target": query.target, "helpers": [helper.to_dict() for helper in found]}
+    return {"target": query.target, "helpers": matrix.helpers(query.target, most=len(matrix.languages))}
 
 
 def _view(state: AppState, query: TransferPageQuery) -> dict[str, Any]:
-    found = report_of(state, query)
-    whole = found.matrix
+    report = report_of(state, query)
+    whole = report.matrix
     codes, notes = _chosen(whole, query)
     shown = whole.within(codes)
     first = transfer_sections.scores(shown, query.order, query.cells)
@@ -109,46 +109,43 @@ def _view(state: AppState, query: TransferPageQuery) -> dict[str, Any]:
     parts: list[Section | None] = [replace(first, lines=lines, notes=[*first.notes, *notes], warning=warning)]
     if query.target:
         parts.append(transfer_sections.helped(whole.within(dict.fromkeys((query.target, *codes))), query.target))
-    parts.append(_ranked(found, shown))
-    if found.prediction is not None:
-        parts.append(transfer_sections.predicted(found.prediction))
-    if found.analysis is not None:
-        parts.append(transfer_sections.tests(found.analysis))
+    parts.append(_ranked(report, shown))
+    if report.prediction is not None:
+        parts.append(transfer_sections.predicted(report.prediction))
+    if report.analysis is not None:
+        parts.append(transfer_sections.tests(report.analysis))
     names = [{"code": code, "name": style.name(code)} for code in whole.languages]
     return {**sections(parts), "languages": names}
 
 
-def _ranked(found: TransferReport, shown: TransferMatrix) -> Section | None:
+def _ranked(report: TransferReport, shown: TransferMatrix) -> Section | None:
     figures = transfer_sections.rankings(shown)
-    if found.along is not None:
-        figures.append(transfer_sections.moving(found.along))
-    return Section("Who gives and who gains", "rankings", figures=figures) if figures else None
+    if report.along is not None:
+        figures.append(transfer_sections.moving(report.along))
+    return Section("Sources and targets, ranked", "rankings", figures=figures) if figures else None
 
 
 def _chosen(matrix: TransferMatrix, query: TransferPageQuery) -> tuple[list[str], list[str]]:
-    """The languages to show, and a note on those that are named and not in the matrix.
+    """The languages to show, and notes on languages that are not in the matrix.
 
     Raises:
-        InputError: fewer than two are left.
+        InputError: fewer than two languages remain.
     """
     codes = [code for code in matrix.languages if code not in query.hide and (not query.only or code in query.only)]
     if len(codes) < 2:
         raise InputError(
-            f"only, hide: {len(codes)} of the matrix's languages are left", hint=f"it has {_listed(matrix.languages)}"
+            f"only, hide: {len(codes)} languages of the matrix remain",
+            hint=f"the matrix has {', '.join(matrix.languages)}",
         )
-    strangers = [code for code in dict.fromkeys((*query.only, *query.hide)) if code not in matrix.languages]
-    notes = [f"Not in this matrix: {_listed(strangers)}."] if strangers else []
+    unknown = [code for code in dict.fromkeys((*query.only, *query.hide)) if code not in matrix.languages]
+    notes = [f"The matrix does not have {', '.join(unknown)}."] if unknown else []
     if len(codes) < len(matrix.languages):
         notes.append(f"{len(codes)} of {len(matrix.languages)} languages are shown.")
     return codes, notes
 
 
-def _listed(codes: Sequence[str]) -> str:
-    return ", ".join(codes)
-
-
 def _without_intervals(matrix: TransferMatrix, cells: str) -> list[str]:
-    """Said where ends of intervals are asked for and there are none, or few."""
+    """A warning if the cells show ends of intervals and some scores have none."""
     if cells == "score":
         return []
     known = int(((matrix.high - matrix.low) < float("inf")).sum())
@@ -159,15 +156,15 @@ def _without_intervals(matrix: TransferMatrix, cells: str) -> list[str]:
 PAGE = Page(
     "transfer",
     "Transfer",
-    "Which languages help which, and how sure that is.",
+    "Which languages help which, with intervals.",
     (
         Endpoint(
             "/api/transfer",
             TransferQuery,
-            _transfer,
-            "The transfer matrix. Tests, predictions and scores along size and tokens stand beside it where asked for.",
+            report_of,
+            "The transfer matrix. The query can request tests, predictions, and scores by model size and tokens.",
         ),
-        Endpoint("/api/helpers", HelpersQuery, _helpers, "Who helps one language, best first, with intervals."),
-        Endpoint("/view/transfer", TransferPageQuery, _view, "What the page Transfer shows."),
+        Endpoint("/api/helpers", HelpersQuery, _helpers, "The helpers of one language, best first, with intervals."),
+        Endpoint("/view/transfer", TransferPageQuery, _view, "The content of the page Transfer."),
     ),
 )

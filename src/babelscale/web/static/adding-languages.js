@@ -8,7 +8,7 @@ const form = document.querySelector("form.controls");
 const slider = document.querySelector("#ratio");
 const { languages, to } = form.elements;
 
-/** How many languages there are now: a count, or as many as are named. */
+/** The present number of languages: the count, or the number of codes. */
 function now() {
   const text = languages.value.trim();
   return /^\d+$/.test(text) ? Number(text) : new Set(text.split(",").map((each) => each.trim()).filter(Boolean)).size;
@@ -27,7 +27,7 @@ slider.addEventListener("input", () => {
 for (const input of [languages, to]) input.addEventListener("input", follow);
 form.addEventListener("restored", follow);
 
-// A design that cannot be made says why here; a link alone would leave the page for a line of JSON.
+// If no design can be made, the reason is shown here; a plain link would replace the page by a line of JSON.
 const link = document.querySelector("#toml");
 link.addEventListener("click", async (event) => {
   event.preventDefault();
@@ -40,7 +40,7 @@ link.addEventListener("click", async (event) => {
   refused.textContent = hint ? `${error} (${hint})` : error;
 });
 
-// Half a code is no language: texts are asked for when they are written out, sliders as they move.
+// An incomplete code is no language, so texts send the question when they are complete, and sliders while they move.
 for (const name of ["languages", "candidates", "fitted"]) {
   form.elements[name]?.addEventListener("input", (event) => event.stopPropagation());
 }

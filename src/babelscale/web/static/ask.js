@@ -1,14 +1,14 @@
-// One question at a time: while an answer is awaited only the newest question is kept.
+// Sends one question at a time. While an answer is awaited, only the newest question is kept.
 "use strict";
 
-const AGAIN = 700; // milliseconds until a long answer is asked for again
+const AGAIN = 700; // milliseconds between two requests for an answer that is not ready
 
 export class Asker {
   #busy = false;
   #next = null;
   #timer = 0;
 
-  /** `shown(answer, question)`, `refused({error, hint})` and `working({what, done, total})` take what comes back. */
+  /** `shown(answer, question)`, `refused({error, hint})` and `working({what, done, total})` receive the answers. */
   constructor(address, { shown, refused, working }) {
     this.address = address;
     this.shown = shown;
@@ -28,7 +28,7 @@ export class Asker {
       const question = this.#next;
       this.#next = null;
       const { status, answer } = await fetched(`${this.address}?${question}`);
-      // A newer question makes this answer old only where it failed; a good answer is drawn on the way.
+      // If a newer question waits, a refusal of this one is ignored, but a good answer is still drawn.
       if (status === 202) {
         this.working(answer.working);
         if (this.#next === null) this.#timer = setTimeout(() => this.ask(question), AGAIN);
@@ -42,12 +42,12 @@ export class Asker {
   }
 }
 
-/** Status and JSON of an address; a server that does not answer is told as a refusal. */
+/** Status and JSON of an address. If the server does not answer, the result is a refusal with status 0. */
 export async function fetched(address, options = {}) {
   try {
     const response = await fetch(address, { headers: { accept: "application/json" }, ...options });
     return { status: response.status, answer: await response.json() };
   } catch (error) {
-    return { status: 0, answer: { error: "no answer from the server", hint: `is it still running? (${error.message})` } };
+    return { status: 0, answer: { error: "the server does not answer", hint: `check that it is still running (${error.message})` } };
   }
 }

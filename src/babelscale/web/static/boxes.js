@@ -1,9 +1,9 @@
-// A short list to choose several of: checkboxes in the place of a text input that stays the state (a,b,c).
+// A short list of which several can be chosen: checkboxes replace a text input, which remains the state (a,b,c).
 "use strict";
 
 import { el } from "./view.js";
 
-const MOST = 40; // longer lists are written, not ticked
+const MOST = 40; // for longer lists the text input is shown
 
 const split = (text) => text.split(",").map((part) => part.trim()).filter(Boolean);
 
@@ -19,13 +19,13 @@ export class Boxes {
     form.addEventListener("restored", () => this.#draw());
   }
 
-  /** Offer values; with more than can be ticked the text input is shown instead. */
+  /** Offer values; if there are too many for checkboxes, the text input is shown instead. */
   offer(values) {
     this.#offered = values;
     this.#draw();
   }
 
-  /** What is chosen where nothing is said. */
+  /** The values that are checked if the text input is empty. */
   usual(values) {
     this.#usual = values;
     this.#draw();
@@ -38,17 +38,17 @@ export class Boxes {
   }
 
   #draw() {
-    const said = split(this.text.value);
-    const chosen = new Set(said.length ? said : this.#usual);
-    const values = [...new Set([...this.#offered, ...said])];
+    const written = split(this.text.value);
+    const chosen = new Set(written.length ? written : this.#usual);
+    const values = [...new Set([...this.#offered, ...written])];
     const ticked = values.length > 0 && values.length <= MOST;
     this.label.hidden = ticked;
     if (!ticked) return void this.place.replaceChildren();
-    const held = this.place.querySelector("input:focus")?.value;
+    const focused = this.place.querySelector("input:focus")?.value;
     const boxes = values.map((value) => el("label", { class: "line" },
       el("input", { type: "checkbox", value, checked: chosen.has(value), onchange: (event) => this.#ticked(event) }), el("bdi", {}, value)));
     this.place.replaceChildren(el("fieldset", {}, el("legend", {}, this.place.dataset.label), el("div", { class: "boxes" }, boxes)));
-    if (held !== undefined) [...this.place.querySelectorAll("input")].find((box) => box.value === held)?.focus();
+    if (focused !== undefined) [...this.place.querySelectorAll("input")].find((box) => box.value === focused)?.focus();
   }
 
   #ticked(event) {

@@ -1,7 +1,7 @@
-// Charts: drawn once, then filled with new rows as long as their spec stays the same; and taken away as files.
+// Charts: they are drawn once, then filled with new rows as long as their spec stays the same, and saved as files.
 "use strict";
 
-const ERRORS = 1; // of Vega's levels of logging: its warnings are for who writes specs
+const ERRORS = 1; // Vega's level of logging; its warnings concern the authors of specs
 const MARGIN = 110; // pixels left of a plot for the names on its axis
 const PAPER = { ink: "#222222", background: "white", dots: 2 };
 
@@ -14,7 +14,7 @@ export class Chart {
     this.place = place;
   }
 
-  /** Draw a spec, or only its data where everything else is as before. */
+  /** Draw a spec, or only replace its data if everything else is unchanged. */
   async show(spec) {
     this.spec = spec;
     const { shape, data } = parted(spec);
@@ -27,7 +27,7 @@ export class Chart {
     }
     this.#view?.finalize();
     this.#view = null;
-    // While it is drawn anew the page below stays where it is.
+    // While the chart is drawn again, the page below must not move.
     this.place.style.minHeight = `${this.place.clientHeight}px`;
     try {
       this.#view = (await drawn(this.place, fitted(spec, this.place))).view;
@@ -41,7 +41,7 @@ export class Chart {
     }
   }
 
-  /** One picture with its words, and its numbers in a table: Vega would read out every mark. */
+  /** For screen readers the chart is one picture with a description; Vega would expose every mark. */
   #name(spec) {
     this.place.setAttribute("role", "img");
     this.place.setAttribute("aria-label", spec.description);
@@ -54,7 +54,7 @@ export class Chart {
   }
 }
 
-/** Colour gradients by their id alone: Vega names them by the page's whole address, which changes with its state. */
+/** Refer to colour gradients by their id alone: Vega uses the whole address of the page, which changes with its state. */
 function near(place) {
   for (const each of place.querySelectorAll('[fill^="url("]')) {
     each.setAttribute("fill", each.getAttribute("fill").replace(/^url\([^#]*#/, "url(#"));
@@ -78,22 +78,22 @@ function parted(spec) {
     }
     return value;
   });
-  const told = JSON.stringify(spec.description);
-  return { shape: shape.replace(`"description":${told}`, ""), data };
+  const description = JSON.stringify(spec.description);
+  return { shape: shape.replace(`"description":${description}`, ""), data };
 }
 
-/** A chart of one view as wide as its place, where that is narrower than the chart was drawn for. */
+/** A chart of one view gets the width of its place. */
 function fitted(spec, place) {
   const single = "layer" in spec || "mark" in spec;
   if (!single || typeof spec.width !== "number") return structuredClone(spec);
   const fits = structuredClone(spec);
-  // Titles longer than a narrow chart would push it out of its place.
+  // A title longer than a narrow chart would make the chart too wide.
   const room = Math.max(120, place.clientWidth - MARGIN);
   fits.config = { ...fits.config, axisX: { ...fits.config?.axisX, titleLimit: room } };
   return { ...fits, width: "container" };
 }
 
-/** PNG or SVG of a spec as it would be printed: dark ink on white. */
+/** PNG or SVG of a spec for printing: dark ink on white. */
 export async function picture(spec, format) {
   const paper = JSON.parse(JSON.stringify(spec).replaceAll("currentColor", PAPER.ink));
   paper.background = PAPER.background;
@@ -108,7 +108,7 @@ export async function picture(spec, format) {
   }
 }
 
-/** The rows behind a spec as CSV: those of its largest data set, a column a field. */
+/** The rows of the largest data set of a spec as CSV, one column for each field. */
 export function csv(spec) {
   let rows = [];
   const longest = (found) => { if (Array.isArray(found) && found.length > rows.length) rows = found; };
@@ -126,7 +126,7 @@ export function csv(spec) {
   return lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
-/** Let the browser keep a blob as a file. */
+/** Save a blob as a file of the browser. */
 export function keep(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);

@@ -14,9 +14,9 @@ const laws = new Boxes(form, "laws");
 
 const offered = (name) => [...source.options].some((option) => option.value === name);
 
-// A link to an upload that is gone: the server says so, instead of another table taking its place.
-const asked = new URLSearchParams(location.search).get("source");
-if (asked && !offered(asked)) source.append(el("option", { value: asked }, "a table that is not here any more"));
+// If a link names an upload that was removed, the server says so; no other table replaces it.
+const linked = new URLSearchParams(location.search).get("source");
+if (linked && !offered(linked)) source.append(el("option", { value: linked }, "a table that was removed"));
 
 let described = "";
 
@@ -27,7 +27,7 @@ async function describe() {
   described = name;
   const { status, answer } = await fetched(`/api/tables?${new URLSearchParams({ source: name })}`);
   if (name !== source.value) return;
-  // Printed laws are not fitted: there is nothing to choose.
+  // Published laws are not fitted, so there is nothing to choose.
   document.querySelector("#fitting").hidden = status === 200 && !answer.runs;
   targets.offer(status === 200 ? answer.targets : []);
   laws.offer(status === 200 && answer.runs ? answer.laws : []);

@@ -1,4 +1,4 @@
-// What every page does: its form is the state, a change asks the server, the answer is drawn.
+// The behaviour of every page: the form is the state, a change sends a question, and the answer is drawn.
 "use strict";
 
 import { Asker, fetched } from "./ask.js";
@@ -7,7 +7,7 @@ import { query, readable, remember, restore } from "./state.js";
 import { sliders } from "./slider.js";
 import { el, View } from "./view.js";
 
-const SETTLED = 350; // milliseconds after the last move until everything is asked for
+const SETTLED = 350; // milliseconds between the last move and the complete question
 
 /** Start a page. `quick(query)` may shorten the question while a control is being moved. */
 export function start({ quick = null, ready = () => true } = {}) {
@@ -25,8 +25,8 @@ export function start({ quick = null, ready = () => true } = {}) {
       answer.classList.remove("stale");
       if (found.filled) fill(form, found.filled);
       await view.show(found.sections, { partial });
-      const said = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
-      if (!partial && status.textContent !== said) status.textContent = said;
+      const summary = found.sections[0]?.paragraphs[0] ?? found.sections[0]?.title ?? "";
+      if (!partial && status.textContent !== summary) status.textContent = summary;
       performance.mark("drawn", { detail: question });
       document.dispatchEvent(new CustomEvent("drawn", { detail: { question, found } }));
     },
@@ -67,14 +67,14 @@ export function start({ quick = null, ready = () => true } = {}) {
   return { form, view, ask: whole };
 }
 
-/** A question less what an address does not take, such as how the page shows the answer. */
+/** A question without the names that an address does not accept, such as those of the display. */
 function asked(question, { dataset: { without = "" } }) {
-  const kept = new URLSearchParams(question);
-  for (const name of without.split(" ")) kept.delete(name);
-  return readable(kept);
+  const accepted = new URLSearchParams(question);
+  for (const name of without.split(" ")) accepted.delete(name);
+  return readable(accepted);
 }
 
-/** What the server chose where nothing was asked for stands in the form from then on. */
+/** Write the values that the server chose for empty controls into the form. */
 function fill(form, filled) {
   const empty = Object.entries(filled).filter(([name]) => form.elements[name]?.value === "");
   if (!empty.length) return;
@@ -83,18 +83,18 @@ function fill(form, filled) {
   link(remember(form));
 }
 
-/** Links to the API ask what the page asks. */
+/** Links to the API get the question of the page. */
 function link(question) {
   for (const each of document.querySelectorAll("a[data-api]")) each.href = `${each.dataset.api}?${asked(question, each)}`;
 }
 
 async function copied() {
-  const said = document.querySelector("#copied");
+  const report = document.querySelector("#copied");
   try {
     await navigator.clipboard.writeText(location.href);
-    said.textContent = "Copied.";
+    report.textContent = "The link is copied.";
   } catch {
-    said.textContent = "Copy it from the address bar.";
+    report.textContent = "Please copy the link from the address bar.";
   }
 }
 

@@ -1,12 +1,12 @@
-// Choosing languages: a search box that lists what fits, and the chosen ones in a table with their weight and text.
-// The named inputs stay the state (sw,yo and sw=2,yo=1); this keeps them and the table alike.
+// The choice of languages: a search box that lists matches, and a table of the chosen languages with their numbers.
+// The named inputs are the state (sw,yo and sw=2,yo=1); this class keeps them and the table in agreement.
 "use strict";
 
 import { fetched } from "./ask.js";
 import { el } from "./view.js";
 
 const MOST_SHOWN = 12;
-let all = null; // every language once, as the server lists them
+let all = null; // the list of all languages, requested once
 
 async function languages() {
   if (all === null) all = fetched("/api/languages").then(({ answer }) => answer.languages ?? []);
@@ -69,7 +69,7 @@ class Picker {
     const fits = (each) => each.code.toLowerCase() === sought ? 0
       : each.name.toLocaleLowerCase().startsWith(sought) || (each.autonym ?? "").toLocaleLowerCase().startsWith(sought) ? 1
       : `${each.name} ${each.autonym ?? ""}`.toLocaleLowerCase().includes(sought) || each.code.toLowerCase().startsWith(sought) ? 2 : 3;
-    // A picker may be for some languages alone, such as those of a matrix, known to the table or not.
+    // A picker may offer only some languages, such as those of a matrix, also those without an entry in the list.
     const among = this.place.dataset.among?.split(",").map((code) => this.names.get(code) ?? { code, name: code });
     const ranked = (among ?? found).filter((each) => !chosen.has(each.code)).map((each, k) => [fits(each), k, each])
       .filter(([rank]) => rank < 3).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
@@ -78,8 +78,8 @@ class Picker {
     this.list.replaceChildren(...this.#options.map((each, k) => el("li", {
       role: "option", id: `${this.search.id}-${k}`, "aria-selected": String(k === this.#active),
       onmousedown: (event) => { event.preventDefault(); this.#add(each.code); },
-    }, ...told(each))));
-    if (!this.#options.length) this.list.replaceChildren(el("li", { class: "none" }, "no language fits"));
+    }, ...nameParts(each))));
+    if (!this.#options.length) this.list.replaceChildren(el("li", { class: "none" }, "no language matches"));
     this.list.hidden = false;
     this.search.setAttribute("aria-expanded", "true");
     this.#point();
@@ -133,14 +133,14 @@ class Picker {
   }
 
   #set(name, code, value) {
-    const held = pairs(this.form.elements[name].value);
-    if (value === "") held.delete(code);
-    else held.set(code, value);
-    // A weight that is not given would count as none: where one is given all are.
-    const told = [...held.values()].some((each) => each !== "1");
-    if (name === "weights" && told) for (const each of split(this.codes.value)) held.set(each, held.get(each) ?? "1");
-    if (name === "weights" && !told) held.clear();
-    this.form.elements[name].value = [...held].map((pair) => pair.join("=")).join(",");
+    const numbers = pairs(this.form.elements[name].value);
+    if (value === "") numbers.delete(code);
+    else numbers.set(code, value);
+    // A missing weight would count as zero, so all weights are written as soon as one differs from 1.
+    const weighted = [...numbers.values()].some((each) => each !== "1");
+    if (name === "weights" && weighted) for (const each of split(this.codes.value)) numbers.set(each, numbers.get(each) ?? "1");
+    if (name === "weights" && !weighted) numbers.clear();
+    this.form.elements[name].value = [...numbers].map((pair) => pair.join("=")).join(",");
   }
 
   #changed() {
@@ -180,7 +180,7 @@ class Picker {
 }
 
 /** A language's name in English and its own script, and its code. */
-function told(each) {
-  const own = each.autonym && each.autonym !== each.name ? [" ", el("bdi", { lang: each.code, class: "own" }, each.autonym)] : [];
-  return [el("bdi", {}, each.name), ...own, " ", el("code", {}, each.code)];
+function nameParts(each) {
+  const autonym = each.autonym && each.autonym !== each.name ? [" ", el("bdi", { lang: each.code, class: "autonym" }, each.autonym)] : [];
+  return [el("bdi", {}, each.name), ...autonym, " ", el("code", {}, each.code)];
 }

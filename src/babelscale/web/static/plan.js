@@ -11,11 +11,11 @@ form.addEventListener("change", choose);
 form.addEventListener("restored", choose);
 
 start({
-  // While a control moves the comparison with simpler mixtures waits.
+  // While a control moves, the comparison with simpler mixtures is left out.
   quick(query) {
     query.set("baselines", "false");
     return query;
   },
-  // Served laws have languages of their own; published figures have to be told.
+  // Served laws determine their languages; published figures need languages.
   ready: () => form.elements.source.value !== "published" || form.elements.languages.value.trim() !== "",
 });

@@ -1,4 +1,4 @@
-// A slider over powers of ten beside the number that it moves: the number is the state, the slider follows.
+// A slider over powers of ten next to the number that it changes. The number is the state; the slider follows it.
 "use strict";
 
 export function sliders(form) {
@@ -13,7 +13,7 @@ function bind(form, slider) {
     slider.setAttribute("aria-valuetext", `${number.value || "nothing"} ${slider.dataset.unit ?? ""}`.trim());
   };
   slider.addEventListener("input", () => {
-    number.value = told(10 ** Number(slider.value));
+    number.value = compact(10 ** Number(slider.value));
     follow();
   });
   number.addEventListener("input", follow);
@@ -22,6 +22,6 @@ function bind(form, slider) {
 }
 
 /** Three digits, as people write FLOPs: 1.26e21. */
-export function told(value) {
+export function compact(value) {
   return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
 }

@@ -1,7 +1,7 @@
-// The state of a page is its form, and the address bar says it: a link opens the page as it stands.
+// The state of a page is its form, and the address bar contains it, so a link opens the page in the same state.
 "use strict";
 
-/** Named controls of a form with their values; what is empty or as the page offers it is left out. */
+/** Named controls of a form with their values, without those that are empty or have their default value. */
 export function query(form) {
   const found = new URLSearchParams();
   for (const control of form.elements) {
@@ -13,7 +13,7 @@ export function query(form) {
   return found;
 }
 
-/** What a control holds on a page that was opened without any state. */
+/** The default value of a control: its value on a page that was opened without a state. */
 function usual(control) {
   if ("usual" in control.dataset) return control.dataset.usual;
   if (control.type === "checkbox") return String(control.defaultChecked);
@@ -28,7 +28,7 @@ function usual(control) {
   return undefined;
 }
 
-/** Fill a form's controls from the address; a text that it does not name is empty there. Unknown names are left alone. */
+/** Fill a form from the address. Text controls that the address does not name become empty; unknown names are ignored. */
 export function restore(form, address = location.search) {
   const found = new URLSearchParams(address);
   if (found.size) {
@@ -46,14 +46,14 @@ export function restore(form, address = location.search) {
   form.dispatchEvent(new CustomEvent("restored"));
 }
 
-/** Say the form's state in the address bar, without a step in the history. */
+/** Write the state of the form into the address bar, without a new step in the history. */
 export function remember(form) {
   const text = readable(query(form));
   history.replaceState(null, "", text ? `?${text}` : location.pathname);
   return text;
 }
 
-/** A query whose commas and signs of equality a person can read. */
+/** A query with readable commas and equality signs. */
 export function readable(found) {
   return found.toString().replaceAll("%2C", ",").replaceAll("%3D", "=");
 }

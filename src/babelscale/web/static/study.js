@@ -1,4 +1,4 @@
-// The page Study: it asks again by itself, as often as its control says, and not while nobody sees it.
+// The page Study. It refreshes at the chosen interval, but not while it is invisible.
 "use strict";
 
 import { start } from "./page.js";
@@ -22,7 +22,7 @@ document.addEventListener("drawn", ({ detail }) => {
   if (progress) {
     bar.max = progress.total;
     bar.value = progress.done;
-    bar.setAttribute("aria-valuetext", progress.says);
+    bar.setAttribute("aria-valuetext", progress.text);
   }
   later();
 });

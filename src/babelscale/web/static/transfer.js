@@ -6,10 +6,10 @@ import { el } from "./view.js";
 
 const form = document.querySelector("form.controls");
 
-// Half a code is no language: the target is asked for when it is written out.
+// An incomplete code is no language, so the question is sent when the target is complete.
 form.elements.target.addEventListener("input", (event) => event.stopPropagation());
 
-// What can be shown, hidden or asked for is what the matrix at hand holds.
+// The languages that can be shown, hidden or chosen as a target are those of the present matrix.
 document.addEventListener("drawn", ({ detail: { found } }) => {
   const codes = found.languages.map((each) => each.code);
   document.querySelector("#codes").replaceChildren(...found.languages.map(({ code, name }) => el("option", { value: code }, name)));

@@ -1,4 +1,4 @@
-// Sections to elements. Every text is set as text: nothing that comes from a table of runs is ever read as markup.
+// Turns sections into elements. Every text is set as text, so nothing in a table of runs is read as markup.
 "use strict";
 
 import { Chart, csv, keep, picture } from "./chart.js";
@@ -15,7 +15,7 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Shows answers in a place, and keeps what can be kept from one to the next. */
+/** Shows answers in a place, and reuses the elements of the previous answer where possible. */
 export class View {
   #charts = new Map(); // by name: {chart, figure, table}
 
@@ -23,7 +23,7 @@ export class View {
     this.place = place;
   }
 
-  /** Draw the sections; with `partial` figures that they lack stay, marked as old. */
+  /** Draw the sections; with `partial`, figures that are missing in them stay and are marked as old. */
   async show(sections, { partial = false } = {}) {
     const open = new Set([...this.place.querySelectorAll("details[open]")].map((each) => each.dataset.name));
     const fresh = new Set(sections.flatMap((section) => section.figures.map((figure) => figure.name)));
@@ -31,9 +31,9 @@ export class View {
       await this.#follow(sections, fresh, open);
       return;
     }
-    for (const [name, held] of this.#charts) {
+    for (const [name, drawn] of this.#charts) {
       if (!fresh.has(name)) {
-        held.chart.remove();
+        drawn.chart.remove();
         this.#charts.delete(name);
       }
     }
@@ -47,15 +47,15 @@ export class View {
     return sections.length > 0 && sections.every((section) => shown.includes(section.name));
   }
 
-  /** Whether the same sections and figures stand there in the same order. */
+  /** Whether the page shows the same sections and figures in the same order. */
   #alike(sections) {
     const asked = sections.map((section) => [section.name, ...section.figures.map((figure) => figure.name)]);
-    const there = [...this.place.querySelectorAll("section")].map((each) =>
+    const present = [...this.place.querySelectorAll("section")].map((each) =>
       [each.dataset.name, ...[...each.querySelectorAll("figure")].map((figure) => figure.dataset.name)]);
-    return sections.length > 0 && JSON.stringify(asked) === JSON.stringify(there);
+    return sections.length > 0 && JSON.stringify(asked) === JSON.stringify(present);
   }
 
-  /** New words, tables and data in the elements that stand there already: focus, scroll and open details stay. */
+  /** Put new text, tables and data into the present elements, so that focus, scroll position and open details stay. */
   async #follow(sections, fresh, open) {
     const drawing = [];
     for (const section of sections) {
@@ -65,15 +65,15 @@ export class View {
       morph(old.querySelector(".tables"), tables(section, open));
       morph(old.querySelector(".notes"), notes(section));
       for (const figure of section.figures) {
-        const held = this.#charts.get(figure.name);
-        if (!held) continue;
-        held.figure.classList.remove("old");
-        held.caption.textContent = figure.reading;
-        held.numbers(figure.table);
-        drawing.push(held.chart.show(figure.spec));
+        const drawn = this.#charts.get(figure.name);
+        if (!drawn) continue;
+        drawn.figure.classList.remove("old");
+        drawn.caption.textContent = figure.reading;
+        drawn.numbers(figure.table);
+        drawing.push(drawn.chart.show(figure.spec));
       }
     }
-    for (const [name, held] of this.#charts) if (!fresh.has(name)) held.figure.classList.add("old");
+    for (const [name, drawn] of this.#charts) if (!fresh.has(name)) drawn.figure.classList.add("old");
     await Promise.all(drawing);
   }
 
@@ -85,18 +85,18 @@ export class View {
   }
 
   #figure(figure, open, drawing) {
-    let held = this.#charts.get(figure.name);
-    if (!held) {
-      held = this.#made(figure);
-      this.#charts.set(figure.name, held);
+    let drawn = this.#charts.get(figure.name);
+    if (!drawn) {
+      drawn = this.#made(figure);
+      this.#charts.set(figure.name, drawn);
     }
-    held.figure.classList.toggle("half", figure.half);
-    held.figure.classList.remove("old");
-    held.caption.textContent = figure.reading;
-    held.numbers(figure.table);
-    held.details.open = open.has(figure.name);
-    drawing.push(() => held.chart.show(figure.spec));
-    return held.figure;
+    drawn.figure.classList.toggle("half", figure.half);
+    drawn.figure.classList.remove("old");
+    drawn.caption.textContent = figure.reading;
+    drawn.numbers(figure.table);
+    drawn.details.open = open.has(figure.name);
+    drawing.push(() => drawn.chart.show(figure.spec));
+    return drawn.figure;
   }
 
   #made(figure) {
@@ -136,7 +136,7 @@ function notes(section) {
   return el("ul", { class: "notes" }, section.notes.map((line) => el("li", {}, line)));
 }
 
-/** Make an element like another one, and change no more of it than differs. */
+/** Make an element equal to another one, and change only what differs. */
 function morph(old, made) {
   if (old.nodeName !== made.nodeName) return void old.replaceWith(made);
   if (old.nodeType === Node.TEXT_NODE) {
@@ -151,7 +151,7 @@ function morph(old, made) {
   for (const child of before.slice(after.length)) child.remove();
 }
 
-const SHORT = 20; // longer tables stand behind a line that opens them
+const SHORT = 20; // longer tables are inside a closed details element
 
 function tables(section, open) {
   return el("div", { class: "tables" }, section.tables.map((table) => {
@@ -167,7 +167,7 @@ function tables(section, open) {
   }));
 }
 
-/** A table with its caption, numbers to the right; cells keep the direction of their own script. */
+/** A table with its caption and numbers on the right; each cell keeps the direction of its script. */
 export function tabulate(table) {
   const side = (k) => (table.numeric.includes(k) ? { class: "n" } : {});
   const head = el("tr", {}, table.columns.map((name, k) => el("th", { scope: "col", ...side(k) }, name)));
