@@ -162,7 +162,9 @@ class Runs(Result):
         if path.is_dir() and (path / "runs").is_dir():
             path = path / "runs"
         if not path.exists():
-            raise InputError(f"{path}: no such file or folder", hint="name a folder of runs, a study's or one table")
+            raise InputError(
+                f"{path}: no such file or folder", hint="give a folder of runs, the folder of a study, or one table"
+            )
         if path.is_dir():
             return tables.steadily(path, lambda: cls._read_folder(path))
         runs = tables.steadily(path, lambda: cls.from_table(tabular.read(path), options))

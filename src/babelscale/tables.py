@@ -198,7 +198,7 @@ def read_frame(path: Path) -> pl.DataFrame:
             case ".jsonl" | ".ndjson":
                 return pl.read_ndjson(path, infer_schema_length=None)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file", hint="name a folder or table of runs") from None
+        raise InputError(f"{path}: no such file", hint="give a folder or table of runs") from None
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="is the file whole?") from None
     raise InputError(f"{path}: {path.suffix or 'no'} ending is not a table", hint="use .parquet, .csv or .jsonl")

@@ -141,7 +141,7 @@ def test_bounds_that_leave_compute_unspent_say_so():
         ({"compute": 1e21, "max_share": {"sw": 1.4}}, "max_share of 'sw'", "between 0 and 1"),
         ({"compute": 1e21, "max_epochs": {"fr": 2}}, "'fr', which is not planned", "sw"),
         ({"compute": 1e21, "max_tokens": {"sw": 0.0}}, "max_tokens of 'sw'", "remove the language"),
-        ({"compute": 1e21, "memory": 10.0}, "holds no model", "bytes"),
+        ({"compute": 1e21, "memory": 10.0}, "is too small for a model", "bytes"),
         ({"compute": 1e21, "params": 1e9, "memory": 1e9}, "params 1e+09", "fit"),
         ({"tokens": 1e9, "compute": 1e21, "min_tokens": {"sw": 2e9}}, "more than tokens", "2e+09"),
         ({"compute": 1e21, "helpers": ["fr"]}, "helpers are for published", "among the languages"),

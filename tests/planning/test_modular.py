@@ -119,7 +119,7 @@ def test_translation_style_splits():
         ({"languages": CODES, "models": 5}, "models is 5"),
         ({"languages": CODES, "pivot": "en"}, "go together"),
         ({"languages": CODES, "pivot": "yo", "split": "hub"}, "is not a target"),
-        ({"languages": CODES, "memory": 10.0}, "holds no model"),
+        ({"languages": CODES, "memory": 10.0}, "is too small for a model"),
         ({"languages": CODES, "compute": -1.0}, "compute -1.0"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_full_disk_ends_a_study_before_the_runs_that_wait(tmp_path: Path):
 
 def test_where_no_worker_starts_it_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(StudyError, match="no worker was left"):
+    with pytest.raises(StudyError, match="no worker process is left"):
         run_local([spec(seed=seed) for seed in range(50)], tmp_path, slots=2)
 
 

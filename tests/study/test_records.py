@@ -270,7 +270,7 @@ def test_a_file_whose_hash_does_not_fit_or_that_is_cut_short_is_refused(file: Pa
         records.read(rewrite(file, lines[:-1], sealed=False))
     for part in (whole_file[: len(whole_file) // 2], b"", b"{}\n"):
         file.write_bytes(part)
-        with pytest.raises(InputError, match=f"{file}: no whole file of records"):
+        with pytest.raises(InputError, match=f"{file}: not a complete file of records"):
             records.read(file)
     with pytest.raises(InputError, match="cannot be read"):
         records.read(file.with_name("none"))

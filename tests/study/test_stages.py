@@ -80,8 +80,8 @@ def test_each_mixture_and_boundary_is_a_run_whose_identity_is_golden(tiny_text: 
 BAD = {
     "no boundary": ("boundaries = [0.5, 0.8]", "", "groups[5] (staged): then is given without boundaries"),
     "no second mixture": ("then = [{ sw = 3, da = 1 }, { sv = 1 }]", "", "boundaries is given without then"),
-    "boundary at the end": ("[0.5, 0.8]", "[0.5, 1]", "boundaries: 1.0 does not lie between 0 and 1"),
-    "boundary nan": ("[0.5, 0.8]", "[nan]", "boundaries: nan does not lie between 0 and 1"),
+    "boundary at the end": ("[0.5, 0.8]", "[0.5, 1]", "boundaries: 1.0 must be between 0 and 1"),
+    "boundary nan": ("[0.5, 0.8]", "[nan]", "boundaries: nan must be between 0 and 1"),
     "no weight": ("sw = 3, da = 1", "sw = 3, da = 0", "then {'sw': 3.0, 'da': 0.0} are not positive weights"),
     "infinite weight": ("sw = 3, da = 1", "sw = inf, da = 1", "are not positive weights"),
     "no language": ("{ sv = 1 }", "{}", "then {} are not positive weights"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Below the chart, because beside it a legend would take half of a narrow screen.
 _LEGEND = alt.Legend(symbolOpacity=1, orient="bottom", columns=3)
-QUANTITIES = {"params": "parameters N", "tokens": "tokens D in all", "compute": "compute C"}
+QUANTITIES = {"params": "parameters N", "tokens": "total tokens D", "compute": "compute C"}
 # A frontier is drawn as far as this many times the compute of its cheapest point.
 _DEAREST = 12.0
 
@@ -87,7 +87,7 @@ def _iso_loss(rows: list[style.Row], unit: str) -> Drawn:
     axis = alt.Axis(labelExpr=label, tickCount=6, labelOverlap="greedy", labelSeparation=6)
     of = "" if counts else ", multiple of the present"
     x = alt.X("N:Q", title=f"parameters (N){of}", scale=span, axis=axis)
-    y = alt.Y("D:Q", title=f"tokens in all (D){of}", scale=span, axis=axis)
+    y = alt.Y("D:Q", title=f"total tokens (D){of}", scale=span, axis=axis)
     colour = alt.Color(
         "languages:N",
         title=None,
@@ -96,7 +96,7 @@ def _iso_loss(rows: list[style.Row], unit: str) -> Drawn:
         scale=alt.Scale(range=list(style.PALETTE)),
     )
     tips = style.tips(
-        f"languages|to; N|parameters|{form}; D|tokens in all|{form}; low|tokens, low|{form}; high|tokens, high|{form}; "
+        f"languages|to; N|parameters|{form}; D|total tokens|{form}; low|tokens, low|{form}; high|tokens, high|{form}; "
         "compute|times the compute"
     )
     line = base.transform_filter("!datum.cheapest")

@@ -24,7 +24,7 @@ HELD_OUT_BY = {
     "compute": "most compute",
     "mixture": "wide mixtures",
 }
-EXPANDING_BY = {"compute": "compute (FLOPs)", "params": "parameters", "tokens": "tokens seen in all"}
+EXPANDING_BY = {"compute": "compute (FLOPs)", "params": "parameters", "tokens": "total tokens seen"}
 # The curves of a law extend beyond the largest run by this factor.
 _BEYOND = 4.0
 # Marks of a lower R2 are drawn here; the tooltip has the number.
@@ -81,7 +81,7 @@ def measured_predicted(fits: "Sequence[Fit]", runs: Runs) -> alt.TopLevelMixin:
         x=alt.X("predicted:Q", scale=scale, axis=style.loss_axis(metric, values, prefix="predicted ")),
         tooltip=style.tips(
             "run; target; measured||.4f; predicted||.4f; low|low (90 %)|.4f; high|high (90 %)|.4f; "
-            "error|error (%)|+.2f; params|parameters|,.0f; tokens|tokens seen in all|,.0f"
+            "error|error (%)|+.2f; params|parameters|,.0f; tokens|total tokens seen|,.0f"
         ),
     )
     bars = base.mark_rule(opacity=0.4, clip=True).encode(x="low:Q", x2="high:Q")
@@ -330,7 +330,7 @@ Against = Literal["predicted", "params", "tokens"]
 AGAINST: dict[Against, str] = {
     "predicted": "predicted loss",
     "params": "parameters (N)",
-    "tokens": "tokens seen in all (D)",
+    "tokens": "total tokens seen (D)",
 }
 
 
@@ -371,7 +371,7 @@ def residuals(data: list[style.Row], against: Against, metric: str) -> alt.TopLe
             color=colour,
             tooltip=style.tips(
                 "run; target; law; residual|residual (100 × log)|+.3f; measured||.4f; predicted||.4f; "
-                "params|parameters|,.0f; tokens|tokens seen in all|,.0f"
+                "params|parameters|,.0f; tokens|total tokens seen|,.0f"
             ),
         )
     )

@@ -66,7 +66,7 @@ def finished(rows: list[style.Row]) -> Drawing:
     Args:
         rows: time (milliseconds since 1970), flops (of all finished runs), share (of the whole study).
     """
-    total = f", {rows[-1]['flops']:.3g} FLOPs in all" if rows else ""
+    total = f", {rows[-1]['flops']:.3g} FLOPs in total" if rows else ""
     description = f"FLOPs of finished runs over time: {len(rows)} runs{total}."
     return Drawing(_finished, rows, "FLOPs of finished runs", description)
 
@@ -88,7 +88,7 @@ def _lines(rows: list[style.Row], name: str, title: str = "nats per token", *, d
     chart = alt.Chart(style.rows(rows, name)) if data else alt.Chart()
     return chart.encode(
         x=alt.X(
-            "tokens:Q", scale=alt.Scale(type="log", nice=False, padding=8), axis=style.count_axis("tokens seen in all")
+            "tokens:Q", scale=alt.Scale(type="log", nice=False, padding=8), axis=style.count_axis("total tokens seen")
         ),
         y=alt.Y("loss:Q", title=title, scale=alt.Scale(zero=False, nice=False, padding=8)),
         detail="run:N",
@@ -99,7 +99,7 @@ def _lines(rows: list[style.Row], name: str, title: str = "nats per token", *, d
             legend=alt.Legend(orient="bottom"),
         ),
         strokeWidth=alt.when(alt.datum.state == "working").then(alt.value(2.6)).otherwise(alt.value(1.2)),
-        tooltip=style.tips(f"run; state; mixture; loss|{title}|.4f; tokens|tokens seen in all|,.0f"),
+        tooltip=style.tips(f"run; state; mixture; loss|{title}|.4f; tokens|total tokens seen|,.0f"),
     )
 
 

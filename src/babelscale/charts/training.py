@@ -50,7 +50,7 @@ def loss_rows(runs: Runs, *, metric: Metric | None = None, split: str = "validat
 
 
 def learning_curves(runs: Runs, *, metric: Metric | None = None, columns: int = 3) -> alt.TopLevelMixin:
-    """Loss against tokens seen in all, one panel a language and one line a run.
+    """Loss against total tokens seen, one panel a language and one line a run.
 
     Dots are measured at a stable learning rate, diamonds after its decay; the two cannot be compared.
     """
@@ -61,7 +61,7 @@ def learning_curves(runs: Runs, *, metric: Metric | None = None, columns: int = 
         x=alt.X(
             "total_tokens:Q",
             scale=style.log_scale(frame["total_tokens"]),
-            axis=style.count_axis("tokens seen in all", frame["total_tokens"]),
+            axis=style.count_axis("total tokens seen", frame["total_tokens"]),
         ),
         y=alt.Y("loss:Q", scale=style.log_scale(frame["loss"]), axis=style.loss_axis(metric, frame["loss"])),
         color=_kind_colour(frame),
@@ -150,5 +150,5 @@ def _params_legend(frame: pl.DataFrame) -> alt.Legend | None:
 def _tooltip(metric: Metric) -> list[alt.Tooltip]:
     return style.tips(
         f"run; name|language; mixture; loss|{style.metric_title(metric)}|.4f; lr_state|learning rate; "
-        "total_tokens|tokens seen in all|,.0f; tokens|tokens of the language|,.0f; params|parameters|,.0f"
+        "total_tokens|total tokens seen|,.0f; tokens|tokens of the language|,.0f; params|parameters|,.0f"
     )

@@ -118,7 +118,7 @@ def notes_before(law: ScalingLaw, allocation: Allocation) -> list[str]:
         return []
     return [
         "size and tokens rise together in every run (nearly fixed tokens per parameter), so the terms of N and D "
-        "cannot be told apart well; runs of one size with several token counts would tell them apart."
+        "cannot be separated well; runs of one size with several token counts would separate them."
     ]
 
 

@@ -216,8 +216,8 @@ class AdaptiveTransfer(ScalingLaw):
         for earlier, other in identified:
             if _proportional(d, other):
                 sentence = (
-                    f"{name} and {earlier} cannot be told apart, because their tokens always have the same ratio; they "
-                    "share one value. A run with only one of the two would tell them apart."
+                    f"{name} and {earlier} cannot be separated, because their tokens always have the same ratio; they "
+                    "share one value. A run with only one of the two would separate them."
                 )
                 return IdentifiabilityConstraint(name, sentence, tie=earlier)
         return None

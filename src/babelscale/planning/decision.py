@@ -191,7 +191,7 @@ class Decision(JsonResult):
 
     `tokens` and `compute` are the new budget. `crossover_tokens` and `crossover_compute` (FLOPs of new training) are
     where both are equally good, each with its interval; they are infinite where starting over never catches up.
-    "either" says that the budget lies inside the interval. `losses` holds (loss, low, high) of "finetune", "pretrain"
+    "either" means that the budget is inside the interval. `losses` holds (loss, low, high) of "finetune", "pretrain"
     and "gain", the second less the first, where a law predicts them. `charged` is the checkpoint's compute, where
     starting over may spend it too.
     """
@@ -219,7 +219,7 @@ class Decision(JsonResult):
         return {
             "finetune": "continue the multilingual checkpoint",
             "pretrain": "pretrain from scratch",
-            "either": "either: the budget lies inside the crossover's interval",
+            "either": "either one: the budget is inside the interval of the crossover",
         }[self.answer]
 
     def to_dict(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class Decision(JsonResult):
     def summary(self) -> str:
         low, high = self.crossover_tokens_interval
         C_low, C_high = self.crossover_compute_interval
-        crossed = "never in sight" if math.isinf(self.crossover_tokens) else f"{count(self.crossover_tokens)} tokens"
+        crossed = "no crossover" if math.isinf(self.crossover_tokens) else f"{count(self.crossover_tokens)} tokens"
         lines = [
             self.headline,
             f"  model      {count(self.params)} parameters",
@@ -310,7 +310,7 @@ def solve_decision(
     if isinstance(request, CheckpointDecisionRequest):
         checkpoint = checkpoint or Checkpoint.of(request)
     if (request.tokens is None) == (request.compute is None):
-        raise InputError("the budget is given once", hint="give tokens or compute, one of the two")
+        raise InputError("the budget is given twice, or not at all", hint="give either tokens or compute")
     params = request.params or (checkpoint.params if checkpoint else None)
     if params is None:
         raise InputError("no params", hint="give the model's number of parameters, or a checkpoint")
@@ -327,7 +327,7 @@ def solve_decision(
     if fit is not None and checkpoint is not None:
         return decide_from_checkpoint_law(fit, checkpoint, params, D, charged, request)
     if checkpoint is not None:
-        raise InputError("a checkpoint, and neither runs nor a fit", hint="the published law covers its own one only")
+        raise InputError("a checkpoint needs runs or a fit", hint="the published law covers its own one only")
     return _from_published(params, D, request.language, charged)
 
 
@@ -396,7 +396,7 @@ def _from_head_start(law: HeadStartFit, params: float, D: float, charged: float)
 def _charge_note(charged: float) -> str:
     if not charged:
         return "the checkpoint's own compute is not charged"
-    return f"the checkpoint's {charged:.3g} FLOPs are charged: starting over may spend them too"
+    return f"the checkpoint's {charged:.3g} FLOPs are charged; training from scratch may spend them too"
 
 
 def _decision_over_draws(
@@ -471,7 +471,7 @@ def decide_from_checkpoint_law(
 
     at, scratch = (values[:, 0] for values in losses(np.array([D])))
     if not math.isfinite(at[0]):
-        raise DomainError("the law has no loss for the continued checkpoint", hint="its helpers take away too much")
+        raise DomainError("the law has no loss for the continued checkpoint", hint="its helpers interfere too much")
     first = max(1e-2 * math.fsum(checkpoint.tokens.values()), 1.0)
     grid = np.geomspace(min(first, D / 10), _SPAN * D, _GRID)
     mixed = ", ".join(f"{code} {100 * share:.3g} %" for code, share in over.shares.items() if share > 0)
@@ -485,9 +485,9 @@ def decide_from_checkpoint_law(
         charged=charged,
         extrapolation=fit.extrapolation(continued(D)),
         notes=(
-            "by the law the checkpoint's tokens count as if they had just been trained on; how a trained model adapts "
-            "to new text is not in it (continued runs would show it)",
-            f"starting over trains on {mixed}",
+            "the law counts the tokens of the checkpoint as if the model had just been trained on them. It leaves out "
+            "how a trained model adapts to new text; only continued runs can measure that",
+            f"training from scratch uses {mixed}",
             _charge_note(charged),
         ),
         metric=fit.metric,

@@ -106,7 +106,7 @@ class ModelPartition(JsonResult):
         models = (self.one, *self.parts)
         return pl.DataFrame(
             {
-                "model": ["one for all", *(f"part {i}" for i in range(1, len(models)))],
+                "model": ["one model for all", *(f"part {i}" for i in range(1, len(models)))],
                 "languages": [", ".join(model.languages) for model in models],
                 "params": [model.params for model in models],
                 "tokens": [math.fsum(model.tokens.values()) for model in models],
@@ -121,7 +121,7 @@ class ModelPartition(JsonResult):
             [", ".join(model.languages), count(model.params), count(sum(model.tokens.values())), f"{model.compute:.3g}"]
             for model in (self.one, *self.parts)
         ]
-        models[0][0] = "one for all"
+        models[0][0] = "one model for all"
         losses = [[code, f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"] for code, (a, b) in self.losses.items()]
         lines = [
             self.headline,
@@ -197,7 +197,7 @@ class _Partitioner:
         if models is not None and not 2 <= models <= len(targets):
             raise InputError(f"models is {models}", hint=f"between 2 and {len(targets)}, a model a language")
         if (pivot is None) != (request.split is None):
-            raise InputError("pivot and split go together", hint='for example pivot="en", split="pairs"')
+            raise InputError("give pivot and split together", hint='for example pivot="en", split="pairs"')
         if pivot is not None and pivot not in targets:
             raise InputError(f"pivot {pivot!r} is not a target", hint=f"targets: {', '.join(targets)}")
         weights = check_weights(request.weights, targets)
@@ -239,7 +239,7 @@ class _Partitioner:
             return None
         room = one.params if memory is True else float(memory) / size
         if not room >= 1e3:
-            raise InputError(f"memory {memory} holds no model", hint=f"the least is {1e3 * size:.3g} bytes")
+            raise InputError(f"memory {memory} is too small for a model", hint=f"the least is {1e3 * size:.3g} bytes")
         return room
 
     def _cost(self, parts: Partition, room: float | None) -> float:
@@ -340,8 +340,8 @@ class _Partitioner:
         pivot = self.request.pivot
         if self.request.split == "hub":
             yield (
-                f"a question in another language passes the translator and the {pivot} model: no law predicts the loss "
-                "of a translated answer, so the losses of both parts are shown, and the gain compares the translator's"
+                f"a question in another language goes through the translator and the {pivot} model. No law predicts "
+                "the loss of a translated answer, so both losses are shown; the gain compares the translator's loss"
             )
         elif self.request.split == "pairs":
             yield f"a model for {pivot} and each other language; {pivot}'s loss is the mean over these models"
@@ -351,8 +351,8 @@ class _Partitioner:
             yield f"{tried[0]} partitions were tried, guided by transfer scores; a better one cannot be ruled out"
         if isinstance(self.laws, PublishedLaws):
             yield (
-                "the published law prices the number of languages of a model and not which they are: transfer between "
-                "them only guides the search; fits of the adaptive transfer law price it"
+                "the published law reads the number of languages of a model, not which languages they are. Transfer "
+                "between them only guides the search; fits of the adaptive transfer law include it in the losses"
             )
         if room is not None:
             yield "memory bounds the sum of the models' parameters when served"

@@ -191,27 +191,29 @@ class PublishedLaws:
         codes, pooled, notes = setting.languages, self.pooled, []
         if pooled:
             notes.append(
-                f"{', '.join(pooled)}: no printed law, so a pooled one is used (mean over {', '.join(_rows())}); its "
-                "interval covers the spread between those languages"
+                f"the study prints no law for {', '.join(pooled)}; a pooled law is used instead (mean over "
+                f"{', '.join(_rows())}). Its interval covers the spread between these languages"
             )
         if len(pooled) < len(self.targets):
-            notes.append("interval of a language with a printed law: rounding of the printed coefficients only")
-        notes.append("the study prints no uncertainty of its fits: no interval here covers it or the scatter of runs")
+            notes.append("the interval of a language with a printed law covers only the rounding of the coefficients")
+        notes.append("the study prints no uncertainty of its fits; no interval here covers it or the scatter of runs")
         if len(codes) > 1:
             notes.append(
-                f"sharing one model among {len(codes)} languages is priced by the study's K^phi and K^psi, whichever "
-                "languages they are; the study measured that with even sampling only"
+                f"the cost of sharing one model among {len(codes)} languages comes from the study's K^phi and K^psi. "
+                "It does not depend on which languages they are, and the study measured it with even sampling only"
             )
         estimated = self.estimated(codes)
         if estimated:
             notes.append(f"unique tokens of {', '.join(estimated)} are estimates from the sizes of web corpora")
         if unknown := [code for code in codes if code not in setting.unique_tokens]:
-            notes.append(f"unique tokens of {', '.join(unknown)} are unknown: planned as if they never repeat")
+            notes.append(
+                f"unique tokens of {', '.join(unknown)} are unknown; the plan assumes that their text never repeats"
+            )
         tokens = {code: float(allocation.D(code)) for code in codes}
         if often := [c for c in codes if tokens[c] > MANY_EPOCHS * setting.unique_tokens.get(c, math.inf)]:
             notes.append(
-                f"{', '.join(often)}: more than {MANY_EPOCHS:.0f} epochs, where a repeat is worth less than 0.37 of a "
-                "new token"
+                f"{', '.join(often)} are trained for more than {MANY_EPOCHS:.0f} epochs; a repeated token is then "
+                "worth less than 0.37 of a new one"
             )
         if self.helpers:
             notes.append(
@@ -294,7 +296,7 @@ def _best_helpers(codes: Sequence[str]) -> list[str]:
             parts.append(f"{code} ({best})")
         else:
             absent.append(code)
-    notes = [f"highest printed transfer scores at 2B, not in the losses: {'; '.join(parts)}"] if parts else []
+    notes = [f"highest printed transfer scores at 2B (the losses do not use them): {'; '.join(parts)}"] if parts else []
     if absent:
         named = ", ".join(absent) if len(absent) <= 12 else f"{', '.join(absent[:12])} and {len(absent) - 12} more"
         notes.append(f"no printed transfer scores for {named}")

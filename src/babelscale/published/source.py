@@ -10,7 +10,7 @@ STUDY = (
 )
 
 # The study's losses follow Tao et al. (2024), yet its values are positive where that loss is negative.
-LOSS_UNIT = "the study's own vocabulary-insensitive loss (unit not stated there)"
+LOSS_UNIT = "the study's vocabulary-insensitive loss (the study does not state its unit)"
 
 
 def rows(name: str) -> list[dict[str, str]]:

@@ -123,11 +123,9 @@ class Estimate:
         width = max(16, *(len(group.name) + 2 for group in self.groups))
         lines = [f"{'group':<{width}}{'runs':>6}{'tokens':>12}{'FLOPs':>12}  why"]
         lines += [f"{g.name:<{width}}{g.runs:>6}{g.tokens:>12.3g}{g.flops:>12.3g}  {g.why}" for g in self.groups]
-        lines.append(
-            f"{'in all':<{width}}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  shared runs count once"
-        )
+        lines.append(f"{'total':<{width}}{self.runs:>6}{self.tokens:>12.3g}{self.flops:>12.3g}  shared runs count once")
         if self.branched:
-            lines.append(f"of the FLOPs {self.branched:.3g} are not spent: runs branch off others that begin alike")
+            lines.append(f"{self.branched:.3g} of these FLOPs are saved, because runs with the same beginning share it")
         used = f" ({self.devices * self.hours:,.0f} device-hours)" if self.hours >= 2 else ""
         trained = f"about {duration(3600 * self.hours)} of training on {plural(self.devices, 'device')}{used}"
         lines += [trained, f"  {self.device}"]
@@ -196,7 +194,7 @@ def estimate(
         assumptions=(
             *exceeded_caps(design, sizes),
             *assumptions,
-            *(() if at.rate else ("Evaluation and compiling come on top.",)),
+            *(() if at.rate else ("Evaluation and compiling are not included.",)),
         ),
     )
 

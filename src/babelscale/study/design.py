@@ -398,7 +398,7 @@ def _check_mixture(group: Group) -> None:
     for field, listed in (("shares", group.shares or ()), ("then", group.then)):
         for weights in listed:
             if not weights or any(not 0 < weight < math.inf for weight in weights.values()):
-                raise InputError(f"{field} {weights} are not positive weights by language")
+                raise InputError(f"{field} {weights} must be positive weights by language")
 
 
 def _check_stages(group: Group) -> None:
@@ -412,7 +412,7 @@ def _check_stages(group: Group) -> None:
         )
     if outside := [boundary for boundary in group.boundaries if not 0 < boundary < 1]:
         raise InputError(
-            f"boundaries: {outside[0]} does not lie between 0 and 1",
+            f"boundaries: {outside[0]} must be between 0 and 1",
             hint="give the share of a run's steps after which stage two begins",
         )
     if group.then and (group.continue_from or group.checkpoint or group.tokenizer == "own"):

@@ -77,7 +77,7 @@ def _tokenizer(run: Path, wanted: str) -> Path:
             return path
     raise StudyError(
         f"{study}: no tokenizer of hash {wanted[:12]}, with which the run was trained",
-        hint="export a run from where it stands in its study's folder",
+        hint="export the run from the folder of its study",
     )
 
 

@@ -141,7 +141,9 @@ def publish(attempt: Path, finished: Path) -> bool:
     except OSError as error:
         if not (finished / RECORD).exists():
             if isinstance(error, FileNotFoundError):
-                raise StudyError(f"{attempt}: gone; another process has taken this run over") from None
+                raise StudyError(
+                    f"{attempt}: the folder is gone, because another process has taken over this run"
+                ) from None
             raise StudyError(
                 f"{finished}: cannot be published ({error.strerror})",
                 hint="if that folder is there without a record, move it elsewhere and run the study again",
@@ -163,7 +165,7 @@ def complete(attempt: Path, finished: Path) -> None:
         StudyError: another process has taken the run over.
     """
     if not (attempt / LOG).exists():
-        raise StudyError(f"{attempt}: gone; another process has taken this run over")
+        raise StudyError(f"{attempt}: the folder is gone, because another process has taken over this run")
     kept, new = ((folder / RECORD).read_bytes() for folder in (finished, attempt))
     if kept == new:
         for name in (LOG, TIMING):

@@ -27,7 +27,7 @@ from babelscale.training.recipe import Recipe
 
 # Higher presets save 15 % and take three times as long.
 _PRESET = 6
-_OTHER_FILE_HINT = "name another file with --out"
+_OTHER_FILE_HINT = "give another file with --out"
 _DAMAGED_FILE_HINT = "take another copy of the file"
 _NAMED = 3
 
@@ -236,7 +236,7 @@ def read(path: str | Path) -> Records:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})", hint="name a file of records") from None
     except (lzma.LZMAError, ValueError) as error:
-        raise InputError(f"{path}: no whole file of records ({error})", hint=_DAMAGED_FILE_HINT) from None
+        raise InputError(f"{path}: not a complete file of records ({error})", hint=_DAMAGED_FILE_HINT) from None
     header = _checked(Header, head, f"{path}: line 1", _DAMAGED_FILE_HINT)
     entries: dict[str, dict[str, Any]] = {}
     last = ""
@@ -293,7 +293,7 @@ def _foreign(entry: Mapping[str, Any], specs: Mapping[str, RunSpec]) -> str | No
     if (spec := specs.get(entry["name"])) is not None and spec.hash == entry["record"]["hash"]:
         return None
     if identity["corpus"] not in {spec.corpus for spec in specs.values()}:
-        return "trained on other text than is prepared here"
+        return "trained on a text that differs from the prepared text"
     if identity["tokenizer"] not in {spec.tokenizer for spec in specs.values()}:
         return "trained with another tokenizer than is prepared here"
     return "not in the design"

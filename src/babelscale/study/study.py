@@ -69,7 +69,7 @@ class Study:
             try:
                 other = cls.open(folder).design
             except InputError as error:
-                warnings.warn(f"{error.message}; it is written anew", BabelscaleWarning, stacklevel=2)
+                warnings.warn(f"{error.message}; it is written again", BabelscaleWarning, stacklevel=2)
                 return study
             if other.model_dump(exclude={"analysis", "groups", "holdout", "title"}) != design.model_dump(
                 exclude={"analysis", "groups", "holdout", "title"}
@@ -88,7 +88,9 @@ class Study:
             held = json.loads(path.read_text(encoding="utf-8"))
             return cls(Design.model_validate(held["design"]), Path(folder))
         except FileNotFoundError:
-            raise InputError(f"{folder}: no study here", hint="it is made by `babelscale study run`") from None
+            raise InputError(
+                f"{folder}: there is no study in this folder", hint="it is made by `babelscale study run`"
+            ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: not a study's design ({' '.join(str(error).split())})",
@@ -176,7 +178,7 @@ class Study:
             corpus = text.corpus(self.design, self.folder, self.design.languages)
         if corpus.fingerprint != TokenStore.open(self.folder / "corpus").corpus_fingerprint:
             raise InputError(
-                f"{self.folder}: its text was made of another corpus than {self.design.corpus.source}",
+                f"{self.folder}: its text was made from another corpus, not from {self.design.corpus.source}",
                 hint="name the corpus it was made of with --corpus, or another folder with --out",
             )
         return corpus.describe()

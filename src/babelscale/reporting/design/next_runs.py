@@ -71,8 +71,8 @@ class NextRuns:
     def __str__(self) -> str:
         first = f"; first {len(self.baselines)} monolingual runs" if self.baselines else ""
         lines = [
-            f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens a language, chosen "
-            f"{self.chosen}{first}; {self.compute:.3g} FLOPs in all",
+            f"{len(self.mixtures)} mixtures of size {self.size}, {self.tokens:,.0f} tokens per language, chosen "
+            f"{self.chosen}{first}; {self.compute:.3g} FLOPs in total",
             *(f"  {' '.join(mixture)}" for mixture in self.mixtures),
         ]
         if self.baselines:
@@ -93,7 +93,7 @@ class NextRuns:
         from babelscale.study.design import to_toml
 
         if path.exists():
-            raise InputError(f"{path} exists already", hint="name another file with --file")
+            raise InputError(f"{path} exists already", hint="give another file with --file")
         about = f"{self.design.name} with {len(self.mixtures)} more mixtures, chosen {self.chosen}.\n"
         about += "Run it in the study's own folder: runs that are finished there are not trained again."
         return files.write_text(path, to_toml(self.design, about))
@@ -132,7 +132,7 @@ def next_runs(
     runs = study.runs() if (study.folder / "finished").exists() else None
     size = size or _usual_size(study, runs)
     if size not in design.sizes:
-        raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
+        raise InputError(f"the design has no size {size!r}", hint=f"the design has {', '.join(design.sizes)}")
     trained = _trained(runs, design.shape(size).params)
     single = (
         max((t for codes, t in trained.items() if len(codes) == 1), default=None)

@@ -64,7 +64,7 @@ def verification(
     if not set(before) < set(after):
         raise InputError("the larger mixture must contain the smaller one and more", hint="add languages to --to")
     if size not in design.sizes:
-        raise InputError(f"the design has no size {size!r}", hint=f"it has {', '.join(design.sizes)}")
+        raise InputError(f"the design has no size {size!r}", hint=f"the design has {', '.join(design.sizes)}")
     if seeds < 2:
         raise InputError(f"{seeds} seeds do not measure the scatter between seeds", hint="give 2 or more")
     shape = design.shape(size)
@@ -220,5 +220,5 @@ def write(text: str, path: Path) -> Path:
         InputError: the file exists.
     """
     if path.exists():
-        raise InputError(f"{path} exists already", hint="name another file with --out")
+        raise InputError(f"{path} exists already", hint="give another file with --out")
     return files.write_text(path, text)

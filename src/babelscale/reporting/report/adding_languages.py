@@ -44,17 +44,17 @@ def priced(ends: Sequence[Expansion], curve: Sequence[Expansion], *, most: int |
     found = ends[-1]
     multipliers = {
         "parameters N": found.params,
-        "tokens D in all": found.tokens,
+        "total tokens D": found.tokens,
         "tokens of each language": found.tokens_per_language,
         "compute C": found.compute,
     }
-    rows = [[f"multiply {name}", f"{m.value:.3g}×", _within(m)] for name, m in multipliers.items()]
+    rows = [[name, f"{m.value:.3g}×", _within(m)] for name, m in multipliers.items()]
     if found.now and found.then:
-        kinds = (("parameters", count), ("tokens in all", count), ("FLOPs", flops))
+        kinds = (("parameters", count), ("total tokens", count), ("FLOPs", flops))
         for (name, form), now, then in zip(kinds, found.now, found.then, strict=True):
             rows.append([f"{name}, from {form(now)} to", form(then), ""])
     caption = f"From {found.languages} to {found.to} languages at equal loss"
-    table = Table(caption, ("", "by", f"interval ({found.interval})"), rows, (1, 2))
+    table = Table(caption, ("quantity", "factor", f"interval ({found.interval})"), rows, (1, 2))
     warning = [f"{found.extrapolation[:1].upper()}{found.extrapolation[1:]}."] if found.extrapolation else []
     if most is not None and found.to > most:
         warning.append(f"Extrapolated: the runs behind the fit have at most {most} languages, not {found.to}.")
@@ -75,7 +75,7 @@ def _headline(found: Expansion) -> str:
         return f"The number of languages stays {found.languages}, so nothing changes."
     text = (
         f"From {found.languages} to {found.to} languages at equal loss: {found.params.value:.3g} times the parameters "
-        f"and {found.tokens.value:.3g} times the tokens in all ({found.tokens_per_language.value:.3g} times those of "
+        f"and {found.tokens.value:.3g} times the total tokens ({found.tokens_per_language.value:.3g} times those of "
         f"each language), which is {found.compute.value:.3g} times the compute."
     )
     best = found.cheapest
@@ -102,7 +102,7 @@ def _frontier(ends: Sequence[Expansion]) -> Figure:
         ]
         for row in charts.frontier_rows(ends)
     ]
-    tokens = ("tokens D in all", f"interval of the tokens ({ends[0].interval})")
+    tokens = ("total tokens D", f"interval of the tokens ({ends[0].interval})")
     columns = ("languages", "", "parameters N", *tokens, "times the compute")
     table = Table("Sizes and tokens that keep the loss", columns, rows, (2, 3, 4, 5))
     reading = (
@@ -123,9 +123,9 @@ def _multipliers(curve: Sequence[Expansion]) -> Figure:
         ]
         for row in charts.multiplier_rows(curve)
     ]
-    columns = ("languages", "r", "quantity", "multiply by", "interval")
+    columns = ("languages", "r", "quantity", "factor", "interval")
     table = Table("Multipliers at equal loss", columns, rows, (0, 1, 3, 4))
-    reading = "The factors of parameters, tokens in all and compute as languages are added; bands are intervals."
+    reading = "The factors of parameters, total tokens and compute as languages are added; bands are intervals."
     return Figure("languages-multipliers", charts.multipliers.spec(curve), reading, table)
 
 
@@ -165,7 +165,7 @@ def section(analysis: StudyAnalysis) -> Section | None:
         return None
     paragraph = (
         f"There are runs of {', '.join(map(str, counts[:-1]))} and {counts[-1]} languages. At one size and one number "
-        "of tokens in all, a model of more languages sees fewer tokens of each and shares its capacity among more of "
+        "of total tokens, a model of more languages sees fewer tokens of each and shares its capacity among more of "
         "them. Its losses also include what it gains from the text of the other languages."
     )
     fits, tables, notes = analysis.pricing, [], []
@@ -193,7 +193,7 @@ def _losses(frame: pl.DataFrame, metric: str) -> Figure:
         ]
         for row in frame.head(_MOST_ROWS).to_dicts()
     ]
-    sizes = ("languages of the run", "parameters", "tokens of the language", "tokens in all")
+    sizes = ("languages of the run", "parameters", "tokens of the language", "total tokens")
     columns = ("language", *sizes, style.metric_title(metric), "run")
     table = Table("Final losses by the number of languages", columns, rows, (1, 2, 3, 4, 5))
     reading = "Each dot is the end of one run on one of its languages. A rising line shows the cost of more languages."
@@ -219,7 +219,7 @@ def _doubled(fits: Sequence[Fit], counts: Sequence[int]) -> Table:
         each = (found.params, found.tokens, found.compute)
         target = style.name(fit.target) if fit.target else "all"
         rows.append([target, *(f"{m.value:.3g}× ({_within(m)})" for m in each)])
-    columns = ("target", "parameters N", "tokens D in all", "compute C")
+    columns = ("target", "parameters N", "total tokens D", "compute C")
     return Table(f"Factors from {start} to {2 * start} languages at equal loss (90 %)", columns, rows)
 
 

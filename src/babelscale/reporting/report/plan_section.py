@@ -12,7 +12,7 @@ def plan_section(plan: Plan) -> Section:
     """Model size, tokens by language, expected losses, simpler mixtures, and how far the plan extrapolates."""
     rows = [
         ["parameters (N)", count(plan.params), count_interval(plan.params_interval, "unknown")],
-        ["tokens in all (D)", count(plan.total_tokens), count_interval(_tokens_in_all(plan), "unknown")],
+        ["total tokens (D)", count(plan.total_tokens), count_interval(_tokens_in_all(plan), "unknown")],
         ["compute (C, FLOPs)", flops(plan.compute), "given"],
     ]
     size = Table("The model to train", ("", "planned", "90 % interval"), rows, (1, 2))

@@ -120,7 +120,7 @@ def losses(analysis: StudyAnalysis) -> Section:
     runs = analysis.runs
     frame = loss_rows(runs)
     title = style.metric_title(runs.metric)
-    columns = ("language", "run", "step", "learning rate", "tokens of the language", "tokens in all", title)
+    columns = ("language", "run", "step", "learning rate", "tokens of the language", "total tokens", title)
 
     def table(part: pl.DataFrame, caption: str) -> Table:
         rows = [

@@ -174,7 +174,7 @@ class _LocalEngine:
                     worker.wait(_SECONDS_TO_SAVE)
         if self._signal is not None:
             raise stopped(self._signal)
-        self._schedule.give_up("no worker was left")
+        self._schedule.give_up("no worker process is left")
 
     def _handle(self, worker: _RunWorker | None, event: Event | None) -> None:
         if worker is None:

@@ -43,7 +43,7 @@ def run_ray(
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
-        StudyError: there is no such cluster, it vanished, or some runs failed; all others were trained.
+        StudyError: there is no such cluster, the connection was lost, or some runs failed; all others were trained.
         Stopped: SIGINT or SIGTERM arrived; the runs under way are saved.
     """
     # Asked for here, where the command line can say which extra brings it.
@@ -94,8 +94,8 @@ def run_ray(
         raise StudyError(error, hint=_hint(error, log.read_bytes()[before:]))
     if status != 0:
         raise StudyError(
-            f"the Ray cluster at {address} vanished (its driver ended with status {status}; see {log})",
-            hint="what is finished is kept; run the study again once the cluster is back",
+            f"the connection to the Ray cluster at {address} was lost (the driver ended: status {status}; see {log})",
+            hint="finished runs are kept; run the study again when the cluster is back",
         )
     schedule.close()
 
@@ -120,10 +120,10 @@ def _hint(error: str, logged: bytes) -> str:
         return "ray:// needs Ray's client: pip install 'ray[client]'"
     if b"InvalidAuthToken" in logged:
         return (
-            "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where it is not in "
+            "the cluster requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where it is not in "
             "~/.ray/auth_token"
         )
-    return "is a cluster up? name one with --address, or start one with `ray start --head`"
+    return "start a cluster with `ray start --head`, or give its address with --address"
 
 
 def _follow(lines: Iterable[str], schedule: Schedule, on_event: OnEvent | None) -> str | None:

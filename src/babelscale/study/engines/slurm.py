@@ -56,7 +56,7 @@ def write_array(specs: Iterable[RunSpec], folder: Path, *, trunks: Mapping[str, 
     if jobs := _queued(place):
         raise StudyError(
             f"{folder}: {', '.join(jobs)} of this study is still in SLURM's queue",
-            hint=f"wait for it, or end it first with `scancel {' '.join(jobs)}`: its runs save and go on later",
+            hint=f"wait for it, or end it first with `scancel {' '.join(jobs)}`: its runs are saved and can be resumed",
         )
     environment = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items())
     cache = " ".join(f"{name}={shlex.quote(value)}" for name, value in compiled(folder).items())
@@ -98,7 +98,7 @@ def submit(folder: Path) -> None:
         raise StudyError("there is no sbatch on this machine", hint=f"run `bash {script}` where there is")
     done = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StudyError(f"sbatch refused: {done.stderr.strip()}", hint=f"mend it and run `bash {script}`")
+        raise StudyError(f"sbatch refused: {done.stderr.strip()}", hint=f"correct the error and run `bash {script}`")
 
 
 def failures(folder: Path) -> dict[str, str]:
