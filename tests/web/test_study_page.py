@@ -167,7 +167,7 @@ def test_the_api_says_what_the_command_says(study: Study, serving, babelscale) -
 
 def test_where_no_study_is_served_it_says_what_to_serve(tmp_path: Path, serving) -> None:
     (tmp_path / "design.json").write_text('{"title": "runs of another house"}')
-    for path, said in ((None, "no study's folder is served"), (tmp_path, "not a study's design")):
+    for path, said in ((None, "The server has no folder of a study"), (tmp_path, "not a study's design")):
         status, shown = asked_of(f"{serving(path)}/view/study")
         assert status == 200
         assert said in shown["sections"][0]["paragraphs"][0]

@@ -164,8 +164,8 @@ def section(analysis: StudyAnalysis) -> Section | None:
     if not frame.height:
         return None
     paragraph = (
-        f"There are runs of {', '.join(map(str, counts[:-1]))} and {counts[-1]} languages. At one size and one number "
-        "of total tokens, a model of more languages sees fewer tokens of each and shares its capacity among more of "
+        f"There are runs of {', '.join(map(str, counts[:-1]))} and {counts[-1]} languages. At one size and one total "
+        "number of tokens, a model of more languages sees fewer tokens of each and shares its capacity among more of "
         "them. Its losses also include what it gains from the text of the other languages."
     )
     fits, tables, notes = analysis.pricing, [], []
