@@ -173,4 +173,4 @@ def test_the_quickstart_itself(tmp_path: Path):
     third = run(Path("quickstart"), folder, "--corpus", str(tmp_path / "text"))
     _, said = third.communicate()
     assert third.returncode == 2
-    assert "another corpus" in said
+    assert "made from another corpus" in said

@@ -158,7 +158,7 @@ def test_two_sources_always_together_share_one_value() -> None:
     runs = observed(Chinchilla("sw"), TRUTH, allocation, 0.005, 0)
     found = fit(AdaptiveTransfer("sw", ("en", "fr"), other=False), runs, resamples=10)
     assert found.parameters["tau_en"] == found.parameters["tau_fr"]
-    assert says(found, "tau_en", "tau_fr", "cannot be told apart")
+    assert says(found, "tau_en", "tau_fr", "cannot be separated")
 
 
 def test_one_share_or_one_number_of_languages_is_said() -> None:

@@ -138,7 +138,7 @@ def test_the_published_crossover_charged():
     [
         ({"tokens": 1e9}, "no params"),
         ({"params": 1e9, "tokens": 1e9, "fit": transfer_fit("sw", {})}, "without a checkpoint"),
-        ({"tokens": 1e9, "checkpoint": Checkpoint(1e9, {"sw": 1.0})}, "neither runs nor a fit"),
+        ({"tokens": 1e9, "checkpoint": Checkpoint(1e9, {"sw": 1.0})}, "a checkpoint needs runs or a fit"),
     ],
 )
 def test_what_cannot_be_decided(arguments, said):

@@ -49,7 +49,7 @@ def test_the_frontier_of_a_given_model_keeps_its_loss():
         if math.isfinite(point.tokens.value):
             assert loss(16, N * point.params, D * point.tokens.value / 16) == pytest.approx(loss(4, N, D / 4), rel=1e-9)
     assert found.seeds == 4
-    assert "train both ends with 4 seeds" in str(found)
+    assert "train both mixtures with 4 seeds" in str(found)
     with pytest.raises(InputError, match="of the chinchilla law"):
         expand(4, 8, fit=Fit(Chinchilla("sw"), {"E": 1, "A": 1, "B": 1, "alpha": 0.3, "beta": 0.3}))
 

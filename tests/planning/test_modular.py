@@ -117,7 +117,7 @@ def test_translation_style_splits():
     [
         ({"languages": ["sw"]}, "one target needs one model"),
         ({"languages": CODES, "models": 5}, "models is 5"),
-        ({"languages": CODES, "pivot": "en"}, "go together"),
+        ({"languages": CODES, "pivot": "en"}, "give pivot and split together"),
         ({"languages": CODES, "pivot": "yo", "split": "hub"}, "is not a target"),
         ({"languages": CODES, "memory": 10.0}, "is too small for a model"),
         ({"languages": CODES, "compute": -1.0}, "compute -1.0"),

@@ -240,7 +240,7 @@ def test_same_seed_same_bytes(tmp_path):
     [
         ({"compute": -1.0}, "compute -1.0"),
         ({"compute": math.nan}, "compute nan"),
-        ({"compute": 10.0}, "trains nothing"),
+        ({"compute": 10.0}, "is too small to train a model"),
         ({"compute": 1e20, "languages": ["sw", "en", "xx"]}, "unknown language code 'xx'"),
         ({"compute": 1e20, "languages": ["en"]}, "target 'sw' is not among"),
         ({"compute": 1e20, "weights": {"en": 1.0}}, "weight of 'en', which is no target"),

@@ -183,7 +183,7 @@ def test_an_attempt_that_is_taken_over_is_followed(study: Study) -> None:
 
 
 def test_what_is_no_study_and_what_is_not_prepared_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no study here"):
+    with pytest.raises(InputError, match="there is no study in this folder"):
         StudyMonitor(tmp_path).snapshot()
     (tmp_path / "tiny.toml").write_text(TINY)
     study = Study.create(tmp_path / "tiny.toml", tmp_path / "study")

@@ -113,7 +113,7 @@ BAD = {
         'mixture = "unimax"\nshares = [{ sv = 1 }]',
         "shares are listed beside mixture 'unimax'",
     ),
-    "no share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ sv = 1, da = 0 }]', "are not positive weights"),
+    "no share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ sv = 1, da = 0 }]', "must be positive weights"),
     "unlisted share": ('mixture = "unimax"', 'mixture = "shares"\nshares = [{ fi = 1 }]', "language 'fi' is not among"),
     "unknown field of a group's recipe": (
         'name = "pair"',

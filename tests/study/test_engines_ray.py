@@ -57,7 +57,7 @@ def test_a_cluster_that_vanishes_is_told_and_nothing_is_lost(kills: ModuleType, 
     finally:
         cluster.shutdown()
     trainer.join()
-    assert "vanished" in str(caught[0])
+    assert "was lost" in str(caught[0])
     left = len(study.missing)
     assert 0 < left < 10
     # Another engine goes on from there.

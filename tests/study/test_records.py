@@ -182,7 +182,10 @@ def test_runs_that_do_not_belong_are_named_with_the_reason(
     done = records.restore(less, file)
     assert done.foreign == {short_of(whole): "not in the design"}
     assert short_of(whole) in str(done)
-    for field, value, reason in (("bytes_per_language", "50_000", "other text"), ("vocabulary", "390", "tokenizer")):
+    for field, value, reason in (
+        ("bytes_per_language", "50_000", "a text that differs"),
+        ("vocabulary", "390", "tokenizer"),
+    ):
         text = design.read_text().replace(f"{field} = {'60_000' if field[0] == 'b' else '400'}", f"{field} = {value}")
         (tmp_path / "other.toml").write_text(text)
         other = Study.create(tmp_path / "other.toml", tmp_path / field)
@@ -409,7 +412,7 @@ def test_a_study_goes_on_without_a_readable_design_json(
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
-    [("60_000", "50_000", "made of another corpus"), ("vocabulary = 400", "vocabulary = 390", "vocabulary is 390")],
+    [("60_000", "50_000", "made from another corpus"), ("vocabulary = 400", "vocabulary = 390", "vocabulary is 390")],
 )
 def test_a_folder_without_design_json_is_not_taken_over_by_another_text(
     old: str, new: str, told: str, whole: Study, design: Path, tmp_path: Path

@@ -82,9 +82,9 @@ BAD = {
     "no second mixture": ("then = [{ sw = 3, da = 1 }, { sv = 1 }]", "", "boundaries is given without then"),
     "boundary at the end": ("[0.5, 0.8]", "[0.5, 1]", "boundaries: 1.0 must be between 0 and 1"),
     "boundary nan": ("[0.5, 0.8]", "[nan]", "boundaries: nan must be between 0 and 1"),
-    "no weight": ("sw = 3, da = 1", "sw = 3, da = 0", "then {'sw': 3.0, 'da': 0.0} are not positive weights"),
-    "infinite weight": ("sw = 3, da = 1", "sw = inf, da = 1", "are not positive weights"),
-    "no language": ("{ sv = 1 }", "{}", "then {} are not positive weights"),
+    "no weight": ("sw = 3, da = 1", "sw = 3, da = 0", "then {'sw': 3.0, 'da': 0.0} must be positive weights"),
+    "infinite weight": ("sw = 3, da = 1", "sw = inf, da = 1", "must be positive weights"),
+    "no language": ("{ sv = 1 }", "{}", "then {} must be positive weights"),
     "unlisted language": ("{ sv = 1 }", "{ fi = 1 }", "language 'fi' is not among the study's languages"),
     "a base": ("then =", 'continue_from = "plain"\nthen =', "two-stage runs start from scratch"),
 }

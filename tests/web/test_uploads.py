@@ -304,7 +304,12 @@ def test_other_sites_may_not_upload(place: Place) -> None:
         ("bad.csv", b"params,tokens\n1,2\n", 400, "bad.csv: missing column loss"),
         ("bad.csv", b'params,tokens,loss\n"' + b"a" * 20_000_000, 400, "bad.csv"),
         ("bad.csv", b"params,tokens,loss\n" + b'"' * 20_000_001, 400, "bad.csv"),
-        ("bad.csv", b"run,params,tokens,loss\n" + b"r" * 600 + b",1,2,3\n", 400, "row 2, run: the text has 600 characters"),
+        (
+            "bad.csv",
+            b"run,params,tokens,loss\n" + b"r" * 600 + b",1,2,3\n",
+            400,
+            "row 2, run: the text has 600 characters",
+        ),
         ("bad.jsonl", b'{"params":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}\n", 400, "bad.jsonl"),
         ("bad.jsonl", b'{"params":' + b'{"a":' * 500_000 + b"1" + b"}" * 500_000 + b"}\n", 400, "bad.jsonl"),
         ("big.csv", b"params,tokens,loss\n" + b"1,2,3\n" * 300_000, 413, "300000 rows"),
