@@ -84,7 +84,7 @@ def study(folder: Path):
 def patiently(app, path: str, query: str = "") -> Answer:
     """The answer of a question that may take long, asked again until it is there."""
     while (answer := ask(app, path, query)).status == 202:
-        assert "is being prepared" in answer.body
+        assert "working" in answer.body or "is being prepared" in answer.body
         time.sleep(0.05)
     return answer
 

@@ -101,7 +101,7 @@ def test_bad_questions_are_refused_with_a_reason(app, query: str, word: str) -> 
 
 def test_languages_that_are_not_in_the_matrix_are_named(app) -> None:
     shown = ask(app, "/view/transfer", "hide=qq,sw").json()["sections"][0]
-    assert "Not in this matrix: qq." in shown["notes"]
+    assert "The matrix does not have qq." in shown["notes"]
 
 
 def test_runs_and_a_matrix_are_served(folder: Path, tmp_path: Path, runs: Runs) -> None:
