@@ -37,7 +37,7 @@ def test_every_way_to_ask_for_one_plan_gives_it():
 
 
 def test_a_loss_out_of_reach_names_the_nearest():
-    with pytest.raises(InputError, match="no compute reaches loss .*: the lowest loss of the laws is") as refused:
+    with pytest.raises(InputError, match=r"no compute reaches loss .*: the lowest loss of the laws is") as refused:
         plan(FITS, loss=0.5, **QUICK)
     nearest = float(str(refused.value).split("laws is ")[1].split()[0])
     found = plan(FITS, loss=nearest * 1.01, **QUICK)

@@ -158,7 +158,7 @@ class Picker {
       const name = known ? known.name : code;
       const cells = names.map(([field, title]) => el("td", {}, this.#input(field, title, code, name, known)));
       const remove = el("button", { type: "button", class: "small", "aria-label": `Remove ${name}`, onclick: () => this.#remove(code) }, "×");
-      return el("tr", {}, el("th", { scope: "row" }, ...(known ? told(known) : [el("bdi", {}, code)])), cells, el("td", {}, remove));
+      return el("tr", {}, el("th", { scope: "row" }, ...(known ? nameParts(known) : [el("bdi", {}, code)])), cells, el("td", {}, remove));
     });
     this.rows.replaceChildren(el("table", { class: "chosen" }, el("thead", {}, head), el("tbody", {}, rows)));
   }
