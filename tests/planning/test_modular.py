@@ -109,7 +109,7 @@ def test_translation_style_splits():
     hub = partition_models(published=True, languages=CODES, compute=1e21, pivot="en", split="hub", draws=20)
     assert [len(part.languages) for part in hub.parts] == [1, 4]
     assert hub.losses["en"][1] == pytest.approx(hub.parts[0].losses["en"])
-    assert any("no law predicts the loss of a translated answer" in note for note in hub.notes)
+    assert any("No law predicts the loss of a translated answer" in note for note in hub.notes)
 
 
 @pytest.mark.parametrize(

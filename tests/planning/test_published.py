@@ -32,7 +32,7 @@ def test_it_marks_what_is_pooled_estimated_and_extrapolated():
     assert "pooled" in str(best)
     assert "35M est." in str(best)
     assert best.metric == published.LOSS_UNIT
-    assert any("no printed law" in note for note in best.notes)
+    assert any("prints no law for" in note for note in best.notes)
     for low, loss, high in ((e.low, e.loss, e.high) for e in best.losses.values()):
         assert low < loss < high
     said = json.loads(strict(best.to_dict()))
