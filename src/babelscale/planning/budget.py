@@ -54,7 +54,7 @@ class Budget:
         """The budget of a request.
 
         Raises:
-            InputError: the combination determines too much or nothing, or the memory holds no model.
+            InputError: the combination determines too much or nothing, or the memory is too small for a model.
         """
         compute, params, memory = request.compute, request.params, request.memory
         budget = cls(compute, params, request.tokens, request.loss, request.inference_tokens)
@@ -66,14 +66,19 @@ class Budget:
                 f"{', '.join(named)} together leave nothing to plan", hint="give one of compute and loss, or two sizes"
             )
         if compute is not None and compute < _LEAST:
-            raise InputError(f"compute {compute:.3g} FLOPs trains nothing", hint=f"the least planned is {_LEAST:.0e}")
+            raise InputError(
+                f"compute {compute:.3g} FLOPs is too small to train a model",
+                hint=f"the smallest possible value is {_LEAST:.0e}",
+            )
         high = math.inf if memory is None else memory / request.bytes_per_param
         if params is not None and not SMALLEST <= params <= high:
-            limit = f"{count(high)} parameters fit" if params > high else f"the least planned is {SMALLEST:.0f}"
+            limit = (
+                f"{count(high)} parameters fit" if params > high else f"the smallest possible value is {SMALLEST:.0f}"
+            )
             raise InputError(f"params {params:.3g} is outside what can be planned", hint=limit)
         if high < SMALLEST:
             raise InputError(
-                f"memory {memory:.3g} bytes holds no model at {request.bytes_per_param:g} bytes a parameter",
+                f"memory {memory:.3g} bytes is too small for a model at {request.bytes_per_param:g} bytes a parameter",
                 hint=f"the least is {SMALLEST * request.bytes_per_param:.3g} bytes",
             )
         rungs = _rungs(request.ladder, high)
@@ -110,7 +115,7 @@ class Budget:
         high = min(compute / (6 * SMALLEST + 2 * self.served), self.high)
         if high <= self.low * (1 + 1e-9):
             raise InputError(
-                f"compute {compute:.3g} FLOPs does not pay for serving {self.served:.3g} tokens",
+                f"compute {compute:.3g} FLOPs is not enough for serving {self.served:.3g} tokens",
                 hint=f"the least is {self.low * (6 * SMALLEST + 2 * self.served) * 1.01:.3g} FLOPs",
             )
         return self.low, high
@@ -162,16 +167,15 @@ def check_feasible(setting: Setting, budget: Budget) -> None:
     cost, X = 6 * N * needed + 2 * N * budget.served, budget.compute / (6 * N) - budget.served / 3
     if cost > budget.compute * (1 + 1e-9):
         raise InputError(
-            f"min_tokens sum to {needed:.4g}, which compute {budget.compute:.4g} does not pay for at {N:.4g} "
-            "parameters",
-            hint=f"the nearest feasible compute is {cost * 1.001:.4g} FLOPs, or min_tokens of {X:.4g} in all",
+            f"compute {budget.compute:.4g} is not enough for min_tokens of {needed:.4g} at {N:.4g} parameters",
+            hint=f"the nearest feasible compute is {cost * 1.001:.4g} FLOPs, or min_tokens of {X:.4g} in total",
         )
     if setting.shares and setting.constraints.inside(X) is None:
         _, low, high = setting.constraints.room(X)
         without = "a plan exists" if replace(setting, shares={}).constraints.inside(X) is not None else "none exists"
         raise InputError(
-            "bounds on tokens and shares contradict each other: at the most that can be spent they ask for "
-            f"{low:.4g} of the budget and allow {high:.4g}",
+            "bounds on tokens and shares contradict each other: with the whole budget they require "
+            f"{low:.4g} of it and allow {high:.4g}",
             hint=f"loosen min_share or max_tokens; without the shares {without}",
         )
 
@@ -394,7 +398,7 @@ def _unreached(budget: Budget, problem: PlanProblem, excess: float, seed: int) -
         raise InputError(f"no compute makes {budget.kind} {budget.params or budget.tokens:.3g} the best choice")
     least = budget.loss * (1 + excess)
     raise InputError(
-        f"loss {budget.loss:.4g} is below what any compute reaches: the laws end at {least:.4g} with these languages "
+        f"no compute reaches loss {budget.loss:.4g}: the lowest loss of the laws is {least:.4g} with these languages "
         "and unique tokens",
         hint=f"ask for more than {least:.4g}, or add languages or unique tokens",
     )

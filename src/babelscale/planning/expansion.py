@@ -185,11 +185,11 @@ class Expansion(JsonResult):
         named = (
             ("parameters N", self.params),
             ("tokens D_tot", self.tokens),
-            ("tokens a language", self.tokens_per_language),
+            ("tokens per language", self.tokens_per_language),
             ("compute C", self.compute),
         )
         rows = [[name, f"{m.value:.3g}x", f"{m.low:.4g}x to {m.high:.4g}x"] for name, m in named]
-        lines = [self.headline, *indented_table(("multiply", "by", self.interval), rows)]
+        lines = [self.headline, *indented_table(("quantity", "factor", self.interval), rows)]
         if self.now and self.then:
             for word, (N, D, C) in (("from", self.now), ("to  ", self.then)):
                 lines.append(f"  {word} {count(N)} parameters, {count(D)} tokens, {C:.3g} FLOPs")
@@ -205,8 +205,8 @@ class Expansion(JsonResult):
         if self.then:
             lines += [
                 "",
-                f"  to verify: train both ends with {self.seeds} seeds each, to detect a rise of the loss of 1 % "
-                "(0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design",
+                f"  to verify: train both mixtures with {self.seeds} seeds each. This detects a rise of the loss by 1 "
+                "% (0.5 % noise, 90 % confidence, 80 % power); `babelscale study verify` writes the design",
             ]
         notes = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
         return "\n".join([*lines, "", *(f"  * {note}" for note in notes), f"  source: {self.source}"])
@@ -281,7 +281,7 @@ def _notes(fit: Fit | None, sized: bool) -> tuple[str, ...]:
     blind = "the law does not depend on which languages are added"
     optimal = "the frontier assumes that the present model is compute-optimal"
     if fit is not None:
-        draws = f"intervals: {len(fit.draws)} draws of the fit" if len(fit.draws) else "the fit holds no draws"
+        draws = f"intervals: {len(fit.draws)} draws of the fit" if len(fit.draws) else "the fit has no draws"
         return (draws, blind, *([] if sized else [optimal]))
     return (
         "intervals cover the rounding of the published exponents only; the study publishes no uncertainty "

@@ -159,7 +159,9 @@ class FittedLaws:
         notes = []
         without = [code for code in setting.languages if code not in setting.unique_tokens]
         if without:
-            notes.append(f"no unique tokens given for {', '.join(without)}: planned as if they never repeat")
+            notes.append(
+                f"no unique tokens are given for {', '.join(without)}; the plan assumes that their text never repeats"
+            )
         if setting.covariates:
             fixed = ", ".join(f"{name} {value:g}" for name, value in setting.covariates.items())
             notes.append(f"planned for {fixed}, which the plan does not choose")
@@ -167,9 +169,9 @@ class FittedLaws:
         if blind and setting.unique_tokens:
             notes.append(f"{', '.join(sorted(blind))} has no term for repetition: repeated tokens count as new")
         if any(fit.law.target is None for fit in self.fits.values()) and len(setting.languages) > 1:
-            notes.append("a law without a target does not tell languages apart: tokens are spread evenly")
+            notes.append("a law without a target does not distinguish languages, so tokens are spread evenly")
         if math.isfinite(float(allocation.params)) and not all(len(fit.draws) for fit in self.fits.values()):
-            notes.append("the fits hold no draws, so nothing is known of the uncertainty")
+            notes.append("the fits have no draws, so their uncertainty is unknown")
         return tuple(notes)
 
 

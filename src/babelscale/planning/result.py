@@ -193,7 +193,7 @@ class Plan(JsonResult):
         if none := [code for code in self.tokens if code not in used]:
             lines.append(f"  no tokens of {', '.join(none)}")
         if self.baselines:
-            lines += ["", "  against simpler mixtures of the same compute, each at its best size"]
+            lines += ["", "  comparison with simpler mixtures (same compute, each at its best size)"]
             header = ("mixture", "parameters", "loss", "90 %")
             lines += indented_table(header, [each.row() for each in self.baselines])
         notes = ([self.extrapolation] if self.extrapolation else []) + list(self.notes)
