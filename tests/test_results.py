@@ -10,6 +10,7 @@ import pytest
 import babelscale as bs
 from babelscale.errors import InputError
 from babelscale.fitting import Comparison, Profile
+from babelscale.planning import Decision, Expansion, ModelPartition, Plan
 from babelscale.result import JsonResult, Result
 
 
@@ -137,24 +138,28 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
             bs.Fit.load(path)
 
 
-SAVED = Path(__file__).parent / "fitting" / "saved"
+TESTS = Path(__file__).parent
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        (bs.Fit, "fit.json"),
-        (Comparison, "comparison.json"),
-        (Profile, "profile.json"),
-        (bs.TransferMatrix, "matrix.json"),
-        (bs.TransferMatrix, "matrix.csv"),
+        (bs.Fit, "fitting/saved/fit.json"),
+        (Comparison, "fitting/saved/comparison.json"),
+        (Profile, "fitting/saved/profile.json"),
+        (bs.TransferMatrix, "fitting/saved/matrix.json"),
+        (bs.TransferMatrix, "fitting/saved/matrix.csv"),
+        (Plan, "planning/saved/plan.json"),
+        (Decision, "planning/saved/decision.json"),
+        (Expansion, "planning/saved/expansion.json"),
+        (ModelPartition, "planning/saved/partition.json"),
     ],
 )
 def test_results_that_an_earlier_version_saved_are_read(kind: type[JsonResult], name: str, tmp_path: Path) -> None:
     """The files were written before results had handles; their fields have not changed."""
-    loaded = kind.load(SAVED / name)
+    loaded = kind.load(TESTS / name)
     if name.endswith(".json"):
-        assert json.loads(json.dumps(loaded.to_dict())) == json.loads((SAVED / name).read_text("utf-8"))
-    again = kind.load(loaded.save(tmp_path / name))
+        assert json.loads(json.dumps(loaded.to_dict())) == json.loads((TESTS / name).read_text("utf-8"))
+    again = kind.load(loaded.save(tmp_path / Path(name).name))
     assert again.to_frame().equals(loaded.to_frame())
     assert loaded.to_frame().height > 0
