@@ -50,6 +50,16 @@ def with_mapping(path: Path) -> object:
     return import_runs(path, Mapping(constants={"params": 1e7}, tokens_per_step=1e6, shares=shares))
 
 
+def with_steps(path: Path) -> object:
+    """Event files hold sizes and mixtures, and no tokens."""
+    return import_runs(path, Mapping(tokens_per_step=1e6))
+
+
+def with_sizes(path: Path) -> object:
+    """A trainer's state holds tokens, and neither sizes nor mixtures where no model lies beside it."""
+    return import_runs(path, Mapping(constants={"params": 1e7}, shares={path.parent.name: {"sw": 0.5, "yo": 0.5}}))
+
+
 def originals(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     found: dict[str, tuple[Path, Callable[[Path], object]]] = {}
     for name, pattern in (
@@ -61,7 +71,7 @@ def originals(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         file = folder / name / source.name
         file.parent.mkdir()
         file.write_bytes(source.read_bytes())
-        found[name] = file, import_runs if name == "wandb" else with_mapping
+        found[name] = file, {"wandb": import_runs, "tensorboard": with_steps, "huggingface": with_sizes}[name]
     for write in (test_sources.mlflow_database, test_sources.trackio_database):
         file = folder / f"{write.__name__}.db"
         write(file)
