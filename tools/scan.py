@@ -15,8 +15,6 @@ UNSAFE = re.compile(
 )
 REGISTRY = re.compile(r"(?:py)pi\.org|(?:python)hosted|registry\.(?:npm)js|deb\.(?:debian)\.|(?:extra)-index-url")
 CLASS = re.compile(r"^\s*class (\w+)")
-# Class names that are still to be told apart.
-STILL_DOUBLE = {"Part", "Streams", "PageQuestion"}
 FORMATTED_BY_HAND = "# fmt: " + "skip"
 MOST_FORMATTED_BY_HAND = 20
 MACHINE = re.compile(r"(?<![\w.])/(?:work|farm|root)/[a-z.]")
@@ -54,11 +52,7 @@ def findings_of_the_whole(files: dict[Path, list[str]]) -> list[str]:
             for number, line in enumerate(lines, 1):
                 if named := CLASS.match(line):
                     places[named[1]].append(f"{path}:{number}")
-    found = [
-        f"class {name} is defined more than once: {', '.join(at)}"
-        for name, at in places.items()
-        if len(at) > 1 and name not in STILL_DOUBLE
-    ]
+    found = [f"class {name} is defined more than once: {', '.join(at)}" for name, at in places.items() if len(at) > 1]
     skipped = sum(line.endswith(FORMATTED_BY_HAND) for lines in files.values() for line in lines)
     if skipped > MOST_FORMATTED_BY_HAND:
         found.append(f"{skipped} lines end in {FORMATTED_BY_HAND!r}, more than {MOST_FORMATTED_BY_HAND}")
