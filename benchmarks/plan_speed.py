@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 import babelscale as bs
 from babelscale.fitting import Fit
 from babelscale.languages import table
-from babelscale.planning.fitted_laws import of_fit
+from babelscale.planning.fitted_laws import FittedLaws
 from babelscale.planning.optimiser.evaluate import LossEvaluator
 from babelscale.planning.optimiser.interior_point import solve
 from babelscale.planning.optimiser.setting import Setting
@@ -115,8 +115,7 @@ def beside_slsqp() -> None:
         setting = Setting(
             tuple(KNOWN[:50]), dict.fromkeys(KNOWN[:50], 1 / 50), {c: UNIQUE[c] for c in KNOWN[:50]}, COMPUTE
         )
-        point = {f.target or "": of_fit(f, setting, np.array([list(f.parameters.values())])) for f in several}
-        problem = LossEvaluator.of(point, setting)
+        problem = LossEvaluator.of(FittedLaws.of(several).point(setting), setting)
         start = time.process_time()
         found = solve(problem, BOX)
         ours.append(time.process_time() - start)

@@ -21,7 +21,8 @@ import venv
 from pathlib import Path
 
 from babelscale.model import Shape
-from babelscale.study.engines import ENVIRONMENT, processors
+from babelscale.study.engines import ENVIRONMENT
+from babelscale.workers import available_cpus
 
 TORCH = "torch==2.13.0"
 # Shape, batch, T, and the limit on the ratio.
@@ -203,7 +204,7 @@ class Side:
                 text=True,
                 env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
             )
-            for cpu in processors()[:2]
+            for cpu in available_cpus()[:2]
         ]
         self.loss = self._told()[0]["loss"]
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 from babelscale.study import load
-from babelscale.study.engines import ENVIRONMENT, processors
+from babelscale.study.engines import ENVIRONMENT
+from babelscale.workers import available_cpus
 
 STEPS = 120
 CHILD = """
@@ -53,7 +54,7 @@ def rate(processes: list[subprocess.Popen[str]], tokens: int) -> tuple[float, fl
 def main() -> None:
     design = load("quickstart")
     recipe = design.training_recipe(next(iter(design.sizes)))
-    cpus = processors()[:2]
+    cpus = available_cpus()[:2]
     tokens = STEPS * recipe.tokens_per_step
     titles = ("parameters", "two runs tok/s", "GFLOP/s each", "one run tok/s", "ratio", "compile s")
     print("size  " + "".join(f"{title:>15}" for title in titles))
