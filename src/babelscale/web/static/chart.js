@@ -86,9 +86,9 @@ function parted(spec) {
 function fitted(spec, place) {
   const single = "layer" in spec || "mark" in spec;
   if (!single || typeof spec.width !== "number") return structuredClone(spec);
-  const fits = structuredClone(spec);
   // A title longer than a narrow chart would make the chart too wide.
   const room = Math.max(120, place.clientWidth - MARGIN);
+  const fits = JSON.parse(JSON.stringify(spec, (key, value) => (key === "titleLimit" ? Math.min(value, room) : value)));
   fits.config = { ...fits.config, axisX: { ...fits.config?.axisX, titleLimit: room } };
   return { ...fits, width: "container" };
 }
