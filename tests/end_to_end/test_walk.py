@@ -90,7 +90,7 @@ def test_interrupted_gone_on_with_and_run_again(design: Path, tmp_path: Path):
     _, said = first.communicate()
     assert first.returncode == 130, said
     assert "stopped by SIGINT" in said
-    assert "the same command goes on" in said
+    assert "run the same command again" in said
     assert "Traceback" not in said
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("finished/*/record.json")}
     assert kept
