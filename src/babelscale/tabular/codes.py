@@ -102,15 +102,17 @@ def members_beside_macro(codes: Iterable[str]) -> list[tuple[str, str]]:
     """
     from langcodes.data_dicts import MACROLANGUAGES
 
-    present, known = set(codes), languages.table()
+    present, known, iso = set(codes), languages.table(), _iso_codes()
     found = []
     for code in sorted(present):
         macro = MACROLANGUAGES.get(code, "")
-        alone = macro in known and code in known and _iso_of(macro) != _iso_of(code) and macro not in _WHOLE_MACROS
+        alone = macro in known and code in known and iso[macro] != iso[code] and macro not in _WHOLE_MACROS
         if macro in present and not alone:
             found.append((macro, code))
     return found
 
 
-def _iso_of(code: str) -> str:
-    return next((row["iso639_3"] for row in languages.rows() if row["code"] == code), "")
+@functools.cache
+def _iso_codes() -> dict[str, str]:
+    """ISO 639-3 codes by language code; each may be empty."""
+    return {row["code"]: row["iso639_3"] for row in languages.rows()}
