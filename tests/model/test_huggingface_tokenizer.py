@@ -141,8 +141,8 @@ BPE = {
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"model_type": "unigram"}, "no BPE"),
-        ({"user_defined_symbols": ["<mask>"]}, "no BPE"),
+        ({"model_type": "unigram"}, "not BPE"),
+        ({"user_defined_symbols": ["<mask>"]}, "not BPE"),
         ({"byte_fallback": False}, "lacks byte fallback"),
         ({"eos_id": -1}, "lacks byte fallback or an end-of-line token"),
         ({"normalization_rule_name": "nfkc"}, "changes text"),
