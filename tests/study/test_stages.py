@@ -288,7 +288,7 @@ def test_an_estimate_counts_one_state_for_branches_of_one_fork(study: Study):
 
 def test_a_model_card_tells_what_a_two_stage_run_saw_in_all(study: Study):
     spec = study.select(["staged"])[0]
-    card = export._told(json.loads((study.finished(spec.name) / RECORD).read_text()))
+    card = export._card_text(export._record(study.finished(spec.name)))
     assert "in two stages (uniform2 then da 25% + sw 75% from step 39)" in card
     shares = {line.split(" | ")[0].strip("| "): float(line.split(" | ")[1]) for line in card.splitlines()[4:-2]}
     assert shares == pytest.approx(spec.shares, abs=0.02)
