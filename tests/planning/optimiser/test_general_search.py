@@ -146,5 +146,5 @@ def test_several_models_need_the_separable_form() -> None:
 
 
 def test_what_no_compute_reaches_is_refused() -> None:
-    with pytest.raises(InputError, match="no compute reaches loss 0.4"):
+    with pytest.raises(InputError, match=r"no compute reaches loss 0\.4"):
         plan(fit(Coupled("sw"), COUPLED), loss=0.4, draws=0)
