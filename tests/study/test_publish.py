@@ -40,7 +40,7 @@ def test_a_claim_takes_over_what_was_left_and_shuts_its_owner_out(tmp_path: Path
     assert (new / record.STATE / "20").is_dir()
     with pytest.raises(FileNotFoundError):
         (old / record.LOG).open("r+")
-    with pytest.raises(StudyError, match="another process has taken this run over"):
+    with pytest.raises(StudyError, match="another process has taken over this run"):
         record.publish(old, tmp_path / "finished" / "run")
     assert [path.name for path in working.iterdir()] == [new.name]
 
@@ -62,7 +62,7 @@ def test_a_folder_made_anew_by_one_shut_out_counts_for_nothing(tmp_path: Path):
     # The old process was about to leave its record, whose file makes the folder.
     old.mkdir()
     (old / record.RECORD).write_text("{}")
-    with pytest.raises(StudyError, match="taken this run over"):
+    with pytest.raises(StudyError, match="taken over this run"):
         record.publish(old, finished)
     assert not finished.exists()
     third = record.claim(working)
