@@ -116,7 +116,7 @@ def assert_same_results(one: Study, two: Study) -> None:
 
 def test_a_failed_run_is_named_and_the_others_are_kept(tiny_text: str, in_process: Engine, tmp_path: Path):
     path = tmp_path / "hot.toml"
-    path.write_text(tiny_text.replace("learning_rate = 1e-2", "learning_rate = 1e30"))
+    path.write_text(tiny_text.replace("learning_rate = 1e-2", "learning_rate = 1e15"))
     study = Study.create(path, tmp_path / "hot")
     study.prepare()
     with pytest.raises(StudyError, match="6 of the runs failed") as caught:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from babelscale import laws
+from babelscale import laws, tables
 from babelscale.errors import BabelscaleError, InputError
 from babelscale.fitting.estimate import far_off, fit
 from babelscale.formatting import count, number, plural, text_table
@@ -274,8 +274,10 @@ def _tokenizers(runs: Runs) -> Iterator[Notice]:
 
 
 def _untuned(runs: Runs) -> Iterator[Notice]:
-    """Runs of equal N, mixture and tokens whose losses differ by more than seeds do."""
+    """Runs from scratch of equal N, mixture and tokens whose losses differ by more than seeds do."""
+    scratch = runs.table.filter(pl.col("start").fill_null(tables.SCRATCH) == tables.SCRATCH)
     last = runs.losses.filter(split="validation", lr_state="decayed").with_columns(loss=METRICS[runs.metric])
+    last = last.join(scratch.select("run"), on="run", how="semi")
     exposure = runs.exposure.filter(pl.col("tokens") > 0).sort("language")
     mixtures = exposure.group_by("run", "step").agg(
         pl.concat_str(
