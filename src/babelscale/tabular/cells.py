@@ -344,8 +344,10 @@ def _cell(value: Any) -> str | None:
 def _binary(path: Path, kind: str) -> RawTable:
     try:
         frame = pl.read_parquet(path) if kind == ".parquet" else _feather(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="is the file whole?") from None
+    # Polars panics, instead of raising an error of its own, on some files whose lengths were damaged.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        raise InputError(f"{path}: cannot be read ({reason[:200]})", hint="is the file whole?") from None
     return of_frame(frame, str(path))
 
 
