@@ -1,13 +1,12 @@
 """Files and folders that appear whole or not at all: written beside their place, then moved there."""
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -37,11 +36,6 @@ def write_text(path: str | Path, text: str) -> Path:
     with new_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return Path(path)
-
-
-def write_json(path: str | Path, data: Any) -> Path:
-    """Write one value as strict JSON; a reader sees the old file or the new one."""
-    return write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -395,9 +395,3 @@ def concat(parts: Sequence[Runs]) -> Runs:
 def covariate_columns(frame: pl.DataFrame) -> list[str]:
     """The columns of a runs table that hold covariates."""
     return [name for name in frame.columns if name.startswith(tables.COVARIATE)]
-
-
-def _check_one_size(flat: pl.DataFrame, where: str) -> None:
-    sizes = flat.group_by("run").agg(pl.col("params").n_unique().alias("sizes")).filter(pl.col("sizes") > 1)
-    if sizes.height:
-        raise InputError(f"{where}: run {sizes['run'][0]!r} has rows of different params")

@@ -67,7 +67,7 @@ _COLUMNS: dict[str, dict[str, Column]] = {
         "split": (pl.String, True, "any"),
         "lr_state": (pl.String, True, "any"),
         "nats": (pl.Float64, True, "positive"),
-        "tokens": (pl.Float64, True, "positive"),
+        "tokens": (pl.Float64, False, "positive"),
         "bytes": (pl.Float64, False, "positive"),
         "unigram_nats": (pl.Float64, False, "positive"),
     },
@@ -188,20 +188,11 @@ def _first_row(where: str) -> int:
 
 
 def read_frame(path: Path) -> pl.DataFrame:
-    """A Parquet, CSV or JSON-lines table; CSV cells stay text until they are checked."""
+    """One of the three tables, Parquet or CSV (see `find`); CSV cells stay text until they are checked."""
     try:
-        match path.suffix.lower():
-            case ".parquet":
-                return pl.read_parquet(path)
-            case ".csv":
-                return pl.read_csv(path, infer_schema=False)
-            case ".jsonl" | ".ndjson":
-                return pl.read_ndjson(path, infer_schema_length=None)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file", hint="give a folder or table of runs") from None
+        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="is the file whole?") from None
-    raise InputError(f"{path}: {path.suffix or 'no'} ending is not a table", hint="use .parquet, .csv or .jsonl")
 
 
 def find(folder: Path, table: str) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from babelscale import InputError, Runs
+from babelscale.cli import imports
 from babelscale.errors import BabelscaleError
-from babelscale.importers import import_runs
+from babelscale.importers import check, import_runs, sources
 from babelscale.importers.mapping import Mapping, load
 
 FILES = Path(__file__).parent / "files"
@@ -244,3 +246,15 @@ def test_damaged_files_give_runs_or_a_typed_error(folder: str, tmp_path: Path) -
         file.write_bytes(bytes(damaged))
         with suppress(BabelscaleError):
             import_runs(file)
+
+
+def test_the_help_names_every_kind_of_source() -> None:
+    named = imports.import_.__doc__ or ""
+    assert all(re.search(rf"\b{name}\b", named.split("kind\n", 1)[1]) for name in sources.NAMES)
+
+
+def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:
+    runs = import_runs(FILES / "wandb").runs.select([])
+    found = check(runs.write(tmp_path / "none"))
+    assert [finding.kind for finding in found.findings] == ["no-runs"]
+    assert "holds no runs" in found.summary()

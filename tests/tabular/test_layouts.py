@@ -144,7 +144,7 @@ def test_binary_tables_with_odd_types(ending: str, expected: str, tmp_path: Path
     [
         ("params,tokens,loss\n2e7,4e8,NaN\n", "row 2, loss is NaN"),
         ("params,tokens,loss\n\n2e7,4e8,1e400\n", "row 3, loss is infinite"),
-        ('params,tokens,loss\n2e7,4e8,"2,5"\n', "decimal comma or a thousands separator"),
+        ('params,tokens,loss\n2e7,4e8,"2,5"\n', "decimal sign or a thousands separator"),
         ("params,tokens,loss\n2e7,4e8,0x10\n", "row 2, loss: '0x10' is not a number"),
         ("params,tokens,loss\n2e7,4e8\n", "row 2 has 2 cells, and there are 3 columns"),
         ("params,tokens,loss\n2e7,4e8,3,9\n", "row 2 has 4 cells, and there are 3 columns"),
@@ -227,3 +227,71 @@ def test_equal_shares_are_fine_where_flops_agree(tmp_path: Path) -> None:
     path = tmp_path / "equal.csv"
     path.write_text("run,params,tokens,language,loss,flops\na,1e7,1e9,hi,3,1.2e17\na,1e7,1e9,bn,4,1.2e17\n")
     assert Runs.read(path).notices == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "loss"),
+    [
+        ("params;tokens;loss\n2e7;500,000;4.12\n2e7;900,000;4.01\n", [5e5, 9e5], [4.12, 4.01]),
+        ("params\ttokens\tloss\n2e7\t500,000\t4.12\n", [5e5], [4.12]),
+        ("params;tokens;loss\n2e7;500.000;4,12\n2e7;1.900.000;4,01\n", [5e5, 1.9e6], [4.12, 4.01]),
+        ("params;tokens;loss\n2e7;500000;4,123\n2e7;900000;4,012\n", [5e5, 9e5], [4.123, 4.012]),
+    ],
+)
+def test_separators_of_thousands_and_decimals_are_told_apart(
+    text: str, tokens: list[float], loss: list[float], tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(text)
+    runs = Runs.read(path)
+    assert runs.table["tokens"].to_list() == tokens
+    assert runs.observations().loss.tolist() == loss
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("params;tokens;loss\n2e7;500,000;4,123\n", "row 2, tokens: '500,000' may have"),
+        ("params;tokens;loss\n2e7;5e5;4.123\n2e7;5e5;4,12\n", "row 2, loss: '4.123' may have"),
+        ("params;tokens;loss\n2e7;5e5;4.12\n2e7;5e5;4,12\n", "row 3, loss: '4,12' may have"),
+        (
+            "params,tokens,loss,unique_tokens\n2e7,5e5,4.1,1e5\n2e7,5e5,4.0,-3\n",
+            r"row 3, unique_tokens is not positive",
+        ),
+        (
+            "run,step,params,tokens,language,loss\na,1,2e7,1e6,sw,4\na,1,2e7,1e6,yo,5\na,2,2e7,2e6,sw,3\n",
+            "row 4: run 'a' has",
+        ),
+    ],
+)
+def test_what_is_ambiguous_or_incomplete_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says):
+        Runs.read(path)
+
+
+def test_empty_states_and_splits_are_filled_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("run,params,tokens,loss,lr_state,split\na,2e7,1e6,4.1,,\nb,2e7,1e6,4.2,stable,val\n")
+    runs = Runs.read(path)
+    assert runs.observations().run.tolist() == ["a"]
+    assert [notice.text.split(": ", 1)[1] for notice in runs.notices if notice.kind == "filled"] == [
+        "split is empty in 1 rows, which count as validation",
+        "lr_state is empty in 1 rows, which count as decayed",
+    ]
+
+
+def test_bits_per_byte_alone_give_no_losses_per_token(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("params,tokens,bpb\n2e7,1e6,1.1\n2e7,2e6,1.0\n")
+    runs = Runs.read(Runs.read(path).write(tmp_path / "runs"))
+    assert runs.observations().loss == pytest.approx([1.1, 1.0])
+    with pytest.raises(InputError, match="nats_per_token of 'und' needs totals"):
+        runs.observations(metric="nats_per_token")
+
+
+def test_totals_of_runs_of_one_language_are_its_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("run,params,tokens,language,loss\na,2e7,1e6,sw,4.1\nb,2e7,1e6,yo,4.2\n")
+    assert Runs.read(path, Options(tokens_are="run")).hash == Runs.read(path).hash

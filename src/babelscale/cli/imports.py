@@ -59,7 +59,7 @@ def check(path: Path, *, how: Understanding | None = None, json: Json = False) -
     Parameters
     ----------
     path
-        A folder of runs, the folder of a study, or one table (CSV in any dialect, Excel's CSV, JSON, Parquet, Feather).
+        A folder of runs, the folder of a study, or one table (CSV in any dialect, Excel, JSON, Parquet, Feather).
     """
     from babelscale import importers
 
@@ -87,30 +87,28 @@ def import_(
     ----------
     source
         A folder or file: W&B (offline or online folders, .wandb files, CSV exports), TensorBoard event files,
-        trainer_state.json of Hugging Face, a database of MLflow or Trackio, JSON lines of Levanter, OLMo-core or
-        MaxText, logs of Megatron-LM or nanotron, olmix (ratios.csv and metrics.csv), or any table.
+        trainer_state.json of Hugging Face, folders or databases of MLflow, databases of Trackio, results of lm-eval,
+        metrics of OLMo-core, JSON lines of Levanter or MaxText, logs of Megatron-LM or nanotron, olmix (ratios.csv and
+        metrics.csv), a study, or any table.
     out
         Folder to write: runs, exposure and losses as Parquet, and mapping.toml.
     kind
-        Kind of the source, where its files do not show it: wandb, huggingface, tensorboard, database, json-lines, log,
-        olmix or table.
+        Kind of the source, where its files do not show it: wandb, wandb-export, huggingface, tensorboard, mlflow,
+        database, lm-eval, olmo-core, json-lines, log, olmix, table or study.
     """
     from babelscale import importers
 
     mapping = _mapping(how)
     found = importers.import_runs(source, mapping if kind is None else mapping.model_copy(update={"kind": kind}))
-    result = importers.check(found.runs)
+    result = importers.check_runs(found.runs, str(out))
     found.runs.write(out)
     written = found.mapping.write(out / "mapping.toml")
     if json:
-        sys.stdout.write(
-            dumps({**result.to_dict(), "path": str(out), "kind": found.kind, "mapping": found.mapping.model_dump()})
-            + "\n"
-        )
+        sys.stdout.write(dumps({**result.to_dict(), "kind": found.kind, "mapping": found.mapping.model_dump()}) + "\n")
         return
     lines = [f"{source} ({found.kind}), understood as:"]
     lines += [f"  {ours} <- {theirs}" for ours, theirs in found.mapping.columns.items()]
-    sys.stdout.write("\n".join([*lines, str(result).replace("runs: ", f"{out}: ", 1), f"mapping: {written}"]) + "\n")
+    sys.stdout.write("\n".join([*lines, str(result), f"mapping: {written}"]) + "\n")
 
 
 @one_line_descriptions

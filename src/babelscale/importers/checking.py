@@ -127,7 +127,10 @@ def serious(runs: Runs) -> list[str]:
     return [f"{finding.severity}: {finding}" for finding in _findings(runs, fits=False) if finding.severity != "notice"]
 
 
-def check_runs(runs: Runs, where: str, *, fits: bool) -> CheckResult:
+def check_runs(runs: Runs, where: str, *, fits: bool = True) -> CheckResult:
+    """What `check` says of runs at hand; `where` names them."""
+    if not len(runs):
+        return CheckResult(where, 0, 0, [], {}, (Notice("warning", "no-runs", f"{where}: holds no runs"),))
     findings = sorted(_findings(runs, fits=fits), key=lambda finding: _ORDER[finding.severity])
     return CheckResult(where, len(runs), runs.losses.height, _languages(runs), _facts(runs), tuple(findings))
 
@@ -363,7 +366,7 @@ def _fits(runs: Runs, target: str) -> Iterator[Notice]:
         yield Notice("notice", "evaluated", f"{target}: evaluated only; no run was trained on it, so no law is fitted")
         return
     if len(seen) < _FEWEST:
-        yield Notice("notice", "few", f"{target}: {len(seen)} losses are too few for most laws")
+        yield Notice("notice", "few", f"{target}: too few losses for most laws ({len(seen)})")
         return
     few, refused, fitted = _subset(runs, seen), "", 0
     far, off, sign = np.ones(len(seen), bool), np.full(len(seen), np.inf), np.zeros(len(seen))

@@ -140,8 +140,8 @@ def _baseline(
     own, own_spread = reference.own
     low = high = math.nan
     if spread is not None and own_spread is not None:
-        difference = spread - own_spread
-        low, high = interval(difference[np.isfinite(difference)])
+        known = np.isfinite(spread) & np.isfinite(own_spread)
+        low, high = interval(spread[known] - own_spread[known])
     at = float(value[0]) - float(own[0])
     loss = at, min(low, at), max(high, at)
     return Baseline(name, params, dict(tokens), float(value[0]), loss, _within(tokens, reference.setting))

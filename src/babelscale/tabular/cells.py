@@ -64,13 +64,14 @@ class RawTable:
         frame: columns of text (from CSV and JSON) or of their own types (from Parquet, Feather and data frames).
         rows: shape (n,), numbers of rows: lines of a text file, records of others, both from 1.
         where: name of the file, for messages.
-        decimal_comma: whether numbers of the file have a decimal comma.
+        decimal_comma: whether numbers of the file have a decimal comma; None where `3,125` is all there is to tell by,
+            which may be 3.125 or 3125.
     """
 
     frame: pl.DataFrame
     rows: Sequence[int]
     where: str
-    decimal_comma: bool = False
+    decimal_comma: bool | None = False
     notices: list[Notice] = field(default_factory=list)
 
     def at(self, index: int) -> str:
@@ -178,8 +179,7 @@ def _csv(text: str, where: str) -> RawTable:
     comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
     delimiter = _delimiter(text, comments)
     cells = _of_records(list(_records(text, delimiter, where))[comments:], where)
-    comma = delimiter != "," and any(_has_decimal_comma(cells.frame[name]) for name in cells.frame.columns)
-    return replace(cells, decimal_comma=comma)
+    return replace(cells, decimal_comma=False if delimiter == "," else _decimal_comma(cells.frame))
 
 
 def _excel(path: Path) -> RawTable:
@@ -259,8 +259,18 @@ def _delimiter(text: str, comments: int) -> str:
     return max(_DELIMITERS, key=score)
 
 
-def _has_decimal_comma(series: pl.Series) -> bool:
-    return bool(series.str.contains(r"^[+-]?\d+,\d+(?:[eE][+-]?\d+)?$").any())
+def _decimal_comma(frame: pl.DataFrame) -> bool | None:
+    """Whether commas are decimal: some cell must be a decimal number either way (4,12 or 20.5); 3,125 tells nothing."""
+    cells = pl.concat([frame[name].drop_nulls() for name in frame.columns])
+    with_comma, with_point = (
+        cells.str.contains(r"^[+-]?\d+,\d+(?:[eE][+-]?\d+)?$"),
+        cells.str.contains(r"^[+-]?\d*\.\d+"),
+    )
+    in_groups = cells.str.contains(r"^[+-]?\d{1,3}(?:[.,]\d{3})+$")
+    commas, points = (with_comma & ~in_groups).any(), (with_point & ~in_groups).any()
+    if commas != points:
+        return bool(commas)
+    return None if with_comma.any() and not points else False
 
 
 # -------------------------------------------------------------------------------------------------------------- JSON

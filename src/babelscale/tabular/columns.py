@@ -171,8 +171,9 @@ def _by_language(cells: RawTable, names: list[str], found: Columns, taken: set[s
             templates.setdefault((field_name, template), {})[code] = name
     for (field_name, template), columns in templates.items():
         # A word such as `val` or `ce` is also a code; alone it is a word.
-        if all(code in _WORDS for code in columns) or _same_as_single(cells, found, field_name, columns):
+        if all(code in _WORDS for code in columns):
             continue
+        _drop_repeated(cells, found, field_name, columns)
         one = next(iter(columns.values()))
         other = next(iter(found.wide.get(field_name, {}).values()), "") or found.single.get(field_name, "")
         if other and not (field_name == "tokens" and field_name in found.single):
@@ -188,14 +189,13 @@ def _by_language(cells: RawTable, names: list[str], found: Columns, taken: set[s
         )
 
 
-def _same_as_single(cells: RawTable, found: Columns, field_name: str, columns: dict[str, str]) -> bool:
-    """Whether the one column by language repeats a column of its field; then the one by language is kept."""
+def _drop_repeated(cells: RawTable, found: Columns, field_name: str, columns: dict[str, str]) -> None:
+    """Where the one column by language repeats the column of its field, the one by language is kept."""
     single = found.single.get(field_name)
     if single is None or len(columns) > 1 or field_name == "tokens":
-        return False
+        return
     if cells.frame[single].eq_missing(cells.frame[next(iter(columns.values()))]).all():
         del found.single[field_name]
-    return False
 
 
 def _readings(name: str) -> Iterable[tuple[str, str, str]]:

@@ -22,6 +22,8 @@ TokensAre = Literal["language", "run"]
 _OF_A_RUN = ("params", "params_non_embedding", "flops", "flops_6nd", "seed", "start", "base", "size", "mixture",
              "tokenizer", "corpus")  # fmt: skip
 _REQUIRED = ("params", "tokens", "loss")
+_POSITIVE = ("params", "params_non_embedding", "flops", "flops_6nd", "loss", "bits_per_byte", "bytes_per_token", "nats",
+             "eval_tokens", "bytes", "unigram_nats")  # fmt: skip
 _NAMED = 12  # columns that a hint names
 _VALIDATION = ("val", "valid", "dev", "eval")
 _UNFINISHED = ("crashed", "failed", "killed", "running", "preempted")
@@ -366,7 +368,7 @@ def _with_tokens(cells: RawTable, flat: pl.DataFrame, columns: Columns, options:
                 f"{cells.where}: has total_tokens and no share of each language", hint="add a column share"
             )
         return flat.rename({"total_tokens": "tokens"})
-    if options.tokens_are == "run":
+    if options.tokens_are == "run" and (flat.group_by("run", *_steps(flat)).len()["len"] > 1).any():
         raise InputError(
             f"{cells.where}: tokens are those of the whole run, and nothing says which language got how many",
             hint="add a column share, or tokens of the language",
@@ -486,12 +488,12 @@ def _with_states(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
             f"{_at(cells, flat, flat['step'].is_null().arg_max() or 0)}, step is empty", hint="give the step"
         )
     if "split" in flat.columns:
-        flat = flat.with_columns(pl.col("split").fill_null("validation").str.to_lowercase())
+        flat = _filled(cells, flat, "split", "validation").with_columns(pl.col("split").str.to_lowercase())
         flat = flat.with_columns(pl.col("split").replace(dict.fromkeys(_VALIDATION, "validation")))
     else:
         flat = flat.with_columns(split=pl.lit("validation"))
     if "lr_state" in flat.columns:
-        return flat.with_columns(pl.col("lr_state").fill_null("decayed"))
+        return _filled(cells, flat, "lr_state", "decayed")
     last = pl.col("step") == pl.col("step").max().over("run")
     if "unfinished" in flat.columns:
         last &= ~pl.col("unfinished")
@@ -503,6 +505,14 @@ def _with_states(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
             "last step of their run; they count as stable, the last ones as decayed", "a column lr_state says it"
         )  # fmt: skip
     return flat
+
+
+def _filled(cells: RawTable, flat: pl.DataFrame, name: str, value: str) -> pl.DataFrame:
+    """The column with `value` in its empty cells, which is said."""
+    empty = flat[name].null_count()
+    if empty:
+        cells.notice("warning", "filled", f"{name} is empty in {empty} rows, which count as {value}", f"fill {name} in")
+    return flat.with_columns(pl.col(name).fill_null(value))
 
 
 def _check_repeated(cells: RawTable, flat: pl.DataFrame) -> None:
@@ -517,11 +527,10 @@ def _check_repeated(cells: RawTable, flat: pl.DataFrame) -> None:
 
 def _check_units(cells: RawTable, flat: pl.DataFrame) -> None:
     for name, check, what in (
-        ("params", pl.col("params") <= 0, "not positive"),
+        *((name, pl.col(name).is_null(), "empty") for name in ("params", "tokens")),
+        *((name, pl.col(name) <= 0, "not positive") for name in _POSITIVE),
+        ("unique_tokens", (pl.col("unique_tokens") <= 0) & (pl.col("tokens") > 0), "not positive"),
         ("tokens", pl.col("tokens") < 0, "negative"),
-        ("loss", pl.col("loss") <= 0, "not positive"),
-        ("params", pl.col("params").is_null(), "empty"),
-        ("tokens", pl.col("tokens").is_null(), "empty"),
     ):
         if name in flat.columns and (bad := flat.filter(check)).height:
             raise InputError(
@@ -535,9 +544,8 @@ def _check_units(cells: RawTable, flat: pl.DataFrame) -> None:
 
 
 def _split(cells: RawTable, flat: pl.DataFrame, columns: Columns) -> Tables:
-    for name in ("unique_tokens",):
-        if name not in flat.columns:
-            flat = flat.with_columns(pl.lit(None, pl.Float64).alias(name))
+    if "unique_tokens" not in flat.columns:
+        flat = flat.with_columns(unique_tokens=pl.lit(None, pl.Float64))
     # A language of no tokens has no unique tokens to repeat.
     flat = flat.with_columns(
         unique_tokens=pl.when((pl.col("tokens") == 0) & (pl.col("unique_tokens") == 0))
@@ -549,6 +557,7 @@ def _split(cells: RawTable, flat: pl.DataFrame, columns: Columns) -> Tables:
     _check_of_a_run(cells, flat, own)
     seen = flat.unique(["run", "step", "language"], maintain_order=True)
     _check_same(cells, flat)
+    _check_every_language(cells, seen)
     last = seen.filter(pl.col("step") == pl.col("step").max().over("run"))
     totals = last.group_by("run", maintain_order=True).agg(pl.sum("tokens"))
     idle = totals.filter(pl.col("tokens") <= 0)
@@ -610,6 +619,20 @@ def _check_same(cells: RawTable, flat: pl.DataFrame) -> None:
         )
 
 
+def _check_every_language(cells: RawTable, seen: pl.DataFrame) -> None:
+    """A language that a run was trained on needs a row at every later step; else its tokens are not known there."""
+    trained = seen.filter(pl.col("tokens") > 0).group_by("run", "language", maintain_order=True).agg(pl.min("step"))
+    steps = seen.select("run", at="step", _index="_index").unique(["run", "at"], maintain_order=True)
+    due = trained.join(steps, on="run", maintain_order="left_right").filter(pl.col("at") > pl.col("step"))
+    missing = due.join(seen, left_on=["run", "language", "at"], right_on=["run", "language", "step"], how="anti")
+    if missing.height:
+        row = missing.row(0, named=True)
+        raise InputError(
+            f"{cells.at(row['_index'])}: run {row['run']!r} has no row of {row['language']!r} at step {row['at']}",
+            hint="give the tokens of every language at every step; the loss may be empty",
+        )
+
+
 def _losses(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
     """Totals: as they stand, or of one token."""
     null = pl.lit(None, pl.Float64)
@@ -624,7 +647,7 @@ def _losses(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
         elif "bytes_per_token" in have:
             size = pl.col("bytes_per_token")
     else:
-        nats, tokens, size = pl.col("bits_per_byte") * math.log(2), pl.lit(1.0), pl.lit(1.0)
+        nats, tokens, size = pl.col("bits_per_byte") * math.log(2), null, pl.lit(1.0)
         cells.notice("notice", "bits-per-byte", "losses are bits per byte; losses per token are not known")
     unused = sorted(have & {"nats", "eval_tokens", "bytes", "unigram_nats"}) if "eval_tokens" not in have else []
     if unused:

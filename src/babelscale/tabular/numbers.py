@@ -39,8 +39,9 @@ def numbers(cells: RawTable, name: str, *, counts: bool) -> pl.Series:
 
 def _from_text(cells: RawTable, series: pl.Series, counts: bool) -> pl.Series:
     plain = series.str.strip_chars()
-    # Polars reads "nan" and "inf" as numbers too; only digits are meant here.
-    digits = plain.str.contains(r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$")
+    # Only digits are meant: Polars also casts "nan" and "inf". Beside decimal commas a point separates thousands.
+    point = r"^[+-]?\d+(?:[eE][+-]?\d+)?$" if cells.decimal_comma else r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+    digits = plain.str.contains(point)
     values = plain.set(~digits, None).cast(pl.Float64, strict=False)
     left = (values.is_null() & plain.is_not_null()).arg_true()
     if not len(left):
@@ -52,23 +53,27 @@ def _from_text(cells: RawTable, series: pl.Series, counts: bool) -> pl.Series:
 
 
 def _number(cells: RawTable, index: int, name: str, text: str, counts: bool) -> float:
-    if cells.decimal_comma and re.fullmatch(r"[+-]?\d+,\d*(?:[eE][+-]?\d+)?", text):
+    # No loss and no share is counted in thousands, so that 3,125 beside semicolons is a decimal number there.
+    decimal = cells.decimal_comma or (cells.decimal_comma is None and not counts)
+    if decimal and re.fullmatch(r"[+-]?\d+,\d*(?:[eE][+-]?\d+)?", text):
         return float(text.replace(",", "."))
     if counts:
         if suffixed := _WITH_SUFFIX.fullmatch(text.replace(",", ".") if cells.decimal_comma else text):
             return float(suffixed[1]) * _SUFFIX[suffixed[2].lower()]
-        if (grouped := _THOUSANDS.fullmatch(text)) and not (grouped[1] == "." and not cells.decimal_comma):
+        grouped = _THOUSANDS.fullmatch(text)
+        ambiguous = cells.decimal_comma is None and text.count(",") == 1
+        if grouped and not ambiguous and not (grouped[1] == "." and not cells.decimal_comma):
             return float(text.replace(grouped[1], ""))
-    if "," in text and re.fullmatch(r"[+-]?\d+,\d+", text):
-        raise _refusal(cells, index, name, text, "may have a decimal comma or a thousands separator")
+    if re.fullmatch(r"[+-]?\d+[.,]\d+", text):
+        raise _refusal(cells, index, name, text, "may have a decimal sign or a thousands separator")
     what = {"nan": "is NaN", "inf": "is infinite", "infinity": "is infinite"}.get(text.lower().lstrip("+-"))
     raise _refusal(cells, index, name, text, what or "is not a number")
 
 
 def _refusal(cells: RawTable, index: int, name: str, value: object, what: str) -> InputError:
     hint = "leave the cell empty where nothing was measured, or remove the row"
-    if "comma" in what:
-        hint = "write a decimal point"
+    if "separator" in what:
+        hint = "write a decimal point, and no thousands separators"
     if what in ("is NaN", "is infinite"):
         return InputError(f"{cells.at(index)}, {name} {what} ({value})", hint=hint)
     return InputError(f"{cells.at(index)}, {name}: {value!r} {what}", hint=hint)
