@@ -297,3 +297,11 @@ def test_runs_that_repeat_part_of_a_text_are_no_baselines():
     assert other.provenance["on_part_of_the_text"] == ["da-cut"]
     assert "da-cut" in str(other)
     assert "part of" not in str(one)
+
+
+def test_pairs_that_help_each_other_and_pairs_that_do_not() -> None:
+    values = np.array([[math.nan, 0.4, 0.3], [0.1, math.nan, 0.2], [0.5, -0.3, math.nan]])
+    status = np.where(np.isnan(values), "missing", "measured")
+    matrix = TransferMatrix(("da", "nb", "sv"), values, values, values, status)
+    assert [pair[:2] for pair in matrix.synergies()] == [("da", "sv"), ("da", "nb")]
+    assert [pair[:2] for pair in matrix.asymmetries(2)] == [("nb", "sv"), ("da", "nb")]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -61,6 +61,15 @@ class Helper:
         if math.isfinite(self.value) and math.isfinite(self.low) and math.isfinite(self.high):
             text += f"  90 % {self.low:+.2f} to {self.high:+.2f}"
         return f"{text}  {self.status}"
+
+
+class LanguagePair(NamedTuple):
+    """Two languages and their scores: of `first` helped by `second`, and of `second` helped by `first`."""
+
+    first: str
+    second: str
+    first_gains: float
+    second_gains: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,6 +162,26 @@ class TransferMatrix(JsonResult):
         ranked = [(cell.low if math.isnan(cell.value) else cell.value, cell) for cell in cells]
         known = [(rank, cell) for rank, cell in ranked if math.isfinite(rank)]
         return tuple(cell for _, cell in sorted(known, key=lambda pair: (-pair[0], pair[1].source))[:most])
+
+    def _pairs(self) -> list[LanguagePair]:
+        """Every two languages in both orders, where both scores are known."""
+        return [
+            LanguagePair(a, b, float(self.values[i, j]), float(self.values[j, i]))
+            for i, a in enumerate(self.languages)
+            for j, b in enumerate(self.languages)
+            if i != j and np.isfinite([self.values[i, j], self.values[j, i]]).all()
+        ]
+
+    def synergies(self, most: int = 10) -> tuple[LanguagePair, ...]:
+        """Pairs of languages that help each other, the largest of the smaller scores first; censored ones left out."""
+        at = self.languages.index
+        pairs = [pair for pair in self._pairs() if at(pair.first) < at(pair.second) and min(pair[2:]) > 0]
+        return tuple(sorted(pairs, key=lambda pair: -min(pair[2:]))[:most])
+
+    def asymmetries(self, most: int = 10) -> tuple[LanguagePair, ...]:
+        """Pairs in which `first` gains more than it gives, the widest difference first; censored ones left out."""
+        pairs = [pair for pair in self._pairs() if pair.first_gains > pair.second_gains]
+        return tuple(sorted(pairs, key=lambda pair: pair.second_gains - pair.first_gains)[:most])
 
     def within(self, languages: Iterable[str]) -> "TransferMatrix":
         """The scores between these languages alone, in this order.
