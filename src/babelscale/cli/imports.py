@@ -153,21 +153,21 @@ def _mapping(how: Understanding | None) -> "Mapping":
 
     how = how or Understanding()
     base = load(how.mapping) if how.mapping is not None else Mapping()
-    own = {
+    options = {
         "language": how.language,
         "tokens_are": how.tokens_are,
         "tokens_per_step": how.tokens_per_step,
         "tokens_from_flops": how.tokens_from_flops or None,
     }
-    changed = {name: value for name, value in own.items() if value is not None}
+    changed = {name: value for name, value in options.items() if value is not None}
     columns = base.columns | _pairs(how.column, "--column")
     constants = base.constants | _pairs(how.constant, "--constant")
     return base.model_copy(update={**changed, "columns": columns, "constants": constants})
 
 
-def _pairs(given: list[str], option: str) -> dict[str, str]:
+def _pairs(pairs: list[str], option: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for text in given:
+    for text in pairs:
         name, sign, value = text.partition("=")
         if not sign or not name.strip() or not value.strip():
             raise InputError(f"{option} {text!r}", hint=f"write {option} field=value, such as {option} params=N")

@@ -128,7 +128,7 @@ def serious(runs: Runs) -> list[str]:
 
 
 def check_runs(runs: Runs, where: str, *, fits: bool = True) -> CheckResult:
-    """What `check` says of runs at hand; `where` names them."""
+    """What `check` finds in runs that are already read; `where` names them."""
     if not len(runs):
         return CheckResult(where, 0, 0, [], {}, (Notice("warning", "no-runs", f"{where}: holds no runs"),))
     findings = sorted(_findings(runs, fits=fits), key=lambda finding: _ORDER[finding.severity])
@@ -324,10 +324,7 @@ def _states(runs: Runs) -> Iterator[Notice]:
         )
     elif states.height and not decayed.height:
         yield Notice(
-            "warning",
-            "lr-state",
-            "no loss is under a decayed learning rate",
-            "fits read decayed losses unless told otherwise",
+            "warning", "lr-state", "no loss is under a decayed learning rate", "fits read decayed losses by default"
         )
 
 

@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
     found = sorted(((file, json_object(file)) for file in files), key=lambda pair: (_date(pair[1]), pair[0]))
     runs: dict[str, LoggedRun] = {}
     notices: list[Notice] = []
-    told: set[str] = set()
+    named: set[str] = set()
     for file, content in found:
         if not isinstance(content.get("results"), dict):
             raise InputError(f"{file}: holds no results", hint="name a file results_*.json that lm-eval wrote")
@@ -49,7 +49,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
         params = _config(content).get("model_num_parameters")
         if isinstance(params, int) and params > 0:
             run.config["params"] = params
-        losses = _losses(content, file, told, notices)
+        losses = _losses(content, file, named, notices)
         if step is None:
             run.summary |= losses
         else:
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
     return list(runs.values()), notices
 
 
-def _losses(content: dict[str, Any], file: Path, told: set[str], notices: list[Notice]) -> dict[str, Any]:
+def _losses(content: dict[str, Any], file: Path, named: set[str], notices: list[Notice]) -> dict[str, Any]:
     losses: dict[str, Any] = {}
     task_of: dict[str, str] = {}
     parents = content.get("group_subtasks")
@@ -72,10 +72,10 @@ def _losses(content: dict[str, Any], file: Path, told: set[str], notices: list[N
             continue
         loss = _bits_per_byte(metrics)
         if loss is None:
-            if any(str(key).partition(",")[0] == "word_perplexity" for key in metrics) and task not in told:
+            if any(str(key).partition(",")[0] == "word_perplexity" for key in metrics) and task not in named:
                 text = f"{file}: task {task!r} has perplexities by word alone and is not read"
                 notices.append(Notice("warning", "word-perplexity", text, "words of different texts do not compare"))
-                told.add(task)
+                named.add(task)
             continue
         code = _language(task)
         if code in task_of:
@@ -85,11 +85,11 @@ def _losses(content: dict[str, Any], file: Path, told: set[str], notices: list[N
         if code:
             task_of[code] = task
         losses[f"bpb/{code}" if code else f"{task}/bits_per_byte"] = loss
-        if task not in told:
+        if task not in named:
             what = f"the losses on {code}" if code else "nothing, as its name holds no language"
             hint = "" if code else f"--column bits_per_byte.CODE={task}/bits_per_byte says which it is"
             notices.append(Notice("notice", "alias", f"{file}: task {task!r} is read as {what}", hint))
-            told.add(task)
+            named.add(task)
     return losses
 
 

@@ -42,7 +42,7 @@ class LoggedRun:
 
 
 def to_cells(runs: Sequence[LoggedRun], where: str, notices: Iterable[Notice] = ()) -> RawTable:
-    """One row a run and step at which a loss of evaluation was logged, with the configuration in further columns.
+    """One row for each run and step at which an evaluation loss was logged, with the configuration in further columns.
 
     Where no loss of evaluation stands in any history, a run is one row of its summary.
 
@@ -62,7 +62,7 @@ def to_cells(runs: Sequence[LoggedRun], where: str, notices: Iterable[Notice] = 
         found = list(_steps(run, validation)) if validation else []
         if not found:
             last = max(run.history, default=None)
-            found = [{**({} if last is None else {**_held(run), "step": last}), **run.summary}]
+            found = [{**({} if last is None else {**_last_values(run), "step": last}), **run.summary}]
         state = {"state": run.state} if run.state else {}
         rows += [{**run.config, **row, "run": run.name, **state} for row in found]
     columns = dict.fromkeys(key for row in rows for key in row)
@@ -85,12 +85,12 @@ def _steps(run: LoggedRun, losses: set[str]) -> Iterable[dict[str, Scalar]]:
             yield {**counters, **found, "step": step}
 
 
-def _held(run: LoggedRun) -> dict[str, Scalar]:
+def _last_values(run: LoggedRun) -> dict[str, Scalar]:
     """The last value of every metric."""
-    held: dict[str, Scalar] = {}
+    last_values: dict[str, Scalar] = {}
     for step in sorted(run.history):
-        held |= run.history[step]
-    return held
+        last_values |= run.history[step]
+    return last_values
 
 
 @functools.lru_cache(2**16)

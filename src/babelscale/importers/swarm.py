@@ -1,4 +1,4 @@
-"""Swarms of proxy runs as olmix keeps them: `ratios.csv` (mixtures) and `metrics.csv` (losses), one row a run."""
+"""Swarms of proxy runs as olmix writes them: `ratios.csv` (mixtures), `metrics.csv` (losses), one row for each run."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def read(ratios: Path, metrics: Path) -> RawTable:
     key = keys[0]
     for cells in (left, right):
         if cells.frame[key].is_duplicated().any():
-            raise InputError(f"{cells.where}: a {key} stands twice", hint="keep one row a run")
+            raise InputError(f"{cells.where}: a {key} stands twice", hint="keep one row for each run")
     alone = set(left.frame[key]) ^ set(right.frame[key])
     if alone:
         raise InputError(

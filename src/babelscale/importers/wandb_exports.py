@@ -1,6 +1,6 @@
 """Exports of W&B's site in one folder: CSV of charts, Parquet of histories, and the CSV of the runs table.
 
-A chart has a curve a run and no hyperparameters; the table has hyperparameters and last values. Together they are runs.
+A chart has one curve for each run and no hyperparameters; the table of runs has those and the last values.
 """
 
 import re
@@ -74,7 +74,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[Notice]]:
         _join(runs, _table(read_table(others[0])), others[0], notices)
     elif charts:
         raise InputError(
-            f"{path}: holds charts, a curve a run, and no table of runs",
+            f"{path}: holds charts, one curve for each run, and no table of runs",
             hint="export the table of runs too, with params, tokens and the mixture, into the same folder",
         )
     return list(runs.values()), notices

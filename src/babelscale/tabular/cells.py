@@ -58,7 +58,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class RawTable:
-    """One table: a frame of one row a record, and the number of each row as the file's reader counts it.
+    """One table: a frame of one row for each record, and the number of each row as the file's reader counts it.
 
     Attributes:
         frame: columns of text (from CSV and JSON) or of their own types (from Parquet, Feather and data frames).
@@ -321,7 +321,7 @@ def _parse(text: str, where: str) -> Any:
     except InputError:
         raise
     except RecursionError:
-        raise InputError(f"{where} is nested too deeply", hint="write one flat record a row") from None
+        raise InputError(f"{where} is nested too deeply", hint="write one flat record in each row") from None
     except ValueError as error:
         raise InputError(f"{where} cannot be read ({error})", hint="correct the row") from None
 

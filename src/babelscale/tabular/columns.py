@@ -1,4 +1,4 @@
-"""Which column of a table holds what: known names, aliases, and one column a language (`loss_sw`, `eval/sw/loss`)."""
+"""Which column of a table holds what: known names, aliases, one column for each language (`loss_sw`, `eval/sw/loss`)."""
 
 import difflib
 import functools
@@ -70,7 +70,7 @@ WIDE_FIELDS = tuple(dict.fromkeys(name for name, _, _ in _WIDE))
 
 @dataclass
 class Columns:
-    """Field -> column, and for one column a language field -> code as written -> column."""
+    """Field -> column, and for one column for each language field -> code as written -> column."""
 
     single: dict[str, str] = field(default_factory=dict)
     wide: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -229,9 +229,9 @@ def _tell_unused(cells: RawTable, found: Columns) -> None:
                 hint="write loss = ln(perplexity), in nats per token",
             )
     close = {name: _close(name, [*FIELDS, "covariates.NAME"]) for name in found.unused}
-    told = [f"{name!r} (did you mean {near}?)" if near else repr(name) for name, near in close.items()]
-    if told:
-        cells.notice("notice", "unused", f"not read: {', '.join(told)}")
+    unread = [f"{name!r} (did you mean {near}?)" if near else repr(name) for name, near in close.items()]
+    if unread:
+        cells.notice("notice", "unused", f"not read: {', '.join(unread)}")
 
 
 def _bare(name: str) -> str:

@@ -1,6 +1,6 @@
 """From the cells of one flat table to the three tables of `Runs`.
 
-A row is one language of one run (long), or one run with a column a language (wide), at its end or at one of its steps.
+A row is one language of one run (long), or one run with a column for each language (wide), at its end or at one step.
 """
 
 import math
@@ -74,7 +74,7 @@ def to_tables(cells: RawTable, options: Options | None = None) -> Tables:
         InputError: naming the file, the row and the field, and what to do.
     """
     if not cells.frame.height:
-        raise InputError(f"{cells.where}: no rows", hint="a run table has one row a run")
+        raise InputError(f"{cells.where}: no rows", hint="a run table has one row for each run")
     options = options or Options()
     cells = _with_constants(cells, options)
     columns = resolve(cells, options.mapping)
@@ -153,7 +153,7 @@ def _with_shares(
 
 
 def _check_required(cells: RawTable, columns: Columns, options: Options) -> None:
-    given = {
+    present = {
         "params": columns.has("params"),
         "tokens": columns.has("tokens")
         or columns.has("total_tokens")
@@ -161,14 +161,14 @@ def _check_required(cells: RawTable, columns: Columns, options: Options) -> None
         or options.tokens_per_step is not None,
         "loss": any(columns.has(name) for name in ("loss", "bits_per_byte", "nats")),
     }
-    missing = [name for name in _REQUIRED if not given[name]]
+    missing = [name for name in _REQUIRED if not present[name]]
     if not missing:
         return
     names = cells.frame.columns
     if any(" - " in name and name.endswith("__MIN") for name in names):
         raise InputError(
-            f"{cells.where}: is a W&B chart export, a curve a run, and holds no {' and no '.join(missing)}",
-            hint="export the table of runs with params, tokens, the mixture and the losses instead: one row a run",
+            f"{cells.where}: is a W&B chart export, one curve for each run, and holds no {' and no '.join(missing)}",
+            hint="export the table of runs with params, tokens, mixture and losses instead: one row for each run",
         )
     command = f"babelscale import {cells.where} --out runs --column {missing[0]}=THEIR_NAME"
     hint = f"say which column holds it: {command}; the table has {_some(names)}"
@@ -189,24 +189,24 @@ def _long(cells: RawTable, columns: Columns) -> pl.DataFrame:
     if columns.has("language") and "language" in columns.single:
         raise InputError(
             f"{cells.where}: has a language column and columns by language ({', '.join(columns.wide)})",
-            hint="keep one row a run, or one row a run and language",
+            hint="keep one row for each run, or one row for each run and language",
         )
     written = list(dict.fromkeys(code for by_code in columns.wide.values() for code in by_code))
     parts = []
     for code in written:
-        own = [
+        columns_of_code = [
             _values(cells, columns.wide[name][code], FIELDS[name][0]).alias(_wide_name(name, columns))
             for name in WIDE_FIELDS
             if code in columns.wide.get(name, {})
         ]
-        parts.append(base.with_columns(*own, language=pl.lit(code)))
+        parts.append(base.with_columns(*columns_of_code, language=pl.lit(code)))
     flat = pl.concat(parts, how="diagonal")
-    kept = [
+    used = [
         pl.col(name) > 0 if name in ("share", "tokens_of_language") else pl.col(name).is_not_null()
         for name in ("loss", "bits_per_byte", "share", "tokens_of_language")
         if name in flat.columns and (name in columns.wide or name == "tokens_of_language")
     ]
-    return flat.filter(pl.any_horizontal(*kept)).sort("_index", maintain_order=True)
+    return flat.filter(pl.any_horizontal(*used)).sort("_index", maintain_order=True)
 
 
 def _wide_name(name: str, columns: Columns) -> str:
@@ -250,7 +250,7 @@ def _with_codes(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
             hint="some tools read the codes nan (Min Nan) and NA as missing values; write the code, or und",
         )
     changed: dict[str, str] = {}
-    told: dict[str, list[str]] = {}
+    translated: dict[str, list[str]] = {}
     for written in flat["language"].unique(maintain_order=True):
         row = _at(cells, flat, flat["language"].index_of(written) or 0)
         if written.lower() in ("true", "false"):
@@ -263,8 +263,8 @@ def _with_codes(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
             )
         changed[written] = translation.code
         if translation.why:
-            told.setdefault(translation.why, []).append(f"{written} = {translation.code}")
-    for why, pairs in told.items():
+            translated.setdefault(translation.why, []).append(f"{written} = {translation.code}")
+    for why, pairs in translated.items():
         cells.notice("notice", "code", f"codes are translated ({why}): {', '.join(pairs)}")
     for macro, member in members_beside_macro(changed.values()):
         cells.notice(
@@ -457,9 +457,7 @@ def _check_totals(cells: RawTable, flat: pl.DataFrame, options: Options) -> None
         alone = set(runs.filter(pl.col("languages") == 1)["tokens"])
         if alone and set(equal["sum"]) <= alone:
             return
-    text = (
-        f"every row of run {row['run']!r} has {row['tokens']:.4g} tokens, and so it is in all runs of several languages"
-    )
+    text = f"in every run of several languages the rows have equal tokens (run {row['run']!r}: {row['tokens']:.4g})"
     if why:
         raise InputError(
             f"{cells.at(row['_index'])}: {text}; {why}, so `tokens` look like those of the whole run",
@@ -508,7 +506,7 @@ def _with_states(cells: RawTable, flat: pl.DataFrame) -> pl.DataFrame:
 
 
 def _filled(cells: RawTable, flat: pl.DataFrame, name: str, value: str) -> pl.DataFrame:
-    """The column with `value` in its empty cells, which is said."""
+    """The column with `value` in its empty cells; a notice says so."""
     empty = flat[name].null_count()
     if empty:
         cells.notice("warning", "filled", f"{name} is empty in {empty} rows, which count as {value}", f"fill {name} in")
@@ -553,8 +551,8 @@ def _split(cells: RawTable, flat: pl.DataFrame, columns: Columns) -> Tables:
         .otherwise("unique_tokens")
     )
     _check_epochs(cells, flat)
-    own = [name for name in flat.columns if name in _OF_A_RUN or name.startswith("covariates.")]
-    _check_of_a_run(cells, flat, own)
+    of_a_run = [name for name in flat.columns if name in _OF_A_RUN or name.startswith("covariates.")]
+    _check_of_a_run(cells, flat, of_a_run)
     seen = flat.unique(["run", "step", "language"], maintain_order=True)
     _check_same(cells, flat)
     _check_every_language(cells, seen)
@@ -566,7 +564,7 @@ def _split(cells: RawTable, flat: pl.DataFrame, columns: Columns) -> Tables:
         raise InputError(
             f"{_at(cells, flat, row)}, tokens is 0: run {idle['run'][0]!r} was not trained", hint="remove the row"
         )
-    runs = flat.group_by("run", maintain_order=True).agg(*(pl.first(name) for name in own)).join(totals, on="run")
+    runs = flat.group_by("run", maintain_order=True).agg(*(pl.first(name) for name in of_a_run)).join(totals, on="run")
     exposure = seen.select("run", "step", "language", "tokens", "unique_tokens")
     losses = _losses(cells, flat)
     return Tables(runs, exposure, losses, columns, tuple(cells.notices))
@@ -586,11 +584,11 @@ def _check_epochs(cells: RawTable, flat: pl.DataFrame) -> None:
             "check what the two columns count",
         )
     elif known.height:
-        cells.notice("notice", "epochs-given", "epochs agree with tokens / unique_tokens")
+        cells.notice("notice", "epochs-present", "epochs agree with tokens / unique_tokens")
 
 
-def _check_of_a_run(cells: RawTable, flat: pl.DataFrame, own: Sequence[str]) -> None:
-    for name in own:
+def _check_of_a_run(cells: RawTable, flat: pl.DataFrame, of_a_run: Sequence[str]) -> None:
+    for name in of_a_run:
         several = flat.group_by("run", maintain_order=True).agg(pl.col(name).drop_nulls().n_unique().alias("values"))
         several = several.filter(pl.col("values") > 1)
         if several.height:
