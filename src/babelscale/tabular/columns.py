@@ -1,4 +1,4 @@
-"""Which column of a table holds what: known names, aliases, one column for each language (`loss_sw`, `eval/sw/loss`)."""
+"""Which column of a table holds what: known names, aliases, a column for each language (`loss_sw`, `eval/sw/loss`)."""
 
 import difflib
 import functools

@@ -1,6 +1,6 @@
 """From the cells of one flat table to the three tables of `Runs`.
 
-A row is one language of one run (long), or one run with a column for each language (wide), at its end or at one step.
+A row is one language of one run (long), or one run with a column for each language (wide), at its end or at a step.
 """
 
 import math
